@@ -1,0 +1,756 @@
+/* spike_auth: signs a user id and exchanges the signature for that user's Spike access token.
+ *
+ * The smallest use, with every error handled alike:
+ *
+ *     spike_auth_error err;
+ *     spike_auth_config *config = NULL;
+ *     spike_auth_client *client = NULL;
+ *     char token[SPIKE_AUTH_TOKEN_SIZE];
+ *     size_t token_len;
+ *
+ *     if (spike_auth_config_new(&config, &err) != SPIKE_AUTH_STATUS_OK ||
+ *         spike_auth_config_load_env(config, &err) != SPIKE_AUTH_STATUS_OK ||
+ *         spike_auth_client_new(config, &client, &err) != SPIKE_AUTH_STATUS_OK ||
+ *         spike_auth_client_exchange(client, "alice", SPIKE_AUTH_NUL_TERMINATED, NULL,
+ *                                    token, sizeof token, &token_len, &err) != SPIKE_AUTH_STATUS_OK)
+ *         fprintf(stderr, "%s\n", err.message);
+ *     spike_auth_client_free(client);
+ *     spike_auth_config_free(config);
+ *
+ * CONVENTIONS
+ *
+ * Status. A function that can fail returns a status: 0 is OK, the others are in enum spike_auth_status.
+ * It crosses the boundary as an int32_t, so that any number is safe.
+ *
+ * Error detail. Such a function takes a spike_auth_error last. It is yours, NULL is fine, and all of it
+ * is rewritten by every call, also on success. There is no last error kept anywhere.
+ *
+ * Text in. Pointer and length; no NUL is needed. NULL is fine where the length is 0. As the length of a
+ * text, SPIKE_AUTH_NUL_TERMINATED means "it ends with a NUL, measure it".
+ *
+ * Text out. Buffer, capacity, and where the length goes; both pointers are required. The capacity counts
+ * the NUL, the length does not. On OK the text ends with a NUL. On BUFFER_TOO_SMALL the length is the one
+ * that was needed, and the buffer holds the empty text. On any other failure the length is 0 and the
+ * buffer holds the empty text. Buffers may be uninitialised; they are never read. Outputs must not overlap
+ * inputs or each other.
+ *
+ * Order of arguments: handle, inputs, outputs, error.
+ *
+ * Ownership. Nothing is allocated for you but handles. Free each with the _free of its type, once. Freeing
+ * NULL is fine. A _new that fails sets its handle to NULL. What you pass in is copied or used up before
+ * the function returns.
+ *
+ * Threads. Any function may be called from any thread, and a client by any number of them at once; only
+ * _free must not run while another thread is inside a call on the same handle.
+ *
+ * Your process. No function aborts, panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC.
+ * No signal handler, no callback, no SIGPIPE, no background thread (the lookup of a name may run on a
+ * helper thread, 16 at the most); descriptors are close-on-exec. The environment is read by
+ * spike_auth_config_load_env() alone, but for SSL_CERT_FILE and SSL_CERT_DIR, which name the platform's
+ * trusted roots.
+ *
+ * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and shown by no
+ * message. What is in your buffers is yours to wipe.
+ *
+ * Binary compatibility. A program built with this header works with every library of the same
+ * SPIKE_AUTH_ABI_VERSION that is as new as the header or newer.
+ */
+
+#ifndef SPIKE_AUTH_H
+#define SPIKE_AUTH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/** As the length of a text: it ends with a NUL, measure it. Not for keys and PEM. */
+#define SPIKE_AUTH_NUL_TERMINATED SIZE_MAX
+
+/* Define SPIKE_AUTH_STATIC before including this header when you link the archive on Windows. */
+#if defined(_WIN32) && !defined(SPIKE_AUTH_STATIC)
+#define SPIKE_AUTH_API __declspec(dllimport)
+#elif defined(__GNUC__) && !defined(SPIKE_AUTH_STATIC)
+#define SPIKE_AUTH_API __attribute__((visibility("default")))
+#else
+#define SPIKE_AUTH_API
+#endif
+
+/* A status that is dropped is a failure that nobody sees: compilers warn. */
+#if defined(__GNUC__)
+#define SPIKE_AUTH_MUST_USE __attribute__((warn_unused_result))
+#elif defined(_MSC_VER)
+#define SPIKE_AUTH_MUST_USE _Check_return_
+#else
+#define SPIKE_AUTH_MUST_USE
+#endif
+
+/**
+ * The number of the ABI, and of the soname. It changes only with an incompatible change; functions
+ * that are added are none.
+ */
+#define SPIKE_AUTH_ABI_VERSION 1
+
+/**
+ * The version of this header, 0x00MMmmpp.
+ */
+#define SPIKE_AUTH_VERSION_NUMBER 256
+
+/**
+ * The longest user id in bytes, without a NUL.
+ */
+#define SPIKE_AUTH_USER_ID_MAX 128
+
+/**
+ * Size of a buffer for a signature: 64 hex characters and the NUL.
+ */
+#define SPIKE_AUTH_SIGNATURE_SIZE 65
+
+/**
+ * Size of a buffer for any access token: 8192 characters, the longest that is accepted, and the NUL.
+ */
+#define SPIKE_AUTH_TOKEN_SIZE 8193
+
+/**
+ * Size of a buffer for any Authorization header's value: "Bearer ", an access token, and the NUL.
+ */
+#define SPIKE_AUTH_AUTHORIZATION_SIZE 8200
+
+/**
+ * The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store. The bundled
+ * set takes its place only where the system has no store at all and neither variable is set. The
+ * default.
+ */
+#define SPIKE_AUTH_TLS_ROOTS_PLATFORM 0
+
+/**
+ * Mozilla's trusted roots, as they were when the library was built.
+ */
+#define SPIKE_AUTH_TLS_ROOTS_BUNDLED 1
+
+/**
+ * No trusted roots but those given with spike_auth_config_set_ca_pem().
+ */
+#define SPIKE_AUTH_TLS_ROOTS_NONE 2
+
+/**
+ * The statuses by name. Numbers are never reused and never change. A newer library may return one that
+ * is not listed here: treat it as a failure, and ask spike_auth_status_text().
+ */
+typedef enum spike_auth_status {
+    /**
+     * It worked.
+     */
+    SPIKE_AUTH_STATUS_OK = 0,
+    /**
+     * A pointer that is required is NULL.
+     */
+    SPIKE_AUTH_STATUS_NULL_POINTER = 1,
+    /**
+     * A length, a number or a constant is out of its range.
+     */
+    SPIKE_AUTH_STATUS_INVALID_ARGUMENT = 2,
+    /**
+     * The user id is not 1 to 128 of A-Z a-z 0-9 . _ -
+     */
+    SPIKE_AUTH_STATUS_INVALID_USER_ID = 3,
+    /**
+     * The application id is not 1 to 64 printable ASCII characters without spaces.
+     */
+    SPIKE_AUTH_STATUS_INVALID_APPLICATION_ID = 4,
+    /**
+     * The HMAC key does not have 1 to 4096 bytes.
+     */
+    SPIKE_AUTH_STATUS_INVALID_KEY = 5,
+    /**
+     * A signature is not 64 hexadecimal characters.
+     */
+    SPIKE_AUTH_STATUS_INVALID_SIGNATURE = 6,
+    /**
+     * The URL cannot be used: not parsable, user info in it, or http to another machine.
+     */
+    SPIKE_AUTH_STATUS_INVALID_URL = 7,
+    /**
+     * The buffer is too small; its length argument says what is needed.
+     */
+    SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL = 8,
+    /**
+     * The client has no HMAC key and was asked to sign.
+     */
+    SPIKE_AUTH_STATUS_KEY_REQUIRED = 9,
+    /**
+     * The signature is well formed but not the one of this user id.
+     */
+    SPIKE_AUTH_STATUS_SIGNATURE_MISMATCH = 10,
+    /**
+     * The configuration lacks the application id.
+     */
+    SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG = 11,
+    /**
+     * There is no token for this user in the cache. Not returned by this version.
+     */
+    SPIKE_AUTH_STATUS_NOT_CACHED = 12,
+    /**
+     * An environment variable has a bad value; the message names it.
+     */
+    SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT = 13,
+    /**
+     * The client was closed.
+     */
+    SPIKE_AUTH_STATUS_CLOSED = 14,
+    /**
+     * There are no usable TLS roots, or the CA certificates given cannot be read.
+     */
+    SPIKE_AUTH_STATUS_TLS_ROOTS = 20,
+    /**
+     * A file that an environment variable names cannot be used.
+     */
+    SPIKE_AUTH_STATUS_FILE = 21,
+    /**
+     * The host's name was not found.
+     */
+    SPIKE_AUTH_STATUS_RESOLVE = 40,
+    /**
+     * No connection could be made.
+     */
+    SPIKE_AUTH_STATUS_CONNECT = 41,
+    /**
+     * The certificate or the TLS handshake failed.
+     */
+    SPIKE_AUTH_STATUS_TLS = 42,
+    /**
+     * The deadline of the call passed.
+     */
+    SPIKE_AUTH_STATUS_TIMEOUT = 43,
+    /**
+     * The connection ended before the whole reply was there.
+     */
+    SPIKE_AUTH_STATUS_CONNECTION_LOST = 44,
+    /**
+     * The proxy failed or refused. Not returned by this version.
+     */
+    SPIKE_AUTH_STATUS_PROXY = 45,
+    /**
+     * The call was cancelled. Not returned by this version.
+     */
+    SPIKE_AUTH_STATUS_CANCELLED = 46,
+    /**
+     * The service refused the request (400, 404, 405, 413, 415, 422).
+     */
+    SPIKE_AUTH_STATUS_REFUSED = 60,
+    /**
+     * The service refused the signature (401).
+     */
+    SPIKE_AUTH_STATUS_UNAUTHORIZED = 61,
+    /**
+     * The service forbade the request (403).
+     */
+    SPIKE_AUTH_STATUS_FORBIDDEN = 62,
+    /**
+     * Too many requests (429).
+     */
+    SPIKE_AUTH_STATUS_RATE_LIMITED = 63,
+    /**
+     * The service failed (408, 425, 5xx).
+     */
+    SPIKE_AUTH_STATUS_SERVER_ERROR = 64,
+    /**
+     * A status that the service is not known to answer with (3xx and all others).
+     */
+    SPIKE_AUTH_STATUS_UNEXPECTED_STATUS = 65,
+    /**
+     * The reply holds no usable token.
+     */
+    SPIKE_AUTH_STATUS_INVALID_RESPONSE = 66,
+    /**
+     * The reply is larger than any token needs.
+     */
+    SPIKE_AUTH_STATUS_RESPONSE_TOO_LARGE = 67,
+    /**
+     * The new token equals the one just reported as rejected. Not returned by this version.
+     */
+    SPIKE_AUTH_STATUS_TOKEN_REJECTED = 68,
+    /**
+     * Something failed that should not be able to, such as a system call.
+     */
+    SPIKE_AUTH_STATUS_INTERNAL = 90,
+    /**
+     * A bug of the library: it panicked, and the panic was caught.
+     */
+    SPIKE_AUTH_STATUS_PANIC = 91,
+} spike_auth_status;
+
+/**
+ * One call's own deadline and cancellation. This version has no function that makes one: pass NULL,
+ * which means the client's defaults. Anything else is SPIKE_AUTH_STATUS_INVALID_ARGUMENT.
+ */
+typedef struct spike_auth_call spike_auth_call;
+
+/**
+ * Signs user ids and exchanges signatures for access tokens, for one application. Make one per process
+ * and keep it: it keeps connections. All its functions may be called from any number of threads at once,
+ * but for spike_auth_client_free().
+ */
+typedef struct spike_auth_client spike_auth_client;
+
+/**
+ * The settings of a client to be. Make one, set what you need, make a client of it, free it. Each setter
+ * checks its value at once, says what is wrong with it, and changes nothing if it fails.
+ */
+typedef struct spike_auth_config spike_auth_config;
+
+/**
+ * A status as functions return it: one of `enum spike_auth_status`, or a number that a later version
+ * added.
+ */
+typedef int32_t spike_auth_status_t;
+
+/**
+ * What went wrong, in detail. Yours: put one on the stack, pass its address, read it when a function
+ * has failed. A function that takes one rewrites all of it, also on success; it need not be
+ * initialised. NULL may be passed instead. 512 bytes, for ever.
+ */
+typedef struct spike_auth_error {
+    /**
+     * The status that the function returned.
+     */
+    int32_t status;
+    /**
+     * The status of the HTTP reply; 0 if there was none.
+     */
+    int32_t http_status;
+    /**
+     * How long the service asked to wait, in milliseconds; -1 if it did not say.
+     */
+    int64_t retry_after_ms;
+    /**
+     * How many times the exchange was tried over the network for this result.
+     */
+    uint32_t attempts;
+    /**
+     * 1 if the same call may succeed later, else 0.
+     */
+    uint32_t retryable;
+    /**
+     * What failed and what to do about it: UTF-8, NUL-terminated, cut on the border of a character.
+     * Never holds a key, a signature, a token, or the user id.
+     */
+    char message[424];
+    /**
+     * Zero. Kept for later versions.
+     */
+    uint64_t reserved[8];
+} spike_auth_error;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The ABI of the library that is loaded. Compare it with SPIKE_AUTH_ABI_VERSION where the library is
+ * loaded at run time.
+ */
+SPIKE_AUTH_API
+uint32_t spike_auth_abi_version(void);
+
+/**
+ * The version of the library that is loaded, such as "0.1.0". Static: never free it.
+ */
+SPIKE_AUTH_API
+const char *spike_auth_version(void);
+
+/**
+ * The version of the library that is loaded, 0x00MMmmpp.
+ */
+SPIKE_AUTH_API
+uint32_t spike_auth_version_number(void);
+
+/**
+ * SPIKE_AUTH_SIGNATURE_SIZE, for languages that see no macros.
+ */
+SPIKE_AUTH_API
+size_t spike_auth_signature_size(void);
+
+/**
+ * SPIKE_AUTH_TOKEN_SIZE, for languages that see no macros.
+ */
+SPIKE_AUTH_API
+size_t spike_auth_token_size(void);
+
+/**
+ * SPIKE_AUTH_AUTHORIZATION_SIZE, for languages that see no macros.
+ */
+SPIKE_AUTH_API
+size_t spike_auth_authorization_size(void);
+
+/**
+ * The name of a status, such as "SPIKE_AUTH_STATUS_TIMEOUT"; "unknown" for a number that is none.
+ * Static: never free it.
+ */
+SPIKE_AUTH_API
+const char *spike_auth_status_name(spike_auth_status_t status);
+
+/**
+ * What a status means, in one sentence of English. Static: never free it. The message of a
+ * spike_auth_error says more, and what to do about it.
+ */
+SPIKE_AUTH_API
+const char *spike_auth_status_text(spike_auth_status_t status);
+
+/**
+ * Signs one user id with a key: HMAC-SHA256 as 64 lowercase hex characters.
+ *
+ * A client does the same faster (spike_auth_client_sign_user()): it prepares the key once.
+ *
+ * @param key            the raw bytes of the key as the Spike console shows it, never hex- or
+ *                       base64-decoded. Not a text: SPIKE_AUTH_NUL_TERMINATED is refused.
+ * @param key_len        1 to 4096
+ * @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
+ * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      gets the signature and a NUL
+ * @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
+ * @param signature_len  gets 64
+ * @param err            NULL or where the details go
+ *
+ * Fails with INVALID_KEY, INVALID_USER_ID, BUFFER_TOO_SMALL.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_sign_user(const uint8_t *key,
+                                         size_t key_len,
+                                         const char *user_id,
+                                         size_t user_id_len,
+                                         char *signature,
+                                         size_t signature_cap,
+                                         size_t *signature_len,
+                                         struct spike_auth_error *err);
+
+/**
+ * Checks a signature against a key and a user id, in constant time.
+ *
+ * @param key            as in spike_auth_sign_user()
+ * @param key_len        1 to 4096
+ * @param user_id        as in spike_auth_sign_user()
+ * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      64 hex characters in either case
+ * @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err            NULL or where the details go
+ *
+ * OK if it is the right one, SIGNATURE_MISMATCH if it is not. Fails with INVALID_SIGNATURE if it is not
+ * 64 hex characters, INVALID_KEY, INVALID_USER_ID.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_verify_user(const uint8_t *key,
+                                           size_t key_len,
+                                           const char *user_id,
+                                           size_t user_id_len,
+                                           const char *signature,
+                                           size_t signature_len,
+                                           struct spike_auth_error *err);
+
+/**
+ * Makes a configuration in which every setting has its default.
+ *
+ * @param config  gets the handle; NULL if the function fails. Free it with spike_auth_config_free().
+ * @param err     NULL or where the details go
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_new(struct spike_auth_config **config,
+                                          struct spike_auth_error *err);
+
+/**
+ * Frees a configuration and wipes its key. NULL is fine. Clients made of it are not touched.
+ */
+SPIKE_AUTH_API
+void spike_auth_config_free(struct spike_auth_config *config);
+
+/**
+ * Reads the settings from the environment, the only function that reads it:
+ *
+ * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file
+ * that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE.
+ *
+ * A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
+ * error that names it, and then no setting at all is changed. Do not call it while another thread changes
+ * the environment (setenv).
+ *
+ * Fails with INVALID_ENVIRONMENT; FILE.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_load_env(struct spike_auth_config *config,
+                                               struct spike_auth_error *err);
+
+/**
+ * Sets the application id, the only setting without a default.
+ *
+ * @param id      1 to 64 printable ASCII characters without spaces. Plain digits (no leading zero, at most
+ *                2^63-1) go out as a JSON number, which is what the service takes; anything else goes out
+ *                as a JSON string.
+ * @param id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ *
+ * Fails with INVALID_APPLICATION_ID.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_application_id(struct spike_auth_config *config,
+                                                         const char *id,
+                                                         size_t id_len,
+                                                         struct spike_auth_error *err);
+
+/**
+ * Sets the HMAC key. Without one, a client exchanges signatures that were made elsewhere.
+ *
+ * @param key      the raw bytes as the Spike console shows them, never hex- or base64-decoded. Not a text:
+ *                 SPIKE_AUTH_NUL_TERMINATED is refused. Not kept: only what signing needs of it is.
+ * @param key_len  1 to 4096
+ *
+ * Fails with INVALID_KEY.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_hmac_key(struct spike_auth_config *config,
+                                                   const uint8_t *key,
+                                                   size_t key_len,
+                                                   struct spike_auth_error *err);
+
+/**
+ * Sets the base URL, up to and without "/auth/hmac". The default is https://app-api.spikeapi.com/v3.
+ *
+ * @param url      https, or http for this machine alone (localhost, 127.0.0.0/8, [::1]); no user info,
+ *                 query or fragment. One trailing slash is dropped.
+ * @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ *
+ * Fails with INVALID_URL.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_base_url(struct spike_auth_config *config,
+                                                   const char *url,
+                                                   size_t url_len,
+                                                   struct spike_auth_error *err);
+
+/**
+ * Sets the deadline of one call, counted from its beginning and holding for all that it does. The default
+ * is 10 000 ms.
+ *
+ * @param total  milliseconds, 1 to 600 000; 0 for the default. There is no "infinite".
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_timeout_ms(struct spike_auth_config *config,
+                                                     uint32_t total,
+                                                     struct spike_auth_error *err);
+
+/**
+ * Sets the time within which a new connection must stand: name lookup, TCP and TLS handshake together.
+ * The default is 3 100 ms, or the deadline of the call if that is shorter.
+ *
+ * @param ms  milliseconds, 1 to 600 000; 0 for the default. spike_auth_client_new() refuses one that is
+ *        longer than the deadline of the call.
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_connect_timeout_ms(struct spike_auth_config *config,
+                                                             uint32_t ms,
+                                                             struct spike_auth_error *err);
+
+/**
+ * Sets the certificates of a private CA, trusted beside the roots that spike_auth_config_set_tls_roots()
+ * chooses. Replaces those set before.
+ *
+ * @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them is passed over.
+ *                 SPIKE_AUTH_NUL_TERMINATED is refused.
+ * @param pem_len  its length
+ *
+ * Fails with TLS_ROOTS if there is none, or one that cannot be read.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_ca_pem(struct spike_auth_config *config,
+                                                 const char *pem,
+                                                 size_t pem_len,
+                                                 struct spike_auth_error *err);
+
+/**
+ * Sets which roots are trusted.
+ *
+ * @param roots  SPIKE_AUTH_TLS_ROOTS_PLATFORM (the default), _BUNDLED or _NONE
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_tls_roots(struct spike_auth_config *config,
+                                                    int32_t roots,
+                                                    struct spike_auth_error *err);
+
+/**
+ * Sets what follows the library's own name in the User-Agent header, such as "shop/1.2".
+ *
+ * @param suffix      at most 256 printable ASCII characters; empty for none, which is the default
+ * @param suffix_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_user_agent(struct spike_auth_config *config,
+                                                     const char *suffix,
+                                                     size_t suffix_len,
+                                                     struct spike_auth_error *err);
+
+/**
+ * Makes a client of a configuration, which is copied: free it or change it afterwards. Reads the trusted
+ * roots if the base URL is an https one; connects to nothing yet.
+ *
+ * @param config  a configuration with an application id
+ * @param client  gets the handle; NULL if the function fails. Free it with spike_auth_client_free().
+ * @param err     NULL or where the details go
+ *
+ * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
+ * the call), TLS_ROOTS.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_new(const struct spike_auth_config *config,
+                                          struct spike_auth_client **client,
+                                          struct spike_auth_error *err);
+
+/**
+ * Closes a client: calls in flight return CLOSED at once, later ones too. From any thread, as often as you
+ * like; NULL is fine. The handle stays valid until it is freed.
+ */
+SPIKE_AUTH_API
+void spike_auth_client_close(const struct spike_auth_client *client);
+
+/**
+ * Closes a client, frees it and wipes its key. NULL is fine. Not while another thread is inside a call on
+ * it: close it first, wait until those calls have returned, then free it.
+ */
+SPIKE_AUTH_API
+void spike_auth_client_free(struct spike_auth_client *client);
+
+/**
+ * Signs one user id with the client's key: HMAC-SHA256 as 64 lowercase hex characters. Takes no lock,
+ * allocates nothing, makes no system call, sends nothing.
+ *
+ * @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
+ * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      gets the signature and a NUL. It never expires: keep it as secret as a password.
+ * @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
+ * @param signature_len  gets 64
+ * @param err            NULL or where the details go
+ *
+ * Fails with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_sign_user(const struct spike_auth_client *client,
+                                                const char *user_id,
+                                                size_t user_id_len,
+                                                char *signature,
+                                                size_t signature_cap,
+                                                size_t *signature_len,
+                                                struct spike_auth_error *err);
+
+/**
+ * Signs many user ids in one call. The layout is that of an Arrow column of large strings, so that one can
+ * be handed over as it is. Allocates nothing, sends nothing; about a third faster per id than one by one.
+ *
+ * @param ids             all ids in one run of bytes, without separators or NULs
+ * @param ids_len         its length; SPIKE_AUTH_NUL_TERMINATED is refused
+ * @param offsets         count + 1 offsets into ids: id i is from offsets[i] to offsets[i + 1]. They must
+ *                        not be negative, fall, or go beyond ids_len. NULL is allowed if count is 0.
+ * @param count           the number of ids
+ * @param signatures      gets 64 hex characters per id, without NULs: id i at signatures + 64 * i
+ * @param signatures_cap  64 * count or more
+ * @param statuses        NULL, or gets one status per id: OK or INVALID_USER_ID
+ * @param err             NULL or where the details go
+ *
+ * A bad id gets 64 NUL bytes for its signature; all others are signed, and the function returns
+ * INVALID_USER_ID with the index of the first bad one in the message. It is the one function that can
+ * succeed in part. If it fails with INVALID_ARGUMENT, BUFFER_TOO_SMALL, KEY_REQUIRED, NULL_POINTER or
+ * CLOSED, nothing was written.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_sign_users(const struct spike_auth_client *client,
+                                                 const char *ids,
+                                                 size_t ids_len,
+                                                 const int64_t *offsets,
+                                                 size_t count,
+                                                 char *signatures,
+                                                 size_t signatures_cap,
+                                                 int32_t *statuses,
+                                                 struct spike_auth_error *err);
+
+/**
+ * Signs a user id and exchanges the signature for that user's access token. Always asks the service.
+ * Blocks until the token is there, the service has refused, or the deadline has passed.
+ *
+ * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
+ * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         NULL
+ * @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
+ * @param token_cap    SPIKE_AUTH_TOKEN_SIZE or more: less is BUFFER_TOO_SMALL before anything is sent
+ * @param token_len    gets the token's length without the NUL
+ * @param err          NULL or where the details go
+ *
+ * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_exchange(const struct spike_auth_client *client,
+                                               const char *user_id,
+                                               size_t user_id_len,
+                                               const struct spike_auth_call *call,
+                                               char *token,
+                                               size_t token_cap,
+                                               size_t *token_len,
+                                               struct spike_auth_error *err);
+
+/**
+ * Exchanges a signature that was made elsewhere, on a machine that has the key. Needs no key here.
+ *
+ * @param user_id        the id that was signed, byte for byte
+ * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      64 hex characters in either case
+ * @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call           NULL
+ * @param token          as in spike_auth_client_exchange()
+ * @param token_cap      SPIKE_AUTH_TOKEN_SIZE or more
+ * @param token_len      gets the token's length without the NUL
+ * @param err            NULL or where the details go
+ *
+ * Fails as spike_auth_client_exchange() does, and with INVALID_SIGNATURE (a NULL or empty one too).
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth_client *client,
+                                                         const char *user_id,
+                                                         size_t user_id_len,
+                                                         const char *signature,
+                                                         size_t signature_len,
+                                                         const struct spike_auth_call *call,
+                                                         char *token,
+                                                         size_t token_cap,
+                                                         size_t *token_len,
+                                                         struct spike_auth_error *err);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SPIKE_AUTH_H */
+
+/* Their sizes never change: a program may be older or newer than the library. */
+#if defined(__cplusplus) && __cplusplus >= 201103L
+static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+_Static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
+#endif

@@ -1,0 +1,198 @@
+//! From pointers to what the core takes, and back into the caller's buffers.
+
+use std::ffi::{CStr, c_char};
+
+use super::boundary::Failure;
+use super::status::spike_auth_status;
+
+/// The length that means "NUL-terminated, measure it": `SPIKE_AUTH_NUL_TERMINATED` of the header.
+pub(super) const NUL_TERMINATED: usize = usize::MAX;
+
+pub(super) fn null(what: &str) -> Failure {
+    Failure::new(
+        spike_auth_status::NullPointer,
+        format!("The argument {what} is NULL. Pass a pointer."),
+    )
+}
+
+fn too_long(what: &str) -> Failure {
+    Failure::new(
+        spike_auth_status::InvalidArgument,
+        format!("The length of {what} is larger than PTRDIFF_MAX. Pass the number of bytes."),
+    )
+}
+
+/// # Safety
+/// `ptr` is NULL, or points to `len` readable bytes that stay as they are during the call.
+#[inline]
+pub(super) unsafe fn bytes<'a>(
+    ptr: *const u8,
+    len: usize,
+    what: &str,
+) -> Result<&'a [u8], Failure> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if ptr.is_null() {
+        return Err(null(what));
+    }
+    if len > isize::MAX as usize {
+        return Err(too_long(what));
+    }
+    // SAFETY: not NULL, of a length that a slice may have, and readable as the caller promises.
+    Ok(unsafe { std::slice::from_raw_parts(ptr, len) })
+}
+
+/// # Safety
+/// As [`bytes`]; with [`NUL_TERMINATED`], `ptr` is NULL or points to a NUL-terminated text.
+#[inline]
+pub(super) unsafe fn text<'a>(
+    ptr: *const c_char,
+    len: usize,
+    what: &str,
+) -> Result<&'a [u8], Failure> {
+    if len != NUL_TERMINATED {
+        // SAFETY: the caller's promise is the one asked for.
+        return unsafe { bytes(ptr.cast(), len, what) };
+    }
+    if ptr.is_null() {
+        return Err(null(what));
+    }
+    // SAFETY: not NULL, and terminated as the caller promises.
+    Ok(unsafe { CStr::from_ptr(ptr) }.to_bytes())
+}
+
+/// # Safety
+/// `ptr` is NULL or a handle that this library made and has not freed.
+#[inline]
+pub(super) unsafe fn handle<'a, T>(ptr: *const T, what: &str) -> Result<&'a T, Failure> {
+    // SAFETY: NULL is `None`; any other one is live as the caller promises.
+    unsafe { ptr.as_ref() }.ok_or_else(|| null(what))
+}
+
+/// The place for a new handle, NULL until there is one.
+pub(super) struct HandleOut<T>(*mut *mut T);
+
+impl<T> HandleOut<T> {
+    /// # Safety
+    /// `out` is NULL or points to memory for one pointer.
+    pub(super) unsafe fn new(out: *mut *mut T, what: &str) -> Result<Self, Failure> {
+        if out.is_null() {
+            return Err(null(what));
+        }
+        // SAFETY: not NULL, and writable as the caller promises; aligned or not.
+        unsafe { out.write_unaligned(std::ptr::null_mut()) };
+        Ok(Self(out))
+    }
+
+    pub(super) fn put(self, value: T) {
+        // SAFETY: as in `new`, which this was made by.
+        unsafe { self.0.write_unaligned(Box::into_raw(Box::new(value))) };
+    }
+}
+
+/// # Safety
+/// `ptr` is NULL or came from [`HandleOut::put`], is not used by another thread, and not again.
+pub(super) unsafe fn free<T>(ptr: *mut T) {
+    if !ptr.is_null() {
+        // SAFETY: made by `Box::into_raw`, and given back once, as the caller promises.
+        drop(unsafe { Box::from_raw(ptr) });
+    }
+}
+
+/// A caller's buffer for a text, empty until there is one. Never read: it may be uninitialised.
+pub(super) struct TextOut {
+    out: *mut u8,
+    cap: usize,
+    len: *mut usize,
+}
+
+impl TextOut {
+    /// Empties the buffer: whatever fails from here on leaves it so.
+    ///
+    /// # Safety
+    /// `out` is NULL or points to `cap` writable bytes, `len` is NULL or points to one `size_t`;
+    /// neither overlaps an input of the same call.
+    #[inline]
+    pub(super) unsafe fn new(
+        out: *mut c_char,
+        cap: usize,
+        len: *mut usize,
+        what: &str,
+    ) -> Result<Self, Failure> {
+        let this = Self {
+            out: out.cast(),
+            cap,
+            len,
+        };
+        this.set_len(0);
+        if !out.is_null() && cap > 0 {
+            // SAFETY: not NULL, and room for one byte at least.
+            unsafe { this.out.write(0) };
+        }
+        if out.is_null() {
+            return Err(null(what));
+        }
+        if len.is_null() {
+            return Err(null(&format!("{what}_len")));
+        }
+        if cap > isize::MAX as usize {
+            return Err(too_long(what));
+        }
+        Ok(this)
+    }
+
+    /// Fails unless there is room for `size` bytes, the NUL among them.
+    #[inline]
+    pub(super) fn require(&self, size: usize) -> Result<(), Failure> {
+        if self.cap >= size {
+            return Ok(());
+        }
+        self.set_len(size - 1);
+        Err(Failure::new(
+            spike_auth_status::BufferTooSmall,
+            format!(
+                "The buffer has {} bytes and {size} are needed, the NUL among them. Pass a larger one.",
+                self.cap
+            ),
+        ))
+    }
+
+    /// Writes a text of exactly `N` bytes where it belongs, so that no copy of it is left behind.
+    #[inline]
+    pub(super) fn write_exact<const N: usize>(
+        &self,
+        write: impl FnOnce(&mut [u8; N]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.require(N + 1)?;
+        // SAFETY: `require` found room for N + 1 bytes, which are set before they are lent as an
+        // initialised array; nothing else uses them meanwhile.
+        let place = unsafe {
+            self.out.write_bytes(0, N + 1);
+            &mut *self.out.cast::<[u8; N]>()
+        };
+        write(place)?;
+        self.set_len(N);
+        Ok(())
+    }
+
+    /// Writes `text` and its NUL.
+    pub(super) fn write(&self, text: &[u8]) -> Result<(), Failure> {
+        self.require(text.len() + 1)?;
+        // SAFETY: `require` found room for the text and one more, and the text is not in it.
+        unsafe {
+            self.out.copy_from_nonoverlapping(text.as_ptr(), text.len());
+            self.out.add(text.len()).write(0);
+        }
+        self.set_len(text.len());
+        Ok(())
+    }
+
+    #[inline]
+    fn set_len(&self, len: usize) {
+        if !self.len.is_null() {
+            // SAFETY: not NULL, and writable as `new` was promised; aligned or not.
+            unsafe { self.len.write_unaligned(len) };
+        }
+    }
+}

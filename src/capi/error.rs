@@ -1,0 +1,119 @@
+//! The error struct that the caller owns.
+
+use std::ffi::c_char;
+use std::mem::size_of;
+
+use super::boundary::Failure;
+use super::status::spike_auth_status;
+use crate::error::cut;
+
+/// What went wrong, in detail. Yours: put one on the stack, pass its address, read it when a function
+/// has failed. A function that takes one rewrites all of it, also on success; it need not be
+/// initialised. NULL may be passed instead. 512 bytes, for ever.
+#[repr(C)]
+pub struct spike_auth_error {
+    /// The status that the function returned.
+    pub status: i32,
+    /// The status of the HTTP reply; 0 if there was none.
+    pub http_status: i32,
+    /// How long the service asked to wait, in milliseconds; -1 if it did not say.
+    pub retry_after_ms: i64,
+    /// How many times the exchange was tried over the network for this result.
+    pub attempts: u32,
+    /// 1 if the same call may succeed later, else 0.
+    pub retryable: u32,
+    /// What failed and what to do about it: UTF-8, NUL-terminated, cut on the border of a character.
+    /// Never holds a key, a signature, a token, or the user id.
+    pub message: [c_char; 424],
+    /// Zero. Kept for later versions.
+    pub reserved: [u64; 8],
+}
+
+const _: () = assert!(size_of::<spike_auth_error>() == 512);
+
+const MESSAGE_MAX: usize = 424 - 1;
+
+impl spike_auth_error {
+    fn none() -> Self {
+        Self {
+            status: spike_auth_status::Ok as i32,
+            http_status: 0,
+            retry_after_ms: -1,
+            attempts: 0,
+            retryable: 0,
+            message: [0; 424],
+            reserved: [0; 8],
+        }
+    }
+
+    fn of(failure: &Failure) -> Self {
+        let mut this = Self {
+            status: failure.status() as i32,
+            ..Self::none()
+        };
+        match failure {
+            Failure::Here { message, .. } => this.set_message(message),
+            Failure::Core(error) => {
+                this.http_status = error.http_status().map_or(0, i32::from);
+                this.retry_after_ms = error.retry_after().map_or(-1, |wait| {
+                    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+                });
+                this.attempts = error.attempts();
+                this.retryable = error.retryable().into();
+                this.set_message(error.message());
+            }
+        }
+        this
+    }
+
+    fn set_message(&mut self, message: &str) {
+        // A NUL inside would hide the rest from a C reader.
+        let text = cut(message, MESSAGE_MAX)
+            .bytes()
+            .take_while(|byte| *byte != 0);
+        for (place, byte) in self.message.iter_mut().zip(text) {
+            *place = byte as c_char;
+        }
+    }
+}
+
+/// # Safety
+/// `err` is NULL or points to memory for one `spike_auth_error`, which may be uninitialised.
+#[inline]
+pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<(), Failure>) {
+    if err.is_null() {
+        return;
+    }
+    let detail = match outcome {
+        Ok(()) => spike_auth_error::none(),
+        Err(failure) => spike_auth_error::of(failure),
+    };
+    // SAFETY: not NULL, and writable as the caller promises; aligned or not.
+    unsafe { err.write_unaligned(detail) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message_of(text: String) -> Vec<u8> {
+        let error = spike_auth_error::of(&Failure::new(spike_auth_status::Internal, text));
+        assert_eq!(error.message[MESSAGE_MAX], 0);
+        error
+            .message
+            .iter()
+            .map(|c| *c as u8)
+            .take_while(|byte| *byte != 0)
+            .collect()
+    }
+
+    #[test]
+    fn a_long_message_is_cut_on_the_border_of_a_character() {
+        assert_eq!(message_of("x".repeat(423)).len(), 423);
+        assert_eq!(message_of("x".repeat(424)).len(), 423);
+        let cut = message_of("\u{e9}".repeat(300));
+        assert_eq!(cut.len(), 422);
+        assert!(std::str::from_utf8(&cut).is_ok());
+        assert_eq!(message_of("a\0b".into()), b"a");
+    }
+}

@@ -1,0 +1,118 @@
+//! Puts the rooms together: one application, one key, one base URL.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Exchange;
+use crate::signing::{BATCH, HmacKey, SIGNATURE_LEN, Signature};
+use crate::token::AccessToken;
+use crate::user_id::{InvalidUserId, UserId};
+
+/// Signs user ids and exchanges signatures for tokens. Shared by any number of threads.
+pub struct Client {
+    key: Option<HmacKey>,
+    exchange: Exchange,
+    closed: AtomicBool,
+}
+
+impl Client {
+    /// Makes a client of `config`, which is copied. Loads the TLS roots; connects to nothing yet.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let application_id = config.application_id.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::IncompleteConfig,
+                "The configuration has no application id. Set the one that the Spike console shows.",
+            )
+        })?;
+        Ok(Self {
+            key: config.hmac_key.clone(),
+            exchange: Exchange::new(config, application_id)?,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Signs one user id: 64 lowercase hex characters into `out`. No allocation, no lock, no
+    /// system call, and the network is not touched.
+    pub fn sign_user(&self, user_id: &[u8], out: &mut [u8; SIGNATURE_LEN]) -> Result<(), Error> {
+        let key = self.key()?;
+        key.sign(UserId::new(user_id)?, out);
+        Ok(())
+    }
+
+    /// Signs the rows of a column: `out[i]` gets the signature of the id `i`, or 64 NUL bytes if
+    /// that id is bad, and `report` is told so. No allocation.
+    ///
+    /// `out` must have a row for each id; what is beyond the shorter of the two is left alone.
+    pub(crate) fn sign_users<'a>(
+        &self,
+        mut user_ids: impl Iterator<Item = &'a [u8]>,
+        out: &mut [[u8; SIGNATURE_LEN]],
+        mut report: impl FnMut(usize, Result<(), InvalidUserId>),
+    ) -> Result<(), Error> {
+        let key = self.key()?;
+        let mut index = 0;
+        for rows in out.chunks_mut(BATCH) {
+            let mut users = [None; BATCH];
+            for (user, user_id) in users.iter_mut().zip(user_ids.by_ref().take(rows.len())) {
+                let checked = UserId::check(user_id);
+                *user = checked.ok();
+                report(index, checked.map(|_| ()));
+                index += 1;
+            }
+            key.sign_batch(&users, rows);
+        }
+        Ok(())
+    }
+
+    /// Signs `user_id` and exchanges the signature for a token. Always asks the service.
+    ///
+    /// Blocks until the token is there, the service has refused, or the timeout has passed.
+    pub fn exchange(&self, user_id: &[u8]) -> Result<AccessToken, Error> {
+        let key = self.key()?;
+        let user = UserId::new(user_id)?;
+        self.exchange.run(user, &key.signature(user), Some(key))
+    }
+
+    /// Exchanges a signature that was made elsewhere. Needs no key.
+    pub fn exchange_signature(
+        &self,
+        user_id: &[u8],
+        signature: &[u8],
+    ) -> Result<AccessToken, Error> {
+        self.check_open()?;
+        let user = UserId::new(user_id)?;
+        let signature = Signature::parse(signature)?;
+        self.exchange.run(user, &signature, self.key.as_ref())
+    }
+
+    /// Ends the calls in flight at once, each with [`ErrorKind::Closed`]; every later call on this
+    /// client ends likewise. Idempotent.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.exchange.close();
+    }
+
+    /// Whether the client is open and has a key.
+    pub(crate) fn check_can_sign(&self) -> Result<(), Error> {
+        self.key().map(|_| ())
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed());
+        }
+        Ok(())
+    }
+
+    /// The key of an open client.
+    fn key(&self) -> Result<&HmacKey, Error> {
+        self.check_open()?;
+        self.key.as_ref().ok_or_else(|| {
+            Error::new(
+                ErrorKind::KeyRequired,
+                "The client has no HMAC key and cannot sign. Set the key, or pass a signature that was made elsewhere.",
+            )
+        })
+    }
+}

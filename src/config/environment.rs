@@ -1,0 +1,355 @@
+//! Reading the configuration from the environment.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::Config;
+use crate::error::{Error, ErrorKind};
+use crate::signing::KEY_MAX;
+
+const APPLICATION_ID: &str = "SPIKE_APPLICATION_ID";
+const HMAC_KEY: &str = "SPIKE_HMAC_KEY";
+const HMAC_KEY_FILE: &str = "SPIKE_HMAC_KEY_FILE";
+const API_BASE_URL: &str = "SPIKE_API_BASE_URL";
+const TIMEOUT_MS: &str = "SPIKE_TIMEOUT_MS";
+const CA_FILE: &str = "SPIKE_CA_FILE";
+
+/// The key and a newline of either kind.
+const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
+/// Ten times the size of the largest trust store in use.
+const CA_FILE_MAX: u64 = 4 << 20;
+
+/// `config` with what `var` says of the variables; `config` is lost on error, so that nothing is
+/// half applied.
+pub(super) fn load(
+    mut config: Config,
+    var: impl Fn(&str) -> Option<OsString>,
+) -> Result<Config, Error> {
+    if let Some(id) = var(APPLICATION_ID) {
+        named(
+            APPLICATION_ID,
+            config.set_application_id(id.as_encoded_bytes()),
+        )?;
+    }
+    load_key(&mut config, &var)?;
+    if let Some(url) = var(API_BASE_URL) {
+        named(API_BASE_URL, config.set_base_url(url.as_encoded_bytes()))?;
+    }
+    if let Some(ms) = var(TIMEOUT_MS) {
+        named(
+            TIMEOUT_MS,
+            parse_ms(&ms).and_then(|ms| config.set_timeout_ms(ms)),
+        )?;
+    }
+    if let Some(path) = var(CA_FILE) {
+        let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
+        named(CA_FILE, config.set_ca_pem(&pem))?;
+    }
+    Ok(config)
+}
+
+fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Result<(), Error> {
+    match (var(HMAC_KEY), var(HMAC_KEY_FILE)) {
+        (None, None) => Ok(()),
+        (Some(key), None) => {
+            let key = Zeroizing::new(key.into_encoded_bytes());
+            named(HMAC_KEY, config.set_hmac_key(&key))
+        }
+        (None, Some(path)) => {
+            let content = read_file(HMAC_KEY_FILE, &path, KEY_FILE_MAX, check_private)?;
+            named(
+                HMAC_KEY_FILE,
+                config.set_hmac_key(without_newline(&content)),
+            )
+        }
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::InvalidEnvironment,
+            format!("{HMAC_KEY} and {HMAC_KEY_FILE} are both set. Unset one of them."),
+        )),
+    }
+}
+
+/// Says which variable a bad value came from.
+fn named(variable: &str, result: Result<(), Error>) -> Result<(), Error> {
+    result.map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidEnvironment,
+            format!(
+                "The environment variable {variable} has a bad value. {}",
+                error.message()
+            ),
+        )
+    })
+}
+
+fn parse_ms(text: &OsStr) -> Result<u32, Error> {
+    let digits = text
+        .to_str()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidArgument,
+            "It is not a whole number of milliseconds.",
+        )
+    })
+}
+
+/// An editor or `echo` ends a file with a newline that is no part of the key.
+fn without_newline(content: &[u8]) -> &[u8] {
+    let content = content.strip_suffix(b"\n").unwrap_or(content);
+    content.strip_suffix(b"\r").unwrap_or(content)
+}
+
+/// Reads a small regular file. Not a pipe or a device: they could block for ever.
+fn read_file(
+    variable: &str,
+    path: &OsStr,
+    max: u64,
+    check: impl Fn(&std::fs::Metadata) -> Result<(), &'static str>,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let read = || -> Result<Zeroizing<Vec<u8>>, String> {
+        let file = open(Path::new(path)).map_err(|error| error.to_string())?;
+        let metadata = file.metadata().map_err(|error| error.to_string())?;
+        if !metadata.is_file() {
+            return Err("it is not a regular file".into());
+        }
+        if metadata.len() > max {
+            return Err(format!("it has more than {max} bytes"));
+        }
+        check(&metadata)?;
+        // Allocated whole, so that no smaller copy of a key is left behind by a growing buffer.
+        let mut content = Zeroizing::new(Vec::with_capacity(max.min(metadata.len() + 1) as usize));
+        file.take(max + 1)
+            .read_to_end(&mut content)
+            .map_err(|error| error.to_string())?;
+        Ok(content)
+    };
+    read().map_err(|why| {
+        let path = path.to_string_lossy();
+        let path = crate::error::cut(&path, 128);
+        Error::new(
+            ErrorKind::File,
+            format!("The file {path:?} that the environment variable {variable} names cannot be used: {why}."),
+        )
+    })
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // A pipe without a writer would block here, before it can be seen that it is one.
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).open(path)
+}
+
+/// Whoever can write the key's file can choose the key.
+#[cfg(unix)]
+fn check_private(metadata: &std::fs::Metadata) -> Result<(), &'static str> {
+    use std::os::unix::fs::PermissionsExt;
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err("its group or others can write it (make it private with chmod go-w)");
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_private(_: &std::fs::Metadata) -> Result<(), &'static str> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user_id::UserId;
+    use std::path::PathBuf;
+
+    struct TempDir(PathBuf);
+
+    impl TempDir {
+        fn new(name: &str) -> Self {
+            let dir =
+                std::env::temp_dir().join(format!("spike_auth-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+
+        fn file(&self, name: &str, content: &[u8], mode: u32) -> String {
+            use std::os::unix::fs::PermissionsExt;
+            let path = self.0.join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            path.to_str().unwrap().to_owned()
+        }
+    }
+
+    impl Drop for TempDir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn load_from(vars: &[(&str, &str)]) -> Result<Config, Error> {
+        load(Config::new().unwrap(), |name| {
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    fn signs_like(config: &Config, key: &[u8]) -> bool {
+        let user = UserId::new(b"alice").unwrap();
+        let expected = crate::signing::HmacKey::new(key).unwrap().signature(user);
+        config.hmac_key.as_ref().unwrap().verify(user, &expected)
+    }
+
+    #[test]
+    fn everything_at_once_and_nothing() {
+        let config = load_from(&[
+            (APPLICATION_ID, "9999"),
+            (HMAC_KEY, "key\n"),
+            (API_BASE_URL, "http://localhost:1/v3/"),
+            (TIMEOUT_MS, "250"),
+        ])
+        .unwrap();
+        assert_eq!(config.application_id.as_ref().unwrap().json(), "9999");
+        assert!(
+            signs_like(&config, b"key\n"),
+            "a key in the environment is taken as it is"
+        );
+        assert_eq!(config.base_url.join(""), "http://localhost:1/v3");
+        assert_eq!(config.timeout.as_millis(), 250);
+
+        let untouched = load_from(&[]).unwrap();
+        assert!(untouched.application_id.is_none() && untouched.hmac_key.is_none());
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_that_names_the_variable() {
+        for (variable, value) in [
+            (APPLICATION_ID, ""),
+            (APPLICATION_ID, "a b"),
+            (HMAC_KEY, ""),
+            (API_BASE_URL, ""),
+            (API_BASE_URL, "http://example.com"),
+            (TIMEOUT_MS, ""),
+            (TIMEOUT_MS, "1s"),
+            (TIMEOUT_MS, "-1"),
+            (TIMEOUT_MS, "600001"),
+            (TIMEOUT_MS, "99999999999"),
+            (TIMEOUT_MS, " 5"),
+        ] {
+            let error = load_from(&[(variable, value)]).err().unwrap();
+            assert_eq!(
+                error.kind(),
+                ErrorKind::InvalidEnvironment,
+                "{variable}={value}"
+            );
+            assert!(error.message().contains(variable), "{}", error.message());
+        }
+    }
+
+    #[test]
+    fn the_key_file_loses_one_newline_and_no_more() {
+        let dir = TempDir::new("key-file");
+        for (content, key) in [
+            (&b"key"[..], &b"key"[..]),
+            (b"key\n", b"key"),
+            (b"key\r\n", b"key"),
+            (b"key\n\n", b"key\n"),
+        ] {
+            let path = dir.file("key", content, 0o600);
+            assert!(signs_like(
+                &load_from(&[(HMAC_KEY_FILE, &path)]).unwrap(),
+                key
+            ));
+        }
+        let longest = dir.file("longest", &[&[b'k'; KEY_MAX][..], b"\r\n"].concat(), 0o400);
+        assert!(load_from(&[(HMAC_KEY_FILE, &longest)]).is_ok());
+    }
+
+    #[test]
+    fn key_files_that_are_refused() {
+        let dir = TempDir::new("bad-key-file");
+        let fifo = dir.0.join("fifo");
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&fifo)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let cases = [
+            (
+                dir.file("group", b"key", 0o620),
+                ErrorKind::File,
+                "chmod go-w",
+            ),
+            (
+                dir.file("others", b"key", 0o602),
+                ErrorKind::File,
+                "chmod go-w",
+            ),
+            (
+                dir.file("huge", &[b'k'; KEY_MAX + 3], 0o600),
+                ErrorKind::File,
+                "more than",
+            ),
+            (
+                dir.0.to_str().unwrap().to_owned(),
+                ErrorKind::File,
+                "regular file",
+            ),
+            (
+                fifo.to_str().unwrap().to_owned(),
+                ErrorKind::File,
+                "regular file",
+            ),
+            (
+                dir.0.join("missing").to_str().unwrap().to_owned(),
+                ErrorKind::File,
+                "No such file",
+            ),
+            (String::new(), ErrorKind::File, "No such file"),
+            (
+                dir.file("empty", b"\n", 0o600),
+                ErrorKind::InvalidEnvironment,
+                "0 bytes",
+            ),
+        ];
+        for (path, kind, reason) in cases {
+            let error = load_from(&[(HMAC_KEY_FILE, &path)]).err().unwrap();
+            assert_eq!(error.kind(), kind, "{path}: {}", error.message());
+            assert!(error.message().contains(reason), "{}", error.message());
+            assert!(error.message().contains(HMAC_KEY_FILE));
+        }
+    }
+
+    #[test]
+    fn two_sources_of_the_key_are_one_too_many() {
+        let error = load_from(&[(HMAC_KEY, "key"), (HMAC_KEY_FILE, "/nowhere")])
+            .err()
+            .unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+    }
+
+    #[test]
+    fn the_ca_file_is_read_and_checked() {
+        let dir = TempDir::new("ca-file");
+        let bad = dir.file("ca.pem", b"nothing", 0o644);
+        let error = load_from(&[(CA_FILE, &bad)]).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+        let error = load_from(&[(CA_FILE, "/nowhere/ca.pem")]).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::File);
+    }
+}

@@ -1,0 +1,234 @@
+//! What a client is made of: every setting, checked when it is set, with its default.
+
+mod application_id;
+mod base_url;
+mod environment;
+mod tls_roots;
+
+use std::time::Duration;
+
+pub(crate) use application_id::ApplicationId;
+pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host};
+pub(crate) use tls_roots::CaCertificates;
+pub use tls_roots::TlsRoots;
+
+use crate::error::{Error, ErrorKind};
+use crate::signing::HmacKey;
+
+/// The total deadline of one call where none is set.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connect timeout where none is set: just above three seconds, after which TCP sends its
+/// second repetition of a lost first packet.
+pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
+
+/// Ten minutes: the longest deadline.
+const TIMEOUT_MAX_MS: u32 = 600_000;
+
+const USER_AGENT_SUFFIX_MAX: usize = 256;
+
+/// The settings of a client to be.
+///
+/// Each setter checks its value at once and changes nothing if it fails. Only the application id
+/// has no default; without a key the client exchanges signatures that were made elsewhere.
+#[derive(Clone)]
+pub struct Config {
+    pub(crate) application_id: Option<ApplicationId>,
+    pub(crate) hmac_key: Option<HmacKey>,
+    pub(crate) base_url: BaseUrl,
+    pub(crate) timeout: Duration,
+    /// `None`: the default, or the total if that is shorter.
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) ca_certificates: CaCertificates,
+    pub(crate) tls_roots: TlsRoots,
+    pub(crate) user_agent: String,
+}
+
+impl Config {
+    /// Every setting at its default. Cannot fail: the error is the default URL's, which is good.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self {
+            application_id: None,
+            hmac_key: None,
+            base_url: BaseUrl::new(DEFAULT_BASE_URL.as_bytes())?,
+            timeout: DEFAULT_TIMEOUT,
+            connect_timeout: None,
+            ca_certificates: CaCertificates::default(),
+            tls_roots: TlsRoots::default(),
+            user_agent: user_agent(""),
+        })
+    }
+
+    /// Sets the application id. Digits go out as a JSON number, anything else as a JSON string.
+    pub fn set_application_id(&mut self, id: &[u8]) -> Result<(), Error> {
+        self.application_id = Some(ApplicationId::new(id)?);
+        Ok(())
+    }
+
+    /// Sets the HMAC key: 1 to 4096 raw bytes.
+    pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
+        self.hmac_key = Some(HmacKey::new(key)?);
+        Ok(())
+    }
+
+    /// Sets the base URL, up to and without `/auth/hmac`.
+    pub fn set_base_url(&mut self, url: &[u8]) -> Result<(), Error> {
+        self.base_url = BaseUrl::new(url)?;
+        Ok(())
+    }
+
+    /// Sets the total deadline of one call in milliseconds, 0 for the default.
+    pub fn set_timeout_ms(&mut self, total: u32) -> Result<(), Error> {
+        self.timeout = checked_timeout("timeout", total)?.unwrap_or(DEFAULT_TIMEOUT);
+        Ok(())
+    }
+
+    /// Sets the time in milliseconds in which a connection must stand (name lookup, TCP and TLS
+    /// handshake), 0 for the default. [`crate::Client::new`] refuses one longer than the total.
+    pub fn set_connect_timeout_ms(&mut self, ms: u32) -> Result<(), Error> {
+        self.connect_timeout = checked_timeout("connect timeout", ms)?;
+        Ok(())
+    }
+
+    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots.
+    pub fn set_ca_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
+        self.ca_certificates = CaCertificates::from_pem(pem)?;
+        Ok(())
+    }
+
+    /// Sets where the trusted roots come from.
+    pub fn set_tls_roots(&mut self, roots: TlsRoots) {
+        self.tls_roots = roots;
+    }
+
+    /// Sets what follows the library's own name in the `User-Agent`: at most 256 printable ASCII
+    /// characters, empty for none.
+    pub fn set_user_agent(&mut self, suffix: &[u8]) -> Result<(), Error> {
+        let printable = suffix.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        if !printable || suffix.len() > USER_AGENT_SUFFIX_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "Invalid user agent suffix: pass at most {USER_AGENT_SUFFIX_MAX} printable \
+                     ASCII characters, without control characters."
+                ),
+            ));
+        }
+        self.user_agent = user_agent(&String::from_utf8_lossy(suffix));
+        Ok(())
+    }
+
+    /// Reads `SPIKE_APPLICATION_ID`, `SPIKE_HMAC_KEY` or `SPIKE_HMAC_KEY_FILE`,
+    /// `SPIKE_API_BASE_URL`, `SPIKE_TIMEOUT_MS` and `SPIKE_CA_FILE`.
+    ///
+    /// One that is unset leaves the setting as it was. A bad one is an error that names it, and
+    /// then nothing at all is changed.
+    pub fn load_env(&mut self) -> Result<(), Error> {
+        *self = environment::load(self.clone(), |name| std::env::var_os(name))?;
+        Ok(())
+    }
+
+    /// The connect timeout that holds, or an error if one was set that can never be reached.
+    pub(crate) fn checked_connect_timeout(&self) -> Result<Duration, Error> {
+        match self.connect_timeout {
+            Some(connect) if connect > self.timeout => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "The connect timeout ({} ms) is longer than the timeout of the whole call \
+                     ({} ms). Shorten the first or lengthen the second.",
+                    connect.as_millis(),
+                    self.timeout.as_millis()
+                ),
+            )),
+            Some(connect) => Ok(connect),
+            None => Ok(DEFAULT_CONNECT_TIMEOUT.min(self.timeout)),
+        }
+    }
+}
+
+fn checked_timeout(what: &str, ms: u32) -> Result<Option<Duration>, Error> {
+    match ms {
+        0 => Ok(None),
+        1..=TIMEOUT_MAX_MS => Ok(Some(Duration::from_millis(ms.into()))),
+        _ => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "Invalid {what}: {ms} ms. Pass 1 to {TIMEOUT_MAX_MS} (ten minutes), or 0 for the default."
+            ),
+        )),
+    }
+}
+
+fn user_agent(suffix: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    format!("spike_auth/{version} ({os}; {arch}) {suffix}")
+        .trim_end()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_have_bounds_and_zero_is_the_default() {
+        let mut config = Config::new().unwrap();
+        for good in [1, 600_000] {
+            config.set_timeout_ms(good).unwrap();
+            assert_eq!(config.timeout.as_millis(), u128::from(good));
+        }
+        for bad in [600_001, u32::MAX] {
+            assert_eq!(
+                config.set_timeout_ms(bad).unwrap_err().kind(),
+                ErrorKind::InvalidArgument
+            );
+            assert!(config.set_connect_timeout_ms(bad).is_err());
+        }
+        assert_eq!(
+            config.timeout.as_millis(),
+            600_000,
+            "a failed setter changes nothing"
+        );
+        config.set_timeout_ms(0).unwrap();
+        assert_eq!(config.timeout, DEFAULT_TIMEOUT);
+    }
+
+    #[test]
+    fn the_connect_timeout_follows_the_total_unless_it_was_set() {
+        let mut config = Config::new().unwrap();
+        config.set_timeout_ms(50).unwrap();
+        assert_eq!(config.checked_connect_timeout().unwrap().as_millis(), 50);
+        config.set_connect_timeout_ms(51).unwrap();
+        let error = config.checked_connect_timeout().unwrap_err();
+        assert!(error.message().contains("51 ms") && error.message().contains("50 ms"));
+        config.set_connect_timeout_ms(0).unwrap();
+        assert!(config.checked_connect_timeout().is_ok());
+    }
+
+    #[test]
+    fn the_user_agent_takes_no_control_characters() {
+        let mut config = Config::new().unwrap();
+        config.set_user_agent(b"shop/1.2 (eu)").unwrap();
+        assert!(config.user_agent.starts_with(concat!(
+            "spike_auth/",
+            env!("CARGO_PKG_VERSION"),
+            " ("
+        )));
+        assert!(config.user_agent.ends_with(") shop/1.2 (eu)"));
+        for bad in [
+            &b"a\r\nb"[..],
+            b"a\0",
+            b"a\x7f",
+            "\u{e9}".as_bytes(),
+            &[b'a'; 257],
+        ] {
+            assert_eq!(
+                config.set_user_agent(bad).unwrap_err().kind(),
+                ErrorKind::InvalidArgument
+            );
+        }
+        config.set_user_agent(b"").unwrap();
+        assert!(config.user_agent.ends_with(')'));
+    }
+}

@@ -1,0 +1,177 @@
+//! The one error type of the library, and the scrubber that keeps secrets out of its messages.
+
+mod scrub;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+pub(crate) use scrub::{Secrets, cut, scrub};
+
+/// What went wrong, in the terms in which a caller decides what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A number or a text is out of its range.
+    InvalidArgument,
+    /// The user id breaks the service's rule.
+    InvalidUserId,
+    /// The application id is empty, too long, or not printable ASCII.
+    InvalidApplicationId,
+    /// The HMAC key is empty or too long.
+    InvalidKey,
+    /// A signature is not 64 hexadecimal characters.
+    InvalidSignature,
+    /// The base URL cannot be used.
+    InvalidUrl,
+    /// The client has no HMAC key and was asked to sign.
+    KeyRequired,
+    /// The signature is well formed but not the one of this user id.
+    SignatureMismatch,
+    /// The configuration lacks the application id.
+    IncompleteConfig,
+    /// An environment variable has a bad value.
+    InvalidEnvironment,
+    /// The client was closed.
+    Closed,
+    /// There are no usable TLS roots.
+    TlsRoots,
+    /// A file that the environment names cannot be used.
+    File,
+    /// The host's name was not found.
+    Resolve,
+    /// No connection could be made.
+    Connect,
+    /// The certificate or the TLS handshake failed.
+    Tls,
+    /// The deadline of the call passed.
+    Timeout,
+    /// The connection ended before the whole reply was there.
+    ConnectionLost,
+    /// The service refused the request (400, 404, 405, 413, 415, 422).
+    Refused,
+    /// The service refused the signature (401).
+    Unauthorized,
+    /// The service forbade the request (403).
+    Forbidden,
+    /// Too many requests (429).
+    RateLimited,
+    /// The service failed for now (408, 425, 5xx).
+    ServerError,
+    /// A status that the service does not document.
+    UnexpectedStatus,
+    /// The reply holds no usable token.
+    InvalidResponse,
+    /// The reply is larger than any token needs.
+    ResponseTooLarge,
+    /// Something failed that should not be able to.
+    Internal,
+}
+
+/// An error: its kind, one sentence or two for a person, and the facts of the HTTP exchange.
+///
+/// The message says what failed and what to do about it. It never holds a key, a signature, a
+/// token, or the user id, whatever a server puts into its reply.
+pub struct Error(Box<Facts>); // boxed, so that a good result stays small
+
+struct Facts {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    http_status: Option<u16>,
+    retry_after: Option<Duration>,
+    attempts: u32,
+    retryable: bool,
+}
+
+impl Error {
+    /// An error that no request was sent for and that would come again.
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Facts {
+            kind,
+            message: message.into(),
+            http_status: None,
+            retry_after: None,
+            attempts: 0,
+            retryable: false,
+        }))
+    }
+
+    pub(crate) fn with_http_status(mut self, status: u16) -> Self {
+        self.0.http_status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.0.retry_after = wait;
+        self
+    }
+
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn with_retryable(mut self, retryable: bool) -> Self {
+        self.0.retryable = retryable;
+        self
+    }
+
+    /// Said by whatever notices first that the client was closed.
+    pub(crate) fn closed() -> Self {
+        Self::new(
+            ErrorKind::Closed,
+            "The client was closed. Make a new one for further calls.",
+        )
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What failed and what to do about it, free of secrets.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The status of the HTTP reply, if there was one.
+    pub fn http_status(&self) -> Option<u16> {
+        self.0.http_status
+    }
+
+    /// How long the server asked to wait, if it did.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// How many times the exchange was tried over the network for this result.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn retryable(&self) -> bool {
+        self.0.retryable
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("http_status", &self.0.http_status)
+            .field("retry_after", &self.0.retry_after)
+            .field("attempts", &self.0.attempts)
+            .field("retryable", &self.0.retryable)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {}

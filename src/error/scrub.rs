@@ -1,0 +1,263 @@
+//! Makes a server's words fit to be shown.
+//!
+//! A problem document can echo the whole request, signature included, and an intermediary can put
+//! anything into a page. What reaches an error message has passed through [`scrub`].
+
+use zeroize::Zeroizing;
+
+use crate::signing::{HmacKey, Signature};
+
+/// The longest text that is looked at. A sentence of a problem document is far shorter; what is
+/// longer is a page or a dump, and is dropped whole rather than cut through a secret.
+const TEXT_MAX: usize = 2048;
+
+/// The longest piece that is kept of one text, in bytes.
+const SHOWN_MAX: usize = 160;
+
+/// Secrets shorter than this are too likely to be part of an innocent word to be cut out: a text
+/// that holds one is dropped whole.
+const SHORT: usize = 8;
+
+/// An unbroken run of this many characters with a digit in it is a credential, not a word.
+const RUN_MAX: usize = 24;
+
+const REMOVED: &str = "[removed]";
+
+/// What must not be shown, whatever the server says.
+pub(crate) struct Secrets<'a> {
+    pub(crate) user_id: &'a [u8],
+    pub(crate) signature: &'a Signature,
+    pub(crate) key: Option<&'a HmacKey>,
+}
+
+/// `text` without secrets, control characters and line breaks, cut to a length that fits into a
+/// message; empty if nothing of it may be shown.
+pub(crate) fn scrub(text: &str, secrets: &Secrets<'_>) -> String {
+    if text.len() > TEXT_MAX {
+        return String::new();
+    }
+    // Invisible characters first: one in the middle of a secret must not hide it.
+    let visible = Zeroizing::new(visible(text));
+    let Some(without_known) = remove_known(&visible, secrets) else {
+        return String::new();
+    };
+    let without_known = Zeroizing::new(without_known);
+    cut(&remove_runs(&without_known), SHOWN_MAX)
+        .trim()
+        .to_owned()
+}
+
+/// `text` cut to at most `max` bytes, at the border of a character.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or("")
+}
+
+fn visible(text: &str) -> String {
+    text.chars()
+        .filter_map(|c| {
+            if c.is_whitespace() {
+                Some(' ')
+            } else {
+                is_visible(c).then_some(c)
+            }
+        })
+        .collect()
+}
+
+/// Whether `c` shows itself and nothing else: no control character, and none of the format
+/// characters that reorder or hide the text around them.
+fn is_visible(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Replaces every known secret; `None` if a short one is in the text.
+fn remove_known(text: &str, secrets: &Secrets<'_>) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        match secrets.length_at_start(rest) {
+            Some(len) if len < SHORT => return None,
+            Some(len) => {
+                kept.extend_from_slice(REMOVED.as_bytes());
+                at += len;
+            }
+            None => {
+                kept.extend(rest.first());
+                at += 1;
+            }
+        }
+    }
+    // A key may be any bytes, so that cutting one out can split a character.
+    Some(String::from_utf8_lossy(&kept).into_owned())
+}
+
+impl Secrets<'_> {
+    /// The length of the longest secret that `text` starts with.
+    fn length_at_start(&self, text: &[u8]) -> Option<usize> {
+        let plain = [self.user_id, self.signature.as_bytes().as_slice()]
+            .into_iter()
+            .filter(|secret| starts_with(text, secret))
+            .map(<[u8]>::len)
+            .max();
+        let key = self.key.filter(|key| {
+            text.get(..key.key_len())
+                .is_some_and(|start| key.is_made_from(start))
+        });
+        plain.max(key.map(HmacKey::key_len))
+    }
+}
+
+fn starts_with(text: &[u8], secret: &[u8]) -> bool {
+    !secret.is_empty()
+        && text
+            .get(..secret.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(secret))
+}
+
+/// Replaces what looks like a credential that we do not know: the second one in a reply, half a
+/// signature, a token of somebody else.
+fn remove_runs(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest
+            .find(|c| in_run(c) != in_run(first))
+            .unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        let credential =
+            in_run(first) && run.len() >= RUN_MAX && run.bytes().any(|byte| byte.is_ascii_digit());
+        out.push_str(if credential { REMOVED } else { run });
+        rest = after;
+    }
+    out
+}
+
+fn in_run(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_' | '%')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::user_id::UserId;
+    use proptest::prelude::*;
+
+    const KEY: &[u8] = b"HMAC_KEY_FROM_ADMIN_CONSOLE";
+
+    fn scrubbed(text: &str, user_id: &str) -> String {
+        let key = HmacKey::new(KEY).unwrap();
+        let user = UserId::new(user_id.as_bytes()).unwrap();
+        let signature = key.signature(user);
+        scrub(
+            text,
+            &Secrets {
+                user_id: user.as_bytes(),
+                signature: &signature,
+                key: Some(&key),
+            },
+        )
+    }
+
+    #[test]
+    fn an_innocent_sentence_stays_as_it_is() {
+        assert_eq!(
+            scrubbed("invalid signature", "user-number-1"),
+            "invalid signature"
+        );
+        assert_eq!(
+            scrubbed(
+                "unexpected property application_user_identifier_of_old",
+                "user-number-1"
+            ),
+            "unexpected property application_user_identifier_of_old"
+        );
+    }
+
+    #[test]
+    fn known_secrets_are_cut_out_in_either_case() {
+        assert_eq!(
+            scrubbed("no USER-number-1 here", "user-number-1"),
+            "no [removed] here"
+        );
+        assert_eq!(
+            scrubbed("<HMAC_KEY_FROM_ADMIN_CONSOLE>", "user-number-1"),
+            "<[removed]>"
+        );
+        let signature = "e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199";
+        for text in [signature.to_owned(), signature.to_uppercase()] {
+            assert_eq!(scrubbed(&text, "my_application_user_123"), "[removed]");
+        }
+    }
+
+    #[test]
+    fn a_text_with_a_short_id_is_dropped_whole() {
+        assert_eq!(scrubbed("bob is unknown", "bob"), "");
+        assert_eq!(scrubbed("robert is unknown", "bob"), "robert is unknown");
+    }
+
+    #[test]
+    fn invisible_characters_go_and_hide_nothing() {
+        assert_eq!(
+            scrubbed("a\u{1b}[31mb\u{202e}c\u{0}d\r\ne", "user-number-1"),
+            "a[31mbcd  e"
+        );
+        assert_eq!(
+            scrubbed("user-\u{200b}number-1", "user-number-1"),
+            "[removed]"
+        );
+    }
+
+    #[test]
+    fn unknown_credentials_and_cut_ones_go() {
+        assert_eq!(
+            scrubbed("sig e070ea58e2b1d7d01a9570b89fc99e76 bad", "user-number-1"),
+            "sig [removed] bad"
+        );
+        assert_eq!(
+            scrubbed(
+                "eyJhbGciOiJIUzI1NiIsInR5cCI6.eyJpc3MiOiI5OTk5Iiwic3ViIjoi",
+                "user-number-1"
+            ),
+            "[removed].[removed]"
+        );
+    }
+
+    #[test]
+    fn long_texts_are_dropped_and_shown_ones_are_cut_at_a_character() {
+        assert_eq!(scrubbed(&"a ".repeat(TEXT_MAX), "user-number-1"), "");
+        let shown = scrubbed(&"\u{e9} ".repeat(200), "user-number-1");
+        assert!(shown.len() <= SHOWN_MAX && shown.starts_with('\u{e9}'));
+        assert_eq!(cut("a\u{e9}b", 2), "a");
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_survives(before in ".{0,40}", after in ".{0,40}", id in "[A-Za-z0-9._-]{1,128}", which in 0..3usize) {
+            let key = HmacKey::new(KEY).unwrap();
+            let signature = key.signature(UserId::new(id.as_bytes()).unwrap());
+            let signature = std::str::from_utf8(signature.as_bytes()).unwrap().to_owned();
+            let secret: &str =
+                [id.as_str(), &signature, std::str::from_utf8(KEY).unwrap()][which];
+            let shown = scrubbed(&format!("{before}{secret}{after}"), &id).to_ascii_lowercase();
+            // What stands in for a secret may itself hold a very short id: "[removed]" holds "e".
+            let shown = shown.replace("[removed]", "");
+            prop_assert!(!shown.contains(&secret.to_ascii_lowercase()), "{shown}");
+        }
+
+        #[test]
+        fn whatever_comes_in_is_short_and_visible(text in any::<String>()) {
+            let shown = scrubbed(&text, "user-number-1");
+            prop_assert!(shown.len() <= SHOWN_MAX);
+            prop_assert!(shown.chars().all(|c| !c.is_control()));
+        }
+    }
+}

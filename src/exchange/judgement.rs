@@ -1,0 +1,281 @@
+//! What a reply means: the table of `POST /v3/auth/hmac`'s statuses, and what to do about each.
+
+use std::time::SystemTime;
+
+use ureq::http::StatusCode;
+
+use super::reply::{Unusable, read_token};
+use super::{problem, retry_after};
+use crate::error::{Error, ErrorKind, Secrets};
+use crate::http::{Reply, connection_lost};
+use crate::token::AccessToken;
+
+/// The token of `reply`, or what its failure means.
+pub(crate) fn judge(reply: Reply, secrets: &Secrets<'_>) -> Result<AccessToken, Error> {
+    if reply.status == 200 {
+        let status = reply.status;
+        return accept(reply).map_err(|error| error.with_http_status(status));
+    }
+    Err(refuse(reply, secrets))
+}
+
+fn accept(reply: Reply) -> Result<AccessToken, Error> {
+    let body = reply.body?;
+    read_token(&body).map_err(|why| match why {
+        // Where a length was told, the body is whole, and it is the server that stopped short.
+        Unusable::CutShort if reply.ends_with_connection => {
+            connection_lost("the reply ends in the middle")
+        }
+        Unusable::CutShort => unusable("it is JSON that ends in the middle"),
+        Unusable::Because(why) => unusable(why),
+    })
+}
+
+fn unusable(why: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidResponse,
+        format!(
+            "200 OK: the reply holds no usable token ({why}). Check that the base URL is the \
+             service's, and that nothing between answers in its place."
+        ),
+    )
+}
+
+fn refuse(reply: Reply, secrets: &Secrets<'_>) -> Error {
+    let body = match reply.body {
+        Ok(body) => body,
+        // The call itself is over; the status has nothing more to say.
+        Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Closed) => {
+            return error.with_http_status(reply.status);
+        }
+        // The status was told, and that is what counts; the body would have explained it.
+        Err(_) => Default::default(),
+    };
+    let meaning = Meaning::of(reply.status);
+    let reason = StatusCode::from_u16(reply.status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    let title = reason.map_or(String::new(), |reason| format!(" {reason}"));
+    let said = problem::explain(&body, secrets).map_or(String::new(), |text| format!(" ({text})"));
+    let wait = reply
+        .retry_after
+        .and_then(|value| retry_after::parse(&value, reply.date.as_deref(), SystemTime::now()));
+    let Meaning {
+        kind,
+        what,
+        cure,
+        retryable,
+    } = meaning;
+    Error::new(
+        kind,
+        format!("{}{title}: {what}{said}. {cure}", reply.status),
+    )
+    .with_http_status(reply.status)
+    .with_retry_after(wait)
+    .with_retryable(retryable)
+}
+
+/// A row of the table.
+struct Meaning {
+    kind: ErrorKind,
+    what: &'static str,
+    cure: &'static str,
+    retryable: bool,
+}
+
+impl Meaning {
+    fn of(status: u16) -> Self {
+        let row = |kind, what, cure, retryable| Self {
+            kind,
+            what,
+            cure,
+            retryable,
+        };
+        match status {
+            401 => row(
+                ErrorKind::Unauthorized,
+                "the service refused the signature",
+                "Check the application id and the HMAC key, and that both belong to the same application.",
+                false,
+            ),
+            403 => row(
+                ErrorKind::Forbidden,
+                "the service forbade the request",
+                "Check in the Spike console what this application may do.",
+                false,
+            ),
+            404 | 405 => row(
+                ErrorKind::Refused,
+                "the service has no such endpoint",
+                CHECK_URL,
+                false,
+            ),
+            400 | 413 | 415 | 422 => row(
+                ErrorKind::Refused,
+                "the service refused the request",
+                "Check the application id and the user id; if both are right, report it as a bug of this library.",
+                false,
+            ),
+            429 => row(
+                ErrorKind::RateLimited,
+                "too many requests",
+                "Wait before the next one, and keep a user's token instead of exchanging for every request.",
+                true,
+            ),
+            408 | 425 | 500 | 502 | 503 | 504 => row(
+                ErrorKind::ServerError,
+                "the service failed for now",
+                "Try again later.",
+                true,
+            ),
+            500..=599 => row(
+                ErrorKind::ServerError,
+                "the service failed",
+                CHECK_URL,
+                false,
+            ),
+            300..=399 => row(
+                ErrorKind::UnexpectedStatus,
+                "the reply is a redirect, which is not followed because it would carry a credential elsewhere",
+                CHECK_URL,
+                false,
+            ),
+            _ => row(
+                ErrorKind::UnexpectedStatus,
+                "the service is not known to answer so",
+                CHECK_URL,
+                false,
+            ),
+        }
+    }
+}
+
+const CHECK_URL: &str = "Check the base URL; the service's is https://app-api.spikeapi.com/v3.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::DEFAULT_BASE_URL;
+    use crate::signing::HmacKey;
+    use crate::user_id::UserId;
+    use std::time::Duration;
+    use zeroize::Zeroizing;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply {
+            status,
+            retry_after: None,
+            date: None,
+            body: Ok(Zeroizing::new(body.as_bytes().to_vec())),
+            ends_with_connection: false,
+        }
+    }
+
+    fn judged(reply: Reply) -> Result<AccessToken, Error> {
+        let user = UserId::new(b"my_application_user_123").unwrap();
+        let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
+        let signature = key.signature(user);
+        judge(
+            reply,
+            &Secrets {
+                user_id: user.as_bytes(),
+                signature: &signature,
+                key: Some(&key),
+            },
+        )
+    }
+
+    fn error(reply: Reply) -> Error {
+        judged(reply).err().unwrap()
+    }
+
+    #[test]
+    fn every_status_there_is() {
+        for status in 100..=999u16 {
+            if status == 200 {
+                continue;
+            }
+            let expected = match status {
+                400 | 404 | 405 | 413 | 415 | 422 => ErrorKind::Refused,
+                401 => ErrorKind::Unauthorized,
+                403 => ErrorKind::Forbidden,
+                429 => ErrorKind::RateLimited,
+                408 | 425 | 500..=599 => ErrorKind::ServerError,
+                _ => ErrorKind::UnexpectedStatus,
+            };
+            let error = error(reply(status, ""));
+            assert_eq!(error.kind(), expected, "{status}");
+            assert_eq!(error.http_status(), Some(status));
+            let passing = matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504);
+            assert_eq!(error.retryable(), passing, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_a_401_in_full() {
+        let error = error(reply(
+            401,
+            r#"{"title":"Unauthorized","status":401,"detail":"invalid signature"}"#,
+        ));
+        assert_eq!(
+            error.message(),
+            "401 Unauthorized: the service refused the signature (invalid signature). Check the application id \
+             and the HMAC key, and that both belong to the same application."
+        );
+    }
+
+    #[test]
+    fn every_message_names_the_service_alike() {
+        assert!(CHECK_URL.contains(DEFAULT_BASE_URL));
+    }
+
+    #[test]
+    fn retry_after_is_handed_on() {
+        let with = |value: &str| Reply {
+            retry_after: Some(value.into()),
+            ..reply(503, "")
+        };
+        assert_eq!(error(with("7")).retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(error(with("soon")).retry_after(), None);
+    }
+
+    #[test]
+    fn a_200_is_only_as_good_as_its_body() {
+        assert_eq!(
+            judged(reply(200, r#"{"access_token":"abc"}"#))
+                .ok()
+                .unwrap()
+                .as_bytes(),
+            b"abc"
+        );
+        let empty = error(reply(200, ""));
+        assert_eq!(
+            (empty.kind(), empty.http_status()),
+            (ErrorKind::InvalidResponse, Some(200))
+        );
+        let cut = r#"{"access_token":"ab"#;
+        assert_eq!(error(reply(200, cut)).kind(), ErrorKind::InvalidResponse);
+        let lost = error(Reply {
+            ends_with_connection: true,
+            ..reply(200, cut)
+        });
+        assert_eq!(
+            (lost.kind(), lost.retryable()),
+            (ErrorKind::ConnectionLost, true)
+        );
+    }
+
+    #[test]
+    fn a_body_that_was_lost_costs_only_its_explanation() {
+        let lost = Reply {
+            body: Err(connection_lost("reset")),
+            ..reply(503, "")
+        };
+        assert_eq!(error(lost).kind(), ErrorKind::ServerError);
+        let timed_out = Reply {
+            body: Err(Error::new(ErrorKind::Timeout, "")),
+            ..reply(503, "")
+        };
+        assert_eq!(error(timed_out).kind(), ErrorKind::Timeout);
+    }
+}

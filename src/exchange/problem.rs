@@ -1,0 +1,172 @@
+//! Problem details (RFC 9457): a server's own words about a failure, made fit to be shown.
+//!
+//! Only `title`, `detail`, and of `errors` the `location` and `message` are used. `errors[].value`
+//! can echo the whole request, signature included: it is never read.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::error::{Secrets, cut, scrub};
+
+/// Of a longer list the first ones say enough.
+const ERRORS_MAX: usize = 3;
+/// What of all this fits into a message beside our own words.
+const TEXT_MAX: usize = 180;
+
+/// Members as they stand in the body, whatever their types: a document with one wrong member still
+/// has others.
+#[derive(Deserialize)]
+struct Problem<'a> {
+    #[serde(borrow, default)]
+    title: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    detail: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    errors: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow, default)]
+    location: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+}
+
+/// What `body` says, in one line without secrets; `None` if it says nothing that may be shown.
+pub(crate) fn explain(body: &[u8], secrets: &Secrets<'_>) -> Option<String> {
+    let problem: Problem<'_> = serde_json::from_slice(body).ok()?;
+    let text = |member| text(member, secrets);
+    let mut parts: Vec<String> = text(problem.detail)
+        .or_else(|| text(problem.title))
+        .into_iter()
+        .collect();
+    for item in items(problem.errors) {
+        match (text(item.location), text(item.message)) {
+            (Some(location), Some(message)) => parts.push(format!("{location}: {message}")),
+            (_, Some(message)) => parts.push(message),
+            _ => {}
+        }
+    }
+    let all = parts.join("; ");
+    Some(cut(&all, TEXT_MAX).trim_end().to_owned()).filter(|text| !text.is_empty())
+}
+
+fn items(errors: Option<&RawValue>) -> Vec<Item<'_>> {
+    let list: Vec<&RawValue> = errors
+        .and_then(|errors| serde_json::from_str(errors.get()).ok())
+        .unwrap_or_default();
+    list.iter()
+        .take(ERRORS_MAX)
+        .filter_map(|item| serde_json::from_str(item.get()).ok())
+        .collect()
+}
+
+fn text(member: Option<&RawValue>, secrets: &Secrets<'_>) -> Option<String> {
+    let text: String = serde_json::from_str(member?.get()).ok()?;
+    let text = Zeroizing::new(text);
+    let shown = scrub(&text, secrets);
+    // A full stop of theirs would stand in the middle of our sentence.
+    let shown = shown.trim_end_matches(['.', ' ']);
+    (!shown.is_empty()).then(|| shown.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signing::HmacKey;
+    use crate::user_id::UserId;
+    use proptest::prelude::*;
+
+    fn explained(body: &str) -> Option<String> {
+        let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
+        let user = UserId::new(b"my_application_user_123").unwrap();
+        let signature = key.signature(user);
+        explain(
+            body.as_bytes(),
+            &Secrets {
+                user_id: user.as_bytes(),
+                signature: &signature,
+                key: Some(&key),
+            },
+        )
+    }
+
+    #[test]
+    fn detail_before_title_and_then_the_errors() {
+        let body = r#"{"title":"Unprocessable Entity","status":422,"detail":"validation failed.","errors":[
+            {"location":"body.signature","message":"expected length 64","value":"x"},
+            {"message":"no location"},{"location":"body"},{"message":"a fourth"}]}"#;
+        assert_eq!(
+            explained(body).unwrap(),
+            "validation failed; body.signature: expected length 64; no location"
+        );
+        assert_eq!(
+            explained(r#"{"title":"Unauthorized"}"#).unwrap(),
+            "Unauthorized"
+        );
+    }
+
+    #[test]
+    fn an_echoed_request_is_never_shown() {
+        let signature = "e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199";
+        for member in ["title", "detail", "value"] {
+            let body = format!(r#"{{"{member}":"{signature} my_application_user_123"}}"#);
+            let shown = explained(&body).unwrap_or_default();
+            assert!(
+                !shown.contains("e070") && !shown.contains("my_app"),
+                "{shown}"
+            );
+        }
+        let body = format!(
+            r#"{{"errors":[{{"location":"{signature}","message":"for my_application_user_123","value":"{signature}"}}]}}"#
+        );
+        assert_eq!(explained(&body).unwrap(), "[removed]: for [removed]");
+    }
+
+    #[test]
+    fn wrong_types_and_other_bodies_say_nothing() {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "null",
+            "{}",
+            r#"{"title":1,"detail":null,"errors":{}}"#,
+            r#"{"errors":[1,null,"x",{"message":2}]}"#,
+        ] {
+            assert_eq!(explained(body), None, "{body}");
+        }
+        assert_eq!(
+            explained(r#"{"title":"A","detail":{"x":1},"errors":7}"#).unwrap(),
+            "A"
+        );
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let body = format!(
+            r#"{{"errors":{}{},"title":"A"}}"#,
+            "[".repeat(30_000),
+            "]".repeat(30_000)
+        );
+        assert_eq!(explained(&body).unwrap(), "A");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_at_all(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = explained(&String::from_utf8_lossy(&body));
+        }
+
+        #[test]
+        fn any_texts(title in any::<String>(), location in any::<String>(), message in any::<String>()) {
+            let body = serde_json::json!({ "title": title, "errors": [{ "location": location, "message": message }] });
+            if let Some(shown) = explained(&body.to_string()) {
+                prop_assert!(shown.len() <= TEXT_MAX);
+                prop_assert!(!shown.chars().any(char::is_control));
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! From a host to a TCP connection.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::control::{Control, Phase, Ready, internal};
+use super::resolve;
+use crate::config::{BaseUrl, Host};
+use crate::error::{Error, ErrorKind};
+
+/// The most addresses of one host that are tried.
+pub(crate) const ADDRESSES_MAX: usize = 8;
+
+/// How long one address is given before the next is tried beside it (RFC 8305, 5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// The one place that a client connects to.
+pub(crate) struct Target {
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+    /// The TLS configuration and the name that the certificate must bear, for `https`.
+    pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+impl Target {
+    pub(crate) fn new(url: &BaseUrl, tls: Option<Arc<ClientConfig>>) -> Result<Self, Error> {
+        let name = match &url.host {
+            Host::Ip(ip) => ServerName::from(*ip),
+            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| {
+                Error::new(
+                    ErrorKind::InvalidUrl,
+                    "Invalid base URL: no certificate can bear its host name.",
+                )
+            })?,
+        };
+        Ok(Self {
+            host: url.host.clone(),
+            port: url.port_or_default(),
+            tls: tls.map(|config| (config, name)),
+        })
+    }
+}
+
+/// A connection to `target`, not blocking, close-on-exec.
+pub(crate) fn connect(target: &Target, control: &Control) -> Result<TcpStream, Error> {
+    let addresses = resolve::resolve(&target.host, target.port, control)?;
+    Race {
+        control,
+        started: Vec::new(),
+        last_error: None,
+    }
+    .run(&interleaved(&addresses))
+}
+
+/// IPv6 and IPv4 in turn, beginning with the family that the system put first, so that a dead
+/// family costs one stagger (RFC 8305, 4).
+fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    let longest = first.len().max(second.len());
+    (0..longest)
+        .flat_map(|i| [first.get(i), second.get(i)])
+        .flatten()
+        .copied()
+        .take(ADDRESSES_MAX)
+        .collect()
+}
+
+/// Connections that are being made side by side; the first that stands wins.
+struct Race<'a> {
+    control: &'a Control,
+    started: Vec<Socket>,
+    last_error: Option<io::Error>,
+}
+
+impl Race<'_> {
+    fn run(mut self, addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
+        for (index, address) in addresses.iter().enumerate() {
+            if let Err(error) = self.start(*address) {
+                self.last_error = Some(error);
+                continue;
+            }
+            let is_last = index + 1 == addresses.len();
+            let pause = (!is_last).then(|| Instant::now() + STAGGER);
+            if let Some(stream) = self.wait(pause)? {
+                return Ok(stream);
+            }
+        }
+        self.wait(None)?.ok_or_else(|| refused(self.last_error))
+    }
+
+    fn start(&mut self, address: SocketAddr) -> io::Result<()> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address.into()) {
+            Ok(()) => {}
+            Err(error) if in_progress(&error) => {}
+            Err(error) => return Err(error),
+        }
+        self.started.push(socket);
+        Ok(())
+    }
+
+    /// Until one stands, all have failed (`None`), or the pause is over (`None`).
+    fn wait(&mut self, pause: Option<Instant>) -> Result<Option<TcpStream>, Error> {
+        while !self.started.is_empty() {
+            let fds: Vec<_> = self.started.iter().map(AsFd::as_fd).collect();
+            let ready = self
+                .control
+                .wait_any(&fds, Ready::Write, Phase::Connect, pause)?;
+            let Some(index) = ready.filter(|&index| index < self.started.len()) else {
+                return Ok(None);
+            };
+            let socket = self.started.swap_remove(index);
+            match outcome(socket) {
+                Ok(stream) => return Ok(Some(stream)),
+                Err(error) => self.last_error = Some(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn in_progress(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::WouldBlock
+}
+
+fn outcome(socket: Socket) -> io::Result<TcpStream> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    // A request is one small write whose reply is waited for: Nagle's delay could only cost.
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+fn refused(error: Option<io::Error>) -> Error {
+    let Some(error) = error else {
+        return Error::new(
+            ErrorKind::Resolve,
+            "The host's name has no address. Check the base URL.",
+        );
+    };
+    // EMFILE and its like say nothing about the host.
+    if matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    ) {
+        return internal("a socket", &error);
+    }
+    Error::new(
+        ErrorKind::Connect,
+        format!("No connection could be made: {error}. Check the base URL, the network between, and that the service is up."),
+    )
+    .with_retryable(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|a| a.parse().unwrap()).collect()
+        };
+        let mixed = parse(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
+        assert_eq!(
+            interleaved(&mixed),
+            parse(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"])
+        );
+        let one = parse(&["1.1.1.1:1", "2.2.2.2:1"]);
+        assert_eq!(interleaved(&one), one);
+        assert_eq!(interleaved(&[]), []);
+    }
+}

@@ -1,0 +1,201 @@
+//! One POST over HTTP/1.1, on connections that are kept.
+//!
+//! ureq speaks HTTP; connecting, TLS, waiting and giving up are ours, so that a deadline and a
+//! closing client are felt in every phase, and no call costs a thread. It knows URLs and bytes,
+//! and nothing of users, tokens, or JSON.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `control.rs` | one call's deadline, its wake-up, and the reason why it stopped |
+//! | `connect.rs`, `resolve.rs` | from a host to a TCP connection |
+//! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
+//! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
+//! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
+
+mod buffers;
+mod connect;
+mod control;
+mod resolve;
+mod slots;
+mod socket;
+mod tls;
+mod tls_roots;
+mod transport;
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use ureq::http::{HeaderValue, Request, Response, Uri};
+use zeroize::Zeroizing;
+
+use crate::config::{BaseUrl, CaCertificates, TlsRoots};
+use crate::error::{Error, ErrorKind};
+use connect::Target;
+use control::Deadline;
+pub(crate) use control::connection_lost;
+use slots::{Slot, Slots};
+
+/// The largest body that is read.
+pub(crate) const BODY_MAX: usize = 64 * 1024;
+/// The largest head of a reply: its status line and all its headers.
+const HEAD_MAX: usize = 16 * 1024;
+/// How long a connection may rest before it is dropped rather than used.
+const IDLE_MAX: Duration = Duration::from_secs(15);
+
+/// What a client needs to know to reach its one endpoint.
+pub(crate) struct Settings<'a> {
+    pub(crate) base_url: &'a BaseUrl,
+    pub(crate) path: &'a str,
+    pub(crate) user_agent: &'a str,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) roots: TlsRoots,
+    pub(crate) ca: &'a CaCertificates,
+}
+
+/// POSTs JSON to one URL; shared by all threads.
+pub(crate) struct HttpClient {
+    uri: Uri,
+    connect_timeout: Duration,
+    slots: Slots,
+}
+
+/// A reply whose body was read, or could not be.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) date: Option<String>,
+    /// The body, or why it is not all there.
+    pub(crate) body: Result<Zeroizing<Vec<u8>>, Error>,
+    /// The end of the body is the end of the connection: nothing says whether it is whole.
+    pub(crate) ends_with_connection: bool,
+}
+
+impl HttpClient {
+    /// Loads the roots if the URL is an `https` one; connects to nothing yet.
+    pub(crate) fn new(settings: &Settings<'_>) -> Result<Self, Error> {
+        let url = settings.base_url.join(settings.path);
+        let uri = url.parse().map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidUrl,
+                "Invalid base URL: its path cannot stand in a request.",
+            )
+        })?;
+        let tls = if settings.base_url.https {
+            Some(tls::client_config(settings.roots, settings.ca)?)
+        } else {
+            None
+        };
+        let target = Arc::new(Target::new(settings.base_url, tls)?);
+        Ok(Self {
+            uri,
+            connect_timeout: settings.connect_timeout,
+            slots: Slots::new(target, agent_config(settings.user_agent)),
+        })
+    }
+
+    /// One POST, from now until `timeout` has passed. Blocks; never longer than that.
+    ///
+    /// A kept connection costs one write, one poll, one read, and one look at whether it is
+    /// still open.
+    pub(crate) fn post_json(&self, body: &[u8], timeout: Duration) -> Result<Reply, Error> {
+        let slot = self.slots.take()?;
+        slot.control
+            .begin(Deadline::new(Instant::now(), timeout, self.connect_timeout));
+        let result = self.run(&slot, body);
+        self.slots.put_back(slot);
+        result
+    }
+
+    /// Ends calls in flight at once and refuses later ones.
+    pub(crate) fn close(&self) {
+        self.slots.close();
+    }
+
+    fn run(&self, slot: &Slot, body: &[u8]) -> Result<Reply, Error> {
+        let mut request = Request::post(self.uri.clone())
+            .body(body)
+            .map_err(ureq::Error::from);
+        if let Ok(request) = &mut request {
+            request
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let response = request
+            .and_then(|request| slot.agent.run(request))
+            .map_err(|error| slot.control.cause_of(error))?;
+        let (status, headers) = (response.status().as_u16(), response.headers());
+        Ok(Reply {
+            status,
+            retry_after: text(headers, RETRY_AFTER),
+            date: text(headers, DATE),
+            ends_with_connection: response.body().content_length().is_none()
+                && !headers.contains_key(ureq::http::header::TRANSFER_ENCODING),
+            body: read_body(slot, response),
+        })
+    }
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned)
+}
+
+fn read_body(slot: &Slot, response: Response<ureq::Body>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let announced = response.body().content_length().unwrap_or(0);
+    if announced > BODY_MAX as u64 {
+        return Err(too_large());
+    }
+    // Allocated whole, so that no smaller copy of a token is left behind by a growing buffer.
+    let mut body = Zeroizing::new(Vec::new());
+    let mut reader = response.into_body().into_reader();
+    body.reserve_exact(
+        if announced > 0 {
+            announced as usize
+        } else {
+            BODY_MAX
+        } + 1,
+    );
+    loop {
+        let mut chunk = Zeroizing::new([0u8; 4096]);
+        let count = reader
+            .read(chunk.as_mut_slice())
+            .map_err(|error| slot.control.cause_of(error.into()))?;
+        if count == 0 {
+            return Ok(body);
+        }
+        if body.len() + count > BODY_MAX {
+            return Err(too_large());
+        }
+        body.extend_from_slice(chunk.get(..count).unwrap_or_default());
+    }
+}
+
+pub(crate) fn too_large() -> Error {
+    Error::new(
+        ErrorKind::ResponseTooLarge,
+        "The reply is too large: more than 64 KiB of body, 16 KiB of headers, or 128 headers. Check \
+         that the base URL is the service's, and that nothing between answers in its place.",
+    )
+}
+
+/// ureq without what it must not do for us: no redirect, no proxy of the environment's choice, no
+/// compression, no timeout of its own (each would cost a thread per call).
+fn agent_config(user_agent: &str) -> ureq::config::Config {
+    ureq::config::Config::builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(user_agent)
+        .accept("application/json")
+        .accept_encoding("")
+        .max_response_header_size(HEAD_MAX)
+        .max_idle_connections(1)
+        .max_idle_connections_per_host(1)
+        .max_idle_age(IDLE_MAX)
+        .build()
+}

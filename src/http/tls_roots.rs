@@ -1,0 +1,124 @@
+//! Which roots a client trusts.
+
+use std::sync::OnceLock;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+
+use crate::config::{CaCertificates, TlsRoots};
+use crate::error::{Error, ErrorKind, cut};
+
+/// The roots of `roots`, and `ca` beside them.
+pub(crate) fn store(roots: TlsRoots, ca: &CaCertificates) -> Result<RootCertStore, Error> {
+    let mut store = match roots {
+        TlsRoots::Platform => platform()?,
+        TlsRoots::Bundled => bundled(),
+        TlsRoots::None => RootCertStore::empty(),
+    };
+    for certificate in ca.iter() {
+        store
+            .add(certificate.clone())
+            .map_err(|error| no_roots(&error.to_string()))?;
+    }
+    if store.is_empty() {
+        return Err(no_roots("no roots were asked for and no CA was given"));
+    }
+    Ok(store)
+}
+
+fn bundled() -> RootCertStore {
+    RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    }
+}
+
+/// Reading and parsing the platform's store costs milliseconds: once per process is enough. A
+/// failure is not kept, so that a store which is installed later is found.
+fn platform() -> Result<RootCertStore, Error> {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    if let Some(roots) = ROOTS.get() {
+        return Ok(roots.clone());
+    }
+    let loaded = load_platform()?;
+    Ok(ROOTS.get_or_init(|| loaded).clone())
+}
+
+fn load_platform() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
+    let why = found.errors.first().map(ToString::to_string);
+    choose(found.certs, why, named)
+}
+
+/// `named`: the environment names a store. Then nothing takes its place: someone chose it.
+fn choose(
+    certs: Vec<CertificateDer<'static>>,
+    why: Option<String>,
+    named: bool,
+) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    // A platform's store may hold old certificates that webpki cannot read; the others count.
+    store.add_parsable_certificates(certs);
+    match (store.is_empty(), named) {
+        (false, _) => Ok(store),
+        (true, false) if why.is_none() => Ok(bundled()),
+        (true, named) => {
+            let which = if named {
+                "SSL_CERT_FILE or SSL_CERT_DIR"
+            } else {
+                "the system's trust store"
+            };
+            let why = why
+                .as_deref()
+                .map_or(String::new(), |why| format!(" ({})", cut(why, 120)));
+            Err(no_roots(&format!(
+                "{which} holds no usable certificate{why}"
+            )))
+        }
+    }
+}
+
+fn no_roots(why: &str) -> Error {
+    Error::new(
+        ErrorKind::TlsRoots,
+        format!(
+            "No usable TLS roots: {why}. Install the system's CA certificates (the package is often \
+             called ca-certificates), correct SSL_CERT_FILE, or choose the bundled roots."
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundled_set_stands_in_only_where_there_is_no_store_and_none_was_named() {
+        assert!(!choose(vec![], None, false).unwrap().is_empty());
+        for (why, named) in [
+            (None, true),
+            (Some("denied".to_owned()), false),
+            (Some("denied".to_owned()), true),
+        ] {
+            assert_eq!(
+                choose(vec![], why, named).unwrap_err().kind(),
+                ErrorKind::TlsRoots
+            );
+        }
+        let unreadable = vec![CertificateDer::from(vec![1, 2, 3])];
+        assert!(choose(unreadable, None, true).is_err());
+    }
+
+    #[test]
+    fn no_roots_at_all_is_an_error() {
+        let error = store(TlsRoots::None, &CaCertificates::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TlsRoots);
+        assert!(
+            !store(TlsRoots::Bundled, &CaCertificates::default())
+                .unwrap()
+                .is_empty()
+        );
+    }
+}

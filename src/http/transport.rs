@@ -1,0 +1,176 @@
+//! ureq's view of our connections: how one is made, and how bytes pass over it.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
+
+use super::buffers::WipedBuffers;
+use super::connect::{self, Target};
+use super::control::{Control, Phase, connection_lost};
+use super::socket::Socket;
+use super::tls::{self, TlsStream};
+use super::too_large;
+
+/// Makes the connections of one slot.
+pub(crate) struct SlotConnector {
+    pub(crate) target: Arc<Target>,
+    pub(crate) control: Arc<Control>,
+}
+
+impl Connector for SlotConnector {
+    type Out = SlotTransport;
+
+    fn connect(
+        &self,
+        _: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        self.open()
+            .map(Some)
+            .map_err(|error| self.control.fail(error))
+    }
+}
+
+impl SlotConnector {
+    fn open(&self) -> Result<SlotTransport, crate::error::Error> {
+        let stream = connect::connect(&self.target, &self.control)?;
+        let mut socket = Socket::new(stream, Arc::clone(&self.control));
+        let stream = match &self.target.tls {
+            None => Stream::Plain(socket),
+            Some((config, name)) => {
+                socket.set_phase(Phase::Handshake);
+                let mut tls = tls::handshake(socket, config, name, &self.control)?;
+                tls.sock.set_phase(Phase::Exchange);
+                Stream::Tls(Box::new(tls))
+            }
+        };
+        Ok(SlotTransport {
+            stream,
+            buffers: WipedBuffers::new(),
+            control: Arc::clone(&self.control),
+        })
+    }
+}
+
+impl fmt::Debug for SlotConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlotConnector")
+    }
+}
+
+/// One connection of a slot.
+pub(crate) struct SlotTransport {
+    stream: Stream,
+    buffers: WipedBuffers,
+    control: Arc<Control>,
+}
+
+enum Stream {
+    Plain(Socket),
+    Tls(Box<TlsStream>),
+}
+
+impl SlotTransport {
+    fn send_pending(&mut self) -> io::Result<()> {
+        let sent = match &mut self.stream {
+            Stream::Plain(socket) => socket.write_all(self.buffers.pending()),
+            Stream::Tls(tls) => tls
+                .write_all(self.buffers.pending())
+                .and_then(|()| tls.flush()),
+        };
+        self.buffers.wipe_pending();
+        sent
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        let room = self.buffers.input_append_buf();
+        if room.is_empty() {
+            return Err(self.control.fail_io(too_large()));
+        }
+        match &mut self.stream {
+            Stream::Plain(socket) => socket.read(room),
+            Stream::Tls(tls) => tls.read(room),
+        }
+    }
+
+    /// Keeps what went wrong, if nothing more telling was kept already.
+    fn lost(&self, error: &io::Error) -> ureq::Error {
+        self.control
+            .fail(tls::error_within(error).unwrap_or_else(|| connection_lost(&describe(error))))
+    }
+}
+
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "the other side reset it".into(),
+        io::ErrorKind::BrokenPipe => "the other side had closed it".into(),
+        io::ErrorKind::UnexpectedEof => "the other side closed it".into(),
+        _ => error.to_string(),
+    }
+}
+
+impl Transport for SlotTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
+        self.buffers.hold_back(amount);
+        Ok(())
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, ureq::Error> {
+        if let Err(error) = self.send_pending() {
+            return Err(self.lost(&error));
+        }
+        match self.receive() {
+            Ok(amount) => {
+                self.buffers.input_appended(amount);
+                Ok(amount > 0)
+            }
+            // The other side went without a close_notify: its end of the body, if it has one.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        match &self.stream {
+            Stream::Plain(socket) => socket.is_quiet(),
+            Stream::Tls(tls) => tls.sock.is_quiet(),
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+}
+
+impl fmt::Debug for SlotTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SlotTransport")
+    }
+}
+
+/// ureq asks for addresses before it looks whether a kept connection makes them needless; so it
+/// is told one that nobody uses, and the connector looks up the real ones.
+#[derive(Debug)]
+pub(crate) struct ResolvedLater;
+
+impl Resolver for ResolvedLater {
+    fn resolve(
+        &self,
+        _: &Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut placeholder = self.empty();
+        placeholder.push(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        Ok(placeholder)
+    }
+}

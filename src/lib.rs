@@ -1,0 +1,36 @@
+//! Signs a user id and exchanges the signature for that user's Spike access token.
+//!
+//! The core is safe Rust and can be used as such; the C ABI in [`capi`] is its main surface, with
+//! the header `include/spike_auth.h`. Data takes one way through the modules:
+//! user id, signature, request body, connection, reply, access token.
+//!
+//! ```no_run
+//! use spike_auth::{Client, Config};
+//!
+//! let mut config = Config::new()?;
+//! config.set_application_id(b"9999")?;
+//! config.set_hmac_key(b"HMAC_KEY_FROM_ADMIN_CONSOLE")?;
+//! let client = Client::new(&config)?;
+//! let token = client.exchange(b"my_application_user_123")?;
+//! # Ok::<(), spike_auth::Error>(())
+//! ```
+
+#[cfg(panic = "abort")]
+compile_error!("spike_auth catches panics at its C boundary: build it with panic = \"unwind\"");
+
+pub mod capi;
+mod client;
+mod config;
+mod error;
+mod exchange;
+mod http;
+mod signing;
+mod token;
+mod user_id;
+
+pub use client::Client;
+pub use config::{Config, TlsRoots};
+pub use error::{Error, ErrorKind};
+pub use signing::{HmacKey, KEY_MAX, SIGNATURE_LEN, Signature};
+pub use token::{AccessToken, TOKEN_MAX};
+pub use user_id::{USER_ID_MAX, UserId};
