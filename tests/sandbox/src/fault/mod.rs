@@ -1,0 +1,169 @@
+//! Faults: what they are called, what they take, and what they do to a reply.
+//!
+//! Each table holds its faults next to the functions that make them, so that
+//! a name, its help and its effect cannot drift apart.
+
+mod body;
+mod book;
+mod delivery;
+mod ending;
+mod head;
+mod pace;
+mod refusal;
+mod spec;
+mod status;
+mod syntax;
+mod token;
+
+pub use book::Book;
+pub use delivery::{Delivery, scripted};
+pub use spec::Spec;
+pub use status::REDIRECT_TARGET;
+
+use crate::{
+    answer::Answer,
+    success::{Case, Plan},
+};
+
+/// One fault that can be asked for.
+#[derive(Debug)]
+pub struct Entry {
+    pub name: &'static str,
+    pub takes: Takes,
+    pub help: &'static str,
+    pub effect: Effect,
+}
+
+/// What a fault takes after its name.
+#[derive(Debug)]
+pub enum Takes {
+    Nothing,
+    Number {
+        default: i64,
+        min: i64,
+        max: i64,
+    },
+    /// One of these; the first is the default.
+    Word(&'static [&'static str]),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Argument {
+    Nothing,
+    Number(i64),
+    Word(&'static str),
+}
+
+/// When a fault acts; the fields of a reply are settled in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// On the token that is about to be made.
+    Token(fn(&mut Plan, Argument)),
+    /// On status, headers and body.
+    Answer(fn(&mut Answer, &Case<'_>, Argument)),
+    /// On how the reply goes on the wire.
+    Delivery(fn(&Answer, Argument) -> Delivery),
+}
+
+impl Argument {
+    pub fn number(self) -> i64 {
+        match self {
+            Self::Number(number) => number,
+            Self::Nothing | Self::Word(_) => 0,
+        }
+    }
+
+    /// For sizes and times, whose limits in the tables are never negative.
+    pub fn size(self) -> usize {
+        usize::try_from(self.number()).unwrap_or(0)
+    }
+
+    pub fn millis(self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.number().unsigned_abs())
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Word(word) => word,
+            Self::Nothing | Self::Number(_) => "",
+        }
+    }
+}
+
+impl Takes {
+    pub fn default(&self) -> Argument {
+        match self {
+            Self::Nothing => Argument::Nothing,
+            Self::Number { default, .. } => Argument::Number(*default),
+            Self::Word(words) => words
+                .first()
+                .map_or(Argument::Nothing, |word| Argument::Word(word)),
+        }
+    }
+
+    /// The argument that `text` stands for, if it is one.
+    pub fn read(&self, text: &str) -> Option<Argument> {
+        match self {
+            Self::Nothing => None,
+            Self::Number { min, max, .. } => {
+                let number = text.parse().ok()?;
+                (*min..=*max)
+                    .contains(&number)
+                    .then_some(Argument::Number(number))
+            }
+            Self::Word(words) => words
+                .iter()
+                .find(|word| **word == text)
+                .map(|word| Argument::Word(word)),
+        }
+    }
+
+    /// How the argument is written in the help.
+    pub fn usage(&self) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Number { default, .. } => format!("[:N={default}]"),
+            Self::Word(words) => format!("[:{}]", words.join("|")),
+        }
+    }
+}
+
+/// All faults with the heading of their group, in the order of the help.
+pub fn catalogue() -> [(&'static str, &'static [Entry]); 8] {
+    [
+        ("The lifetime of the token", token::TABLE),
+        ("Headers and time", head::TABLE),
+        ("Status", status::TABLE),
+        ("The success document", body::TABLE),
+        ("Problem documents", refusal::TABLE),
+        ("On the wire: the end of the connection", ending::TABLE),
+        ("On the wire: pace and length", pace::TABLE),
+        ("On the wire: syntax", syntax::TABLE),
+    ]
+}
+
+fn find(name: &str) -> Option<&'static Entry> {
+    catalogue()
+        .into_iter()
+        .flat_map(|(_, table)| table)
+        .find(|entry| entry.name == name)
+}
+
+/// Short forms for the tables.
+const fn number(default: i64, min: i64, max: i64) -> Takes {
+    Takes::Number { default, min, max }
+}
+
+const fn entry(name: &'static str, takes: Takes, help: &'static str, effect: Effect) -> Entry {
+    Entry {
+        name,
+        takes,
+        help,
+        effect,
+    }
+}
+
+/// JSON arrays within each other.
+fn nest(depth: usize) -> String {
+    "[".repeat(depth) + &"]".repeat(depth)
+}

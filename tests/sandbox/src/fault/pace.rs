@@ -1,0 +1,134 @@
+//! Faults of pace and length: too slow, silent, or without end.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    Argument,
+    Effect::Delivery as Act,
+    Entry, Takes,
+    delivery::{CHUNKED, CLOSE, Delivery, half, half_head, join, length, resume, script, stall},
+    entry, number,
+};
+use crate::{
+    answer::Answer,
+    script::{Ending, Step},
+};
+
+pub const TABLE: &[Entry] = &[
+    entry(
+        "drip",
+        number(1000, 0, 120_000),
+        "one byte of the reply each N ms",
+        Act(|a, argument| resume(vec![Step::Drip(a.bytes(), argument.millis())])),
+    ),
+    entry(
+        "drip-body",
+        number(1000, 0, 120_000),
+        "the headers at once, one byte of the body each N ms",
+        Act(drip_body),
+    ),
+    entry(
+        "split",
+        Takes::Nothing,
+        "a good reply, each byte in its own write",
+        Act(|a, _| resume(vec![Step::Drip(a.bytes(), Duration::ZERO)])),
+    ),
+    entry(
+        "stall",
+        Takes::Nothing,
+        "never answers, the connection stays open",
+        Act(|_, _| stall([])),
+    ),
+    entry(
+        "stall-mid-head",
+        Takes::Nothing,
+        "falls silent in the middle of the headers",
+        Act(|a, _| stall([half_head(a)])),
+    ),
+    entry(
+        "stall-mid-body",
+        Takes::Nothing,
+        "falls silent in the middle of the body",
+        Act(|a, _| stall([half(&a.bytes(), a.body.len())])),
+    ),
+    entry(
+        "endless-headers",
+        Takes::Nothing,
+        "headers without end",
+        Act(endless_headers),
+    ),
+    entry(
+        "endless-header-line",
+        Takes::Nothing,
+        "one header line without end",
+        Act(endless_header_line),
+    ),
+    entry(
+        "endless-body",
+        Takes::Word(&["chunked", "close"]),
+        "a body without end: in chunks, or without a length",
+        Act(endless_body),
+    ),
+    entry(
+        "huge-content-length",
+        Takes::Nothing,
+        "Content-Length: 9007199254740993, then falls silent",
+        Act(huge_content_length),
+    ),
+];
+
+fn drip_body(answer: &Answer, argument: Argument) -> Delivery {
+    let head = answer.head(&length(answer)).freeze();
+    resume(vec![
+        Step::Send(head),
+        Step::Drip(answer.body.clone(), argument.millis()),
+    ])
+}
+
+fn endless_headers(answer: &Answer, _: Argument) -> Delivery {
+    let lines = "x-endless: and another one\r\n".repeat(64);
+    script(
+        vec![Step::Send(open_head(answer)), Step::Repeat(lines.into())],
+        Ending::Cut,
+    )
+}
+
+fn endless_header_line(answer: &Answer, _: Argument) -> Delivery {
+    let start = join(BytesMut::from(&open_head(answer)[..]), b"x-endless: ");
+    script(
+        vec![Step::Send(start), Step::Repeat("a".repeat(2048).into())],
+        Ending::Cut,
+    )
+}
+
+/// The head without the empty line that ends it.
+fn open_head(answer: &Answer) -> Bytes {
+    let head = answer.head(&length(answer)).freeze();
+    head.slice(..head.len() - 2)
+}
+
+fn endless_body(answer: &Answer, argument: Argument) -> Delivery {
+    let padding = "p".repeat(4096);
+    let (framing, start, more) = match argument.word() {
+        "close" => (CLOSE, "{\"padding\":\"".to_owned(), padding),
+        _ => (
+            CHUNKED,
+            "c\r\n{\"padding\":\"\r\n".to_owned(),
+            format!("1000\r\n{padding}\r\n"),
+        ),
+    };
+    let start = join(answer.head(framing), start.as_bytes());
+    script(
+        vec![Step::Send(start), Step::Repeat(more.into())],
+        Ending::Cut,
+    )
+}
+
+fn huge_content_length(answer: &Answer, _: Argument) -> Delivery {
+    stall([join(
+        answer.head("content-length: 9007199254740993\r\n"),
+        &answer.body,
+    )])
+}
