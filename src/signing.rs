@@ -359,6 +359,25 @@ mod tests {
         }
     }
 
+    /// Its messages are no user ids: they go in below the check.
+    #[test]
+    fn rfc_4231() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/vectors/rfc4231.json")).unwrap();
+        let field = |case: &serde_json::Value, name: &str| case[name].as_str().unwrap().to_owned();
+        let cases = vectors["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 7);
+        for case in cases {
+            let key = HmacKey::new(&hex::decode(field(case, "key")).unwrap()).unwrap();
+            let mut state = key.hash_inner(&hex::decode(field(case, "data")).unwrap());
+            key.hash_outer(&mut state);
+            let mut out = [0; SIGNATURE_LEN];
+            write_hex(&state, &mut out);
+            let out = String::from_utf8(out.to_vec()).unwrap();
+            assert!(out.starts_with(&field(case, "mac")), "{case}");
+        }
+    }
+
     #[test]
     fn the_bounds_of_the_key() {
         assert!(HmacKey::new(b"").is_err());

@@ -1,0 +1,111 @@
+# The commands of this repository; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DESTDIR ?=
+
+CARGO ?= cargo
+PYTHON ?= python3
+OBJCOPY ?= objcopy
+LD ?= ld
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ABI := $(shell sed -n 's/^pub const SPIKE_AUTH_ABI_VERSION: u32 = \([0-9]*\);/\1/p' src/capi/version.rs)
+
+RELEASE := target/release
+SHARED := $(RELEASE)/libspike_auth.so
+ARCHIVE := $(RELEASE)/libspike_auth.a
+PKGCONFIG := $(RELEASE)/spike_auth.pc
+# What the archive needs of the system, as rustc says it.
+NATIVE := target/native-static-libs
+SANDBOX := target/debug/spike-auth-sandbox
+
+.PHONY: all
+all: shared static $(PKGCONFIG) ## the shared library and the archive in target/release, and the pkg-config file
+
+# cargo knows better than make what is fresh, so these three always ask it. Each kind of library is
+# built alone: one build of several kinds turns link-time optimisation off (rust-lang/cargo#9672).
+.PHONY: shared
+shared:
+	$(CARGO) rustc --release --locked --lib --crate-type cdylib
+	@ln -sf libspike_auth.so $(SHARED).$(ABI)
+
+# The archive that rustc makes carries all of Rust's symbols, which collide with those of the next
+# Rust library. Here it is linked into one object that shows the header's functions alone. Doing that
+# to its own result changes nothing, so it is done whether cargo found the archive fresh or not.
+.PHONY: static
+static: shared
+	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs 2> >(tee target/static.log >&2)
+	@sed -n 's/^.*native-static-libs: *//p' target/static.log | head -n 1 > $(NATIVE).new
+	@if [ -s $(NATIVE).new ]; then mv $(NATIVE).new $(NATIVE); else rm $(NATIVE).new; fi
+	@nm -D --defined-only $(SHARED) | awk '{ print "-u", $$3 }' > target/functions
+	@$(LD) -r $$(cat target/functions) -o target/spike_auth.o $(ARCHIVE)
+	@$(OBJCOPY) -w --keep-global-symbol='spike_auth_*' -R .llvmbc -R .llvmcmd --strip-debug target/spike_auth.o
+	@rm -f target/libspike_auth.a
+	@ar rcs target/libspike_auth.a target/spike_auth.o
+	@mv target/libspike_auth.a $(ARCHIVE)
+
+$(PKGCONFIG): spike_auth.pc.in Makefile static
+	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" spike_auth.pc.in > $@
+
+.PHONY: sandbox
+sandbox:
+	$(CARGO) build --locked -p spike-auth-sandbox
+
+.PHONY: header
+header: ## write include/spike_auth.h anew from src/capi
+	SPIKE_AUTH_WRITE_HEADER=1 $(CARGO) test --locked --test header
+
+.PHONY: tools
+tools:
+	@$(PYTHON) tests/tools.py
+
+.PHONY: demo
+demo: tools all sandbox ## get a token from C and C++, step by step, from a sandbox or the real service
+	@$(PYTHON) tests/demo.py
+
+.PHONY: test
+test: tools all sandbox ## run every suite, and sum them up
+	$(PYTHON) tests/run.py
+
+.PHONY: lint
+lint: ## formatting and lints, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p spike_auth --features test-panic -- -D warnings
+
+.PHONY: bench
+bench: all sandbox ## measure against peers; the table lands in target/bench
+	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
+
+.PHONY: install
+install: all ## install library, header and pkg-config file (PREFIX=, DESTDIR=)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION)
+	ln -sf libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI)
+	ln -sf libspike_auth.so.$(ABI) $(DESTDIR)$(LIBDIR)/libspike_auth.so
+	install -m 644 $(ARCHIVE) $(DESTDIR)$(LIBDIR)/libspike_auth.a
+	install -m 644 include/spike_auth.h $(DESTDIR)$(INCLUDEDIR)/spike_auth.h
+	install -m 644 $(PKGCONFIG) $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc
+
+.PHONY: uninstall
+uninstall: ## remove what install has put there (same PREFIX=, DESTDIR=)
+	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
+	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
+	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h
+
+.PHONY: clean
+clean: ## remove what was built
+	$(CARGO) clean
+	rm -rf .venv
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'

@@ -1,0 +1,1 @@
+"""What the Python side of the tests shares."""

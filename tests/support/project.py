@@ -1,0 +1,90 @@
+"""Where things are, a clean environment, and a sandbox."""
+
+import json
+import os
+import subprocess
+import tempfile
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASE = ROOT / "target" / "release"
+SHARED = RELEASE / "libspike_auth.so"
+ARCHIVE = RELEASE / "libspike_auth.a"
+HEADER = ROOT / "include" / "spike_auth.h"
+SANDBOX = ROOT / "target" / "debug" / "spike-auth-sandbox"
+
+KEY = "HMAC_KEY_FROM_ADMIN_CONSOLE"
+APPLICATION_ID = "9999"
+
+CC = os.environ.get("CC", "cc")
+CXX = os.environ.get("CXX", "c++")
+
+# What the machine carries must not decide a test: it is taken out, and a test that needs one sets it.
+_FOREIGN = ("SPIKE_", "SSL_CERT_", "LD_LIBRARY_PATH", "LD_PRELOAD", "PKG_CONFIG", "RUST_BACKTRACE")
+
+
+def clean_env(**extra: str) -> dict[str, str]:
+    """The environment without what could change a result, and with `extra`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(_FOREIGN) and not name.lower().endswith("_proxy")
+    }
+    return {**kept, **extra}
+
+
+def run(*command: object, env: dict[str, str] | None = None, **options) -> str:
+    """Runs a command, returns its stdout, and fails with all that it said."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        env=env or clean_env(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=options.pop("timeout", 300),
+        check=False,
+        **options,
+    )
+    if done.returncode != 0:
+        line = " ".join(map(str, command))
+        raise AssertionError(f"{line}\nexited with {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def native_libs() -> list[str]:
+    """What the archive needs of the system, as rustc said when it was built."""
+    return (ROOT / "target" / "native-static-libs").read_text().split()
+
+
+@contextmanager
+def sandbox(*args: str):
+    """A running sandbox: yields its addresses."""
+    with subprocess.Popen([str(SANDBOX), *args], stdout=subprocess.PIPE, text=True, env=clean_env()) as process:
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+def counters(addresses: dict) -> dict:
+    """How often the sandbox was asked, and by how many connections."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(addresses["control"] + "/counters", timeout=10) as reply:
+        return json.load(reply)
+
+
+def settings(addresses: dict, scheme: str = "http") -> dict[str, str]:
+    """The environment that points the library at a sandbox."""
+    return {
+        "SPIKE_APPLICATION_ID": addresses["application_id"],
+        "SPIKE_HMAC_KEY": addresses["hmac_key"],
+        "SPIKE_API_BASE_URL": addresses[scheme],
+        "SPIKE_CA_FILE": addresses["ca_file"],
+    }
+
+
+def scratch():
+    """A directory that goes when it is left."""
+    return tempfile.TemporaryDirectory(prefix="spike_auth-")

@@ -1,0 +1,54 @@
+"""Names every tool that is missing, with the command that installs it, before anything is built."""
+
+import os
+import shutil
+import sys
+
+# (what is run, what it is for, the Debian package that has it)
+REQUIRED = [
+    ("cargo", "builds the library", None),
+    ("cc", "compiles the C programs", "gcc"),
+    ("c++", "compiles the C++ programs", "g++"),
+    ("ld", "joins the archive", "binutils"),
+    ("objcopy", "hides the archive's inner symbols", "binutils"),
+    ("nm", "lists the exported functions", "binutils"),
+    ("readelf", "looks at the shared library", "binutils"),
+]
+# Without these a part of the suites cannot run. They say so, and in CI that is a failure.
+OPTIONAL = [
+    ("clang", "the header and the C tests with a second compiler", "clang"),
+    ("valgrind", "the C tests under memcheck", "valgrind"),
+    ("pkg-config", "linking against an installed library as users do", "pkg-config"),
+    ("node", "signatures compared with the documented Node form", "nodejs"),
+    ("go", "signatures compared with the documented Go form", "golang-go"),
+    ("php", "signatures compared with the documented PHP form", "php-cli"),
+]
+
+
+def missing(tools):
+    return [tool for tool in tools if shutil.which(tool[0]) is None]
+
+
+def describe(tool) -> str:
+    name, purpose, package = tool
+    if package is None:
+        return f"  {name}: {purpose}. Install Rust 1.88 or newer from https://rustup.rs"
+    return f"  {name}: {purpose}. Install it with: apt-get install {package}"
+
+
+def main() -> int:
+    if sys.version_info < (3, 10):
+        print("Python 3.10 or newer is needed. Install it with: apt-get install python3", file=sys.stderr)
+        return 1
+    required, optional = missing(REQUIRED), missing(OPTIONAL)
+    if optional:
+        print("Some tests will be skipped, because these tools are missing:", file=sys.stderr)
+        print("\n".join(map(describe, optional)), file=sys.stderr)
+    if required:
+        print("These tools are missing:", file=sys.stderr)
+        print("\n".join(map(describe, required)), file=sys.stderr)
+    return 1 if required or (optional and os.environ.get("CI")) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
