@@ -1,0 +1,102 @@
+"""`make test`: runs every suite one after the other and ends with one summary."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from support.project import RELEASE, ROOT, SANDBOX, clean_env
+
+CARGO = os.environ.get("CARGO", "cargo")
+PANIC = ROOT / "target" / "test-panic"
+
+
+@dataclass
+class Suite:
+    name: str
+    command: list[object]
+    # How its output tells passed, failed and skipped; each may match any number of times.
+    counts: str
+
+
+RUST = r"(?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<skipped>\d+) ignored"
+PYTHON = r"Ran (?P<ran>\d+) tests? in .*\n\n(?:OK|FAILED)(?P<detail>.*)"
+PLAIN = r"(?m)^(?P<passed>\d+) passed, (?P<failed>\d+) failed, (?P<skipped>\d+) skipped$"
+
+SUITES = [
+    Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST),
+    Suite(
+        "build with a panic in it",
+        [CARGO, "rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib", "--features", "test-panic",
+         "--target-dir", PANIC],
+        "",
+    ),
+    Suite(
+        "c and c++",
+        [sys.executable, "tests/c/run.py", "--lib-dir", RELEASE, "--panic-lib-dir", PANIC / "release",
+         "--sandbox", SANDBOX],
+        PLAIN,
+    ),
+    *(
+        Suite(name, [sys.executable, "-m", "unittest", "-v", f"tests/{file}.py"], PYTHON)
+        for name, file in [
+            ("languages", "test_languages"),
+            ("artifact", "test_artifact"),
+            ("install", "test_install"),
+            ("readme", "test_readme"),
+        ]
+    ),
+    Suite("demo", [sys.executable, "tests/demo.py"], ""),
+]
+
+
+def count(suite: Suite, output: str, failed: bool) -> tuple[int, int, int]:
+    """Passed, failed, skipped. A suite that only has to work counts as one."""
+    passed = bad = skipped = 0
+    for match in re.finditer(suite.counts, output) if suite.counts else []:
+        found = match.groupdict()
+        if "ran" in found:
+            detail = dict(re.findall(r"(failures|errors|skipped)=(\d+)", found["detail"]))
+            skips = int(detail.get("skipped", 0))
+            faults = int(detail.get("failures", 0)) + int(detail.get("errors", 0))
+            found = {"passed": int(found["ran"]) - skips - faults, "failed": faults, "skipped": skips}
+        passed, bad, skipped = (total + int(found[key]) for total, key in
+                                ((passed, "passed"), (bad, "failed"), (skipped, "skipped")))
+    if passed + bad + skipped == 0:
+        return (0, 1, 0) if failed else (1, 0, 0)
+    return passed, max(bad, int(failed)), skipped
+
+
+def run(suite: Suite) -> tuple[int, int, int]:
+    print(f"\n=== {suite.name}", flush=True)
+    env = clean_env(PYTHONPATH=str(ROOT / "tests"), PYTHONDONTWRITEBYTECODE="1")
+    process = subprocess.Popen([str(part) for part in suite.command], cwd=ROOT, env=env, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        print(line, end="", flush=True)
+    return count(suite, "".join(lines), process.wait() != 0)
+
+
+def main() -> int:
+    rows = []
+    for suite in SUITES:
+        start = time.monotonic()
+        rows.append((suite.name, *run(suite), time.monotonic() - start))
+    print(f"\n{'suite':<28}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
+    for name, passed, failed, skipped, seconds in rows:
+        print(f"{name:<28}{passed:>8}{failed:>8}{skipped:>9}{seconds:>9.0f}")
+    passed, failed, skipped = (sum(row[column] for row in rows) for column in (1, 2, 3))
+    if skipped and os.environ.get("CI"):
+        print("In CI a skipped test is a failure: install what is missing (python3 tests/tools.py names it).")
+        failed += skipped
+        skipped = 0
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
