@@ -41,7 +41,8 @@ shared:
 # to its own result changes nothing, so it is done whether cargo found the archive fresh or not.
 .PHONY: static
 static: shared
-	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs 2> >(tee target/static.log >&2)
+	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs 2> target/static.log \
+	  || { cat target/static.log >&2; exit 1; }
 	@sed -n 's/^.*native-static-libs: *//p' target/static.log | head -n 1 > $(NATIVE).new
 	@if [ -s $(NATIVE).new ]; then mv $(NATIVE).new $(NATIVE); else rm $(NATIVE).new; fi
 	@nm -D --defined-only $(SHARED) | awk '{ print "-u", $$3 }' > target/functions
@@ -54,6 +55,18 @@ static: shared
 $(PKGCONFIG): spike_auth.pc.in Makefile static
 	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" spike_auth.pc.in > $@
+
+# Linked by zig against the symbols of an old glibc, so that the library loads on old systems too.
+.PHONY: portable
+portable: .venv/bin/cargo-zigbuild ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
+	PATH="$(CURDIR)/.venv/bin:$$PATH" CARGO_TARGET_DIR=target/zig cargo-zigbuild rustc --release --locked --lib \
+	  --crate-type cdylib --target x86_64-unknown-linux-gnu.2.17
+	install -D -m 755 target/zig/x86_64-unknown-linux-gnu/release/libspike_auth.so target/portable/libspike_auth.so
+	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/portable.py
+
+.venv/bin/cargo-zigbuild:
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet 'cargo-zigbuild==0.24.*' 'ziglang==0.17.*'
 
 .PHONY: sandbox
 sandbox:

@@ -39,6 +39,8 @@ use slots::{Slot, Slots};
 
 /// The largest body that is read.
 pub(crate) const BODY_MAX: usize = 64 * 1024;
+/// The buffer for a body that does not say how long it is. Nearly every token fits.
+const BODY_FIRST: usize = 2048;
 /// The largest head of a reply: its status line and all its headers.
 const HEAD_MAX: usize = 16 * 1024;
 /// How long a connection may rest before it is dropped rather than used.
@@ -145,33 +147,44 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 }
 
 fn read_body(slot: &Slot, response: Response<ureq::Body>) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let announced = response.body().content_length().unwrap_or(0);
-    if announced > BODY_MAX as u64 {
+    let announced = response.body().content_length();
+    if announced.is_some_and(|length| length > BODY_MAX as u64) {
         return Err(too_large());
     }
-    // Allocated whole, so that no smaller copy of a token is left behind by a growing buffer.
-    let mut body = Zeroizing::new(Vec::new());
+    // One byte more than is announced: what fills the buffer is more than was promised.
+    let mut body = Zeroizing::new(vec![
+        0;
+        announced.map_or(BODY_FIRST, |length| length as usize)
+            + 1
+    ]);
     let mut reader = response.into_body().into_reader();
-    body.reserve_exact(
-        if announced > 0 {
-            announced as usize
-        } else {
-            BODY_MAX
-        } + 1,
-    );
+    let mut filled = 0;
     loop {
-        let mut chunk = Zeroizing::new([0u8; 4096]);
-        let count = reader
-            .read(chunk.as_mut_slice())
-            .map_err(|error| slot.control.cause_of(error.into()))?;
-        if count == 0 {
-            return Ok(body);
+        if filled == body.len() {
+            body = grown(&body)?;
         }
-        if body.len() + count > BODY_MAX {
-            return Err(too_large());
+        let room = body.get_mut(filled..).unwrap_or_default();
+        match reader
+            .read(room)
+            .map_err(|error| slot.control.cause_of(error.into()))?
+        {
+            0 => break,
+            count => filled += count,
         }
-        body.extend_from_slice(chunk.get(..count).unwrap_or_default());
     }
+    body.truncate(filled);
+    Ok(body)
+}
+
+/// Twice the size, by hand: a vector that grows by itself leaves a copy of a token behind.
+fn grown(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    if body.len() > BODY_MAX {
+        return Err(too_large());
+    }
+    let mut larger = Zeroizing::new(Vec::with_capacity(2 * body.len()));
+    larger.extend_from_slice(body);
+    larger.resize((2 * body.len()).min(BODY_MAX + 1), 0);
+    Ok(larger)
 }
 
 pub(crate) fn too_large() -> Error {
