@@ -35,9 +35,14 @@ impl Client {
     /// Signs one user id: 64 lowercase hex characters into `out`. No allocation, no lock, no
     /// system call, and the network is not touched.
     pub fn sign_user(&self, user_id: &[u8], out: &mut [u8; SIGNATURE_LEN]) -> Result<(), Error> {
-        let key = self.key()?;
-        key.sign(UserId::new(user_id)?, out);
+        let (key, user) = self.signer(user_id)?;
+        key.sign(user, out);
         Ok(())
+    }
+
+    /// What signs and what is signed, both known to be good.
+    pub(crate) fn signer<'a>(&self, user_id: &'a [u8]) -> Result<(&HmacKey, UserId<'a>), Error> {
+        Ok((self.key()?, UserId::new(user_id)?))
     }
 
     /// Signs the rows of a column: `out[i]` gets the signature of the id `i`, or 64 NUL bytes if
@@ -98,7 +103,8 @@ impl Client {
         self.key().map(|_| ())
     }
 
-    fn check_open(&self) -> Result<(), Error> {
+    /// Whether it was not closed.
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed());
         }

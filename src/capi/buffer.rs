@@ -15,7 +15,7 @@ pub(super) fn null(what: &str) -> Failure {
     )
 }
 
-fn too_long(what: &str) -> Failure {
+pub(super) fn too_long(what: &str) -> Failure {
     Failure::new(
         spike_auth_status::InvalidArgument,
         format!("The length of {what} is larger than PTRDIFF_MAX. Pass the number of bytes."),
@@ -162,7 +162,7 @@ impl TextOut {
     #[inline]
     pub(super) fn write_exact<const N: usize>(
         &self,
-        write: impl FnOnce(&mut [u8; N]) -> Result<(), Failure>,
+        write: impl FnOnce(&mut [u8; N]),
     ) -> Result<(), Failure> {
         self.require(N + 1)?;
         // SAFETY: `require` found room for N + 1 bytes, which are set before they are lent as an
@@ -171,7 +171,7 @@ impl TextOut {
             self.out.write_bytes(0, N + 1);
             &mut *self.out.cast::<[u8; N]>()
         };
-        write(place)?;
+        write(place);
         self.set_len(N);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 
 use super::boundary::{Failure, run, run_quietly};
-use super::buffer::{HandleOut, TextOut, bytes, free, handle, null, text};
+use super::buffer::{HandleOut, TextOut, bytes, free, handle, null, text, too_long};
 use super::call::spike_auth_call;
 use super::config::spike_auth_config;
 use super::error::spike_auth_error;
@@ -97,7 +97,8 @@ pub unsafe extern "C" fn spike_auth_client_sign_user(
             let out = TextOut::new(signature, signature_cap, signature_len, "signature")?;
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            out.write_exact(|place| Ok(client.sign_user(user_id, place)?))
+            let (key, user) = client.signer(user_id)?;
+            out.write_exact(|place| key.sign(user, place))
         })
     }
 }
@@ -229,6 +230,9 @@ unsafe fn rows<'a>(
     if signatures.is_null() {
         return Err(null("signatures"));
     }
+    if cap > isize::MAX as usize {
+        return Err(too_long("signatures"));
+    }
     let needed = count * SIGNATURE_LEN; // `Column::new` has bounded it
     if cap < needed {
         return Err(Failure::new(
@@ -308,6 +312,7 @@ pub unsafe extern "C" fn spike_auth_client_exchange(
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
             check_call(call)?;
+            client.check_open()?;
             out.require(SPIKE_AUTH_TOKEN_SIZE)?;
             out.write(client.exchange(user_id)?.as_bytes())
         })
@@ -354,6 +359,7 @@ pub unsafe extern "C" fn spike_auth_client_exchange_signature(
                 text(signature, signature_len, "signature")?
             };
             check_call(call)?;
+            client.check_open()?;
             out.require(SPIKE_AUTH_TOKEN_SIZE)?;
             out.write(client.exchange_signature(user_id, signature)?.as_bytes())
         })

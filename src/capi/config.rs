@@ -205,6 +205,9 @@ pub unsafe extern "C" fn spike_auth_config_set_timeout_ms(
 /// @param ms  milliseconds, 1 to 600 000; 0 for the default. spike_auth_client_new() refuses one that is
 ///        longer than the deadline of the call.
 ///
+/// When it passes, the call fails with CONNECT, or with RESOLVE if it was still looking up the name. TIMEOUT is
+/// for the deadline of the whole call.
+///
 /// Fails with INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 #[must_use]

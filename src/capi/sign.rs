@@ -43,10 +43,7 @@ pub unsafe extern "C" fn spike_auth_sign_user(
             let key = bytes(key, key_len, "key")?;
             let user = UserId::new(text(user_id, user_id_len, "user_id")?)?;
             let key = HmacKey::new(key)?;
-            out.write_exact(|place| {
-                key.sign(user, place);
-                Ok(())
-            })
+            out.write_exact(|place| key.sign(user, place))
         })
     }
 }

@@ -74,7 +74,7 @@ fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Res
 }
 
 /// Says which variable a bad value came from.
-fn named(variable: &str, result: Result<(), Error>) -> Result<(), Error> {
+fn named<T>(variable: &str, result: Result<T, Error>) -> Result<T, Error> {
     result.map_err(|error| {
         Error::new(
             ErrorKind::InvalidEnvironment,
@@ -111,6 +111,15 @@ fn read_file(
     max: u64,
     check: impl Fn(&std::fs::Metadata) -> Result<(), &'static str>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
+    if path.is_empty() {
+        return named(
+            variable,
+            Err(Error::new(
+                ErrorKind::File,
+                "It is empty. Name a file, or unset it.",
+            )),
+        );
+    }
     let read = || -> Result<Zeroizing<Vec<u8>>, String> {
         let file = open(Path::new(path)).map_err(|error| error.to_string())?;
         let metadata = file.metadata().map_err(|error| error.to_string())?;
@@ -320,7 +329,7 @@ mod tests {
                 ErrorKind::File,
                 "No such file",
             ),
-            (String::new(), ErrorKind::File, "No such file"),
+            (String::new(), ErrorKind::InvalidEnvironment, "is empty"),
             (
                 dir.file("empty", b"\n", 0o600),
                 ErrorKind::InvalidEnvironment,
