@@ -1,0 +1,140 @@
+// The same exchanges with Go's net/http: `exchange BASE_URL CA_FILE` (an empty CA_FILE over HTTP).
+//
+// In the timed loop: hmac as documented, encoding/json both ways, one POST on a kept connection. All goroutines
+// share one http.Client. The conversation is that of ../step.h; NAME is the number of goroutines.
+package main
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	threadsMax = 8
+	warmUp     = 20 // as in ../crowd.h
+	replyMax   = 65536
+)
+
+var (
+	key    = []byte("HMAC_KEY_FROM_ADMIN_CONSOLE")
+	url    string
+	client *http.Client
+)
+
+type request struct {
+	ApplicationID     int    `json:"application_id"`
+	ApplicationUserID string `json:"application_user_id"`
+	Signature         string `json:"signature"`
+}
+
+type reply struct {
+	AccessToken string `json:"access_token"`
+}
+
+func exchange(user string) error {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(user))
+	body, err := json.Marshal(request{9999, user, hex.EncodeToString(h.Sum(nil))})
+	if err != nil {
+		return err
+	}
+	post, err := http.NewRequest("POST", url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	post.Header.Set("Content-Type", "application/json")
+	post.Header.Set("Accept", "application/json")
+	response, err := client.Do(post)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, replyMax))
+	if err != nil {
+		return err
+	}
+	var got reply
+	if err := json.Unmarshal(text, &got); err != nil {
+		return err
+	}
+	if response.StatusCode != 200 || got.AccessToken == "" {
+		return fmt.Errorf("no token in the reply, status %d", response.StatusCode)
+	}
+	return nil
+}
+
+func exchangeMany(count int) {
+	for i := range count {
+		if err := exchange(fmt.Sprintf("my_application_user_%03d", i%1000)); err != nil {
+			die(err)
+		}
+	}
+}
+
+func run(threads, count int) (cpuNs, wallNs int64) {
+	var warm, done sync.WaitGroup
+	start := make(chan struct{})
+	for range threads {
+		warm.Add(1)
+		done.Add(1)
+		go func() {
+			exchangeMany(warmUp)
+			warm.Done()
+			<-start
+			exchangeMany(count / threads)
+			done.Done()
+		}()
+	}
+	warm.Wait()
+	cpuBefore, wallBefore := cpu(), time.Now()
+	close(start)
+	done.Wait()
+	return cpu() - cpuBefore, time.Since(wallBefore).Nanoseconds()
+}
+
+func cpu() int64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		die(err)
+	}
+	return usage.Utime.Nano() + usage.Stime.Nano()
+}
+
+func die(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func main() {
+	url = os.Args[1] + "/auth/hmac"
+	transport := &http.Transport{MaxIdleConnsPerHost: threadsMax}
+	if os.Args[2] != "" {
+		pem, err := os.ReadFile(os.Args[2])
+		if err != nil {
+			die(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
+	client = &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	var threads, count int
+	for {
+		if _, err := fmt.Scan(&threads, &count); err != nil {
+			return
+		}
+		fmt.Println(run(threads, count))
+	}
+}

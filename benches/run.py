@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""Measures the library against its peers and against the limit: `python3 benches/run.py --help`.
+
+Builds what it needs in a temporary directory, lets everything that is compared take turns, and writes a table and a
+picture. It never fails because of a figure. benches/README.md says how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import machine
+import server
+from programs import BENCHES, CARGO, CC, ROOT, Cost, MissingTool, Program, Workshop, need, pin, run
+from report import OURS, Group, Report, Row, Target, span, svg
+
+LIMIT = "limit: two compressions"
+LIMIT_OF_EIGHT = "limit, eight side by side"
+BULK = f"{OURS}, bulk, per id"
+ONCE = f"{OURS}, key in every call"
+
+SIGN_STEP = 4096  # counts of signatures are multiples of this: whole calls of bulk signing
+
+
+@dataclass
+class Pace:
+    """How much is measured; quick is for looking whether it works."""
+
+    quick: bool
+
+    @property
+    def sign_rounds(self) -> int:
+        return 9 if self.quick else 41
+
+    @property
+    def sign_slice_ns(self) -> float:
+        return 8e6 if self.quick else 20e6
+
+    @property
+    def exchange_rounds(self) -> int:
+        return 3 if self.quick else 31
+
+    @property
+    def library_rounds(self) -> int:
+        return 5 if self.quick else 21
+
+
+@dataclass
+class Contestant:
+    what: str
+    program: Program
+    name: str
+    count: int = SIGN_STEP
+
+
+class Bench:
+    """What the three benchmarks share, and what they leave for the report."""
+
+    def __init__(self, workshop: Workshop, pace: Pace, stack: ExitStack) -> None:
+        self.workshop = workshop
+        self.pace = pace
+        self.stack = stack
+        self.groups: list[Group] = []
+        self.targets: list[Target] = []
+        self.missing: list[str] = []
+        self.versions: list[str] = []
+        self._server: server.Server | None = None
+
+    def start(self, *command: object) -> Program:
+        program = Program(*command)
+        self.stack.callback(program.end)
+        return program
+
+    def optional(self, make: Callable[[], list[Contestant]]) -> list[Contestant]:
+        """The contestants that `make` makes, or none and a note of what is missing."""
+        try:
+            return make()
+        except MissingTool as tool:
+            self.missing.append(str(tool))
+            print(f"missing: {tool}", file=sys.stderr)
+            return []
+
+    def take_header(self, header: str, define: str, library: str, package: str) -> list[str]:
+        """The flags for a C library that a program can do without."""
+        if self.workshop.has_header(header):
+            return [f"-D{define}", f"-l{library}"]
+        self.missing.append(f"{package} (apt-get install {package})")
+        return []
+
+    def server(self) -> server.Server:
+        if self._server is None:
+            directory = self.workshop.directory / "server"
+            directory.mkdir()
+            self._server = self.stack.enter_context(server.start(directory, ROOT, self.missing))
+            self.versions.append(self._server.name)
+        return self._server
+
+    def target(self, what: str, reach: str, measured: tuple[float, float, float], reached: bool) -> None:
+        self.targets.append(Target(what, reach, measured, reached))
+
+
+def take_turns(contestants: list[Contestant], rounds: int) -> dict[str, list[Cost]]:
+    """All of them in each round, each time in another order, so that none always follows the same one."""
+    costs: dict[str, list[Cost]] = {one.what: [] for one in contestants}
+    order = random.Random(1)
+    for number in range(rounds):
+        progress(f"round {number + 1} of {rounds}")
+        for one in order.sample(contestants, len(contestants)):
+            costs[one.what].append(one.program.measure(one.name, one.count))
+    progress("")
+    return costs
+
+
+def progress(words: str) -> None:
+    """One line that is written over, where somebody may be looking."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
+
+
+# --- signing ---
+
+
+def sign(bench: Bench) -> None:
+    contestants = sign_contestants(bench)
+    for one in contestants:
+        calibrate(one, bench.pace.sign_slice_ns)
+    costs = take_turns(contestants, bench.pace.sign_rounds)
+    kinds = {LIMIT: "limit", LIMIT_OF_EIGHT: "limit"}
+    rows = [
+        Row(what, [cost.cpu for cost in series], kind=kinds.get(what, "ours" if what.startswith(OURS) else "peer"))
+        for what, series in costs.items()
+    ]
+    group = Group("Signing one user id of 23 bytes", "ns of CPU", LIMIT, rows,
+                  "CPU time per signature, 64 hex characters included but for the limits.")
+    against_ours = {row.what: group.ratio(row.what, OURS) for row in rows}
+    for row in rows:
+        row.more[f"x {OURS}"] = span(against_ours[row.what], 2)
+    bench.groups.append(group)
+
+    to_limit, bulk_to_limit = group.ratio(OURS), group.ratio(BULK)
+    bench.target("sign, against the limit", "at most 1.6 x", to_limit, to_limit[0] <= 1.6)
+    bench.target("bulk sign per id, against the limit", "at most 1.2 x", bulk_to_limit, bulk_to_limit[0] <= 1.2)
+    for name in ("OpenSSL", "libsodium"):
+        ours = [row for row in rows if row.what.startswith(name) and "key in every call" not in row.what]
+        if ours:
+            best = min(ours, key=lambda row: median(row.values))
+            faster = against_ours[best.what]
+            bench.target(f"sign, times faster than {best.what}", "more than 1 x", faster, faster[0] > 1)
+    peers = [row for row in rows if row.kind == "peer"]
+    if peers:
+        best = min(peers, key=lambda row: median(row.values))
+        faster = against_ours[best.what]
+        bench.target(f"sign, times faster than the best peer ({best.what})", "at least 1.8 x", faster,
+                     faster[0] >= 1.8)
+
+
+def calibrate(one: Contestant, slice_ns: float) -> None:
+    """Sets the count to what takes about `slice_ns`."""
+    one.program.measure(one.name, SIGN_STEP)
+    cost = one.program.measure(one.name, SIGN_STEP)
+    one.count = max(1, math.ceil(slice_ns / max(cost.wall, 1) / SIGN_STEP)) * SIGN_STEP
+
+
+def sign_contestants(bench: Bench) -> list[Contestant]:
+    shop = bench.workshop
+    openssl = bench.take_header("openssl/evp.h", "HAVE_OPENSSL", "crypto", "libssl-dev")
+    sodium = bench.take_header("sodium.h", "HAVE_SODIUM", "sodium", "libsodium-dev")
+    c = shop.compile_c("sign.c", *shop.link_spike(), *shop.build_limit(), *openssl, *sodium)
+    bench.versions += run(c, "--versions").splitlines()
+    here = bench.start(c)
+    kinds = {
+        LIMIT: "limit",
+        LIMIT_OF_EIGHT: "limit_of_eight",
+        OURS: "spike",
+        f"{OURS}, err NULL": "spike_without_err",
+        BULK: "spike_bulk",
+    }
+    if openssl:
+        kinds |= {"OpenSSL EVP_MAC, key kept": "openssl_init",
+                  "OpenSSL EVP_MAC, keyed context copied": "openssl_dup"}
+    if sodium:
+        kinds |= {"libsodium, keyed state copied": "sodium_copied"}
+    once = {ONCE: "spike_once"}
+    if openssl:
+        once |= {"OpenSSL HMAC(), key in every call": "openssl_once"}
+    if sodium:
+        once |= {"libsodium, key in every call": "sodium_once"}
+
+    def of(what: str, program: Callable[[], Program], name: str = "documented") -> list[Contestant]:
+        return [Contestant(what, program(), name)]
+
+    def go() -> list[Contestant]:
+        program = bench.start(shop.build_go("sign.go"))
+        return [Contestant("Go crypto/hmac, Reset", program, "reset"),
+                Contestant("Go crypto/hmac, as documented", program, "documented")]
+
+    def script(what: str, tool: str, package: str, source: str) -> Callable[[], list[Contestant]]:
+        return lambda: of(what, lambda: bench.start(need(tool, f"apt-get install {package}"),
+                                                    BENCHES / "peers" / source))
+
+    return [
+        *(Contestant(what, here, name) for what, name in kinds.items()),
+        *bench.optional(go),
+        *bench.optional(script("PHP hash_hmac, as documented", "php", "php-cli", "sign.php")),
+        *of("Python hmac, as documented", lambda: bench.start(sys.executable, BENCHES / "peers" / "sign.py")),
+        *bench.optional(script("Node createHmac, as documented", "node", "nodejs", "sign.js")),
+        *(Contestant(what, here, name) for what, name in once.items()),
+    ]
+
+
+# --- exchanging ---
+
+# Exchanges per step, by threads: enough for a steady figure, and bounded.
+COUNTS = {1: 600, 8: 1600}
+COUNTS_PYTHON = {1: 100, 8: 240}
+PACKAGES = ("urllib3", "httpx", "requests")
+NO_LIBCURL = "libcurl (apt-get install libcurl4-openssl-dev libssl-dev)"
+
+
+def exchange(bench: Bench) -> None:
+    place = bench.server()
+    clients = exchange_clients(bench)
+    for protocol, url, ca_file in [("HTTP", place.http, ""), ("HTTPS", place.https, place.ca_file)]:
+        programs = {what: bench.start(*command, url, ca_file) for what, (command, _) in clients.items()}
+        opened = {what: connections_opened(place, program) for what, program in programs.items()}
+        for threads in (1, 8):
+            print(f"exchange: {protocol}, {threads}", file=sys.stderr)
+            # One thread and the server never work at the same time. On one core they cost what they do; on two,
+            # most of it would be the waking of a core that sleeps, or not, as the scheduler pleases.
+            cores = {min(os.sched_getaffinity(0))} if threads == 1 else os.sched_getaffinity(0)
+            for process in [place.process, *(program.process for program in programs.values())]:
+                pin(process, cores)
+            contestants = [Contestant(what, programs[what], str(threads), counts[threads])
+                           for what, (_, counts) in clients.items()]
+            costs = take_turns(contestants, bench.pace.exchange_rounds)
+            exchange_group(bench, protocol, threads, costs, opened)
+        for program in programs.values():
+            program.end()
+
+
+def exchange_group(bench: Bench, protocol: str, threads: int, costs: dict[str, list[Cost]],
+                   opened: dict[str, str]) -> None:
+    crowd = "1 thread" if threads == 1 else f"{threads} threads"
+    rows = [
+        Row(what, [cost.cpu / 1000 for cost in series],
+            more=exchange_columns(series, costs[OURS]) | {"connections": opened[what]},
+            kind="ours" if what == OURS else "peer")
+        for what, series in costs.items()
+    ]
+    group = Group(f"Exchange over {protocol}, {crowd}", "us of CPU", OURS, rows,
+                  f"CPU time of the client per exchange on kept connections; server: {bench.server().name}"
+                  + (", on the same core." if threads == 1 else "."))
+    bench.groups.append(group)
+    for peer in ("libcurl", "Go net/http"):
+        if peer in costs:
+            less = group.ratio(OURS, peer)
+            bench.target(f"CPU per exchange, {protocol}, {crowd}, against {peer}", "less than 1 x", less, less[0] < 1)
+
+
+def exchange_columns(series: list[Cost], ours: list[Cost]) -> dict[str, str]:
+    rates = [1e9 / cost.wall for cost in series]
+    shares = [our.wall / cost.wall for cost, our in zip(series, ours, strict=True)]
+    return {"exchanges per s": span((median(rates), min(rates), max(rates))),
+            f"rate x {OURS}": span((median(shares), min(shares), max(shares)), 2)}
+
+
+def connections_opened(place: server.Server, program: Program) -> str:
+    """A first step, which also shows that connections are kept."""
+    if not place.status:
+        program.measure("8", 160)
+        return "not counted"
+    before = place.connections()
+    program.measure("8", 160)
+    return str(place.connections() - before - 1)
+
+
+def exchange_clients(bench: Bench) -> dict[str, tuple[list[object], dict[int, int]]]:
+    """Name of the client, how it is started, and how many exchanges a step of it has."""
+    shop = bench.workshop
+    clients: dict[str, tuple[list[object], dict[int, int]]] = {
+        OURS: ([shop.compile_c("exchange.c", *shop.link_spike())], COUNTS)
+    }
+    if shop.has_header("curl/curl.h") and shop.has_header("openssl/evp.h"):
+        curl = shop.compile_c("exchange_curl.c", "-lcurl", "-lcrypto")
+        bench.versions.append(run(curl, "--versions").split(" zlib")[0])
+        clients["libcurl"] = ([curl], COUNTS)
+    else:
+        bench.missing.append(NO_LIBCURL)
+    try:
+        clients["Go net/http"] = ([shop.build_go("exchange.go")], COUNTS)
+    except MissingTool as tool:
+        bench.missing.append(str(tool))
+    try:
+        python = shop.python_with(*PACKAGES)
+        listed = run(python, "-m", "pip", "freeze", "--disable-pip-version-check").splitlines()
+        bench.versions += [line.replace("==", " ") for line in listed if line.split("==")[0] in PACKAGES]
+        for package in PACKAGES:
+            clients[f"Python {package}"] = ([python, BENCHES / "peers" / "exchange.py", package], COUNTS_PYTHON)
+    except MissingTool as tool:
+        bench.missing.append(str(tool))
+    return clients
+
+
+# --- the library itself ---
+
+LIBCURL = "libcurl and its TLS"
+FACTS = [  # the figure of load.c, its title, its unit, and what makes that unit of it
+    ("dlopen_ns", "Time of dlopen", "us", 1e-3),
+    ("resident_after_load", "Resident memory after loading", "KiB", 1.0),
+    ("written_after_load", "Private memory after loading", "KiB", 1.0),
+    ("first_exchange_ns", "First exchange over HTTPS, local server", "us", 1e-3),
+    ("resident_after_exchange", "Resident memory after one exchange over HTTPS", "KiB", 1.0),
+    ("written_after_exchange", "Private memory after one exchange over HTTPS", "KiB", 1.0),
+]
+
+
+def library(bench: Bench) -> None:
+    shop, place = bench.workshop, bench.server()
+    has_curl = shop.has_header("curl/curl.h")
+    loader = shop.compile_c("load.c", *(["-DHAVE_CURL"] if has_curl else []))
+    kinds = {OURS: ["spike", shop.library]}
+    if has_curl:
+        kinds[LIBCURL] = ["curl", "libcurl.so.4"]
+    else:
+        bench.missing.append(NO_LIBCURL)
+    figures: dict[str, list[dict[str, float]]] = {what: [] for what in kinds}
+    objects: dict[str, list[Path]] = {}
+    for _ in range(bench.pace.library_rounds):
+        for what, command in kinds.items():
+            lines = [line.split(maxsplit=1) for line in run(loader, *command, place.https, place.ca_file).splitlines()]
+            objects[what] = [Path(value) for name, value in lines if name == "object"]
+            figures[what].append({name: float(value) for name, value in lines if name != "object"})
+
+    sizes(bench, shop.library, objects.get(LIBCURL, []))
+    for name, title, unit, factor in FACTS:
+        rows = [Row(what, [one[name] * factor for one in series], kind="ours" if what == OURS else "peer")
+                for what, series in figures.items()]
+        bench.groups.append(Group(title, unit, OURS, rows))
+
+
+def sizes(bench: Bench, ours: Path, came_with_curl: list[Path]) -> None:
+    """The stripped sizes of the files."""
+    strip = need("strip", "apt-get install binutils")
+
+    def stripped(path: Path) -> float:
+        copy = bench.workshop.directory / "stripped"
+        run(strip, "-o", copy, path.resolve())
+        return copy.stat().st_size / 1e6
+
+    rows = [Row(OURS, [stripped(ours)], kind="ours")]
+    three = [path for path in came_with_curl if path.name.startswith(("libcurl.", "libssl.", "libcrypto."))]
+    if three:
+        named = " + ".join(path.name.split(".so")[0] for path in three)
+        rows += [Row(named, [sum(map(stripped, three))]),
+                 Row(f"all {len(came_with_curl)} libraries that libcurl loads", [sum(map(stripped, came_with_curl))],
+                     kind="note")]
+    group = Group("Stripped size", "MB", OURS, rows)
+    bench.groups.append(group)
+    if three:
+        part = group.ratio(OURS, named)
+        bench.target(f"stripped size, against {named}", "less than 1 x", part, part[0] < 1)
+
+
+BENCHES_BY_NAME = {"sign": sign, "exchange": exchange, "library": library}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("what", nargs="?", choices=[*BENCHES_BY_NAME, "all"], default="all")
+    parser.add_argument("--lib-dir", type=Path, default=ROOT / "target" / "release", help="where libspike_auth.so is")
+    parser.add_argument("--out", type=Path, default=ROOT / "target" / "bench" / "results.md",
+                        help="the table; the picture goes beside it with the ending .svg")
+    parser.add_argument("--quick", action="store_true", help="few rounds: shows that it works, measures badly")
+    args = parser.parse_args()
+    if not shutil.which(CC):
+        raise SystemExit(f"There is no C compiler {CC}. Install it with: apt-get install gcc")
+    if not shutil.which(CARGO):
+        raise SystemExit(f"There is no {CARGO}, which builds the limit. Install Rust from https://rustup.rs")
+
+    with tempfile.TemporaryDirectory(prefix="spike-auth-bench-") as directory, ExitStack() as stack:
+        bench = Bench(Workshop(Path(directory), args.lib_dir.resolve()), Pace(args.quick), stack)
+        for name, measure in BENCHES_BY_NAME.items():
+            if args.what in (name, "all"):
+                print(f"{name}: building", file=sys.stderr)
+                measure(bench)
+    missing = list(dict.fromkeys(bench.missing))
+    report = Report(machine.describe(list(dict.fromkeys(bench.versions))), bench.groups, bench.targets, missing)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(report.markdown())
+    picture = args.out.with_suffix(".svg")
+    picture.write_text(svg(report))
+    print(report.markdown())
+    print(f"Written to {args.out} and {picture}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
