@@ -1,6 +1,6 @@
 //! The shared library's soname, and its place in memory for good.
 
-// Kept equal to SPIKE_AUTH_ABI_VERSION of src/capi/version.rs by tests/artifact.rs.
+// Kept equal to SPIKE_AUTH_ABI_VERSION of src/capi/version.rs by tests/test_artifact.py.
 const ABI_VERSION: u32 = 1;
 
 fn main() {

@@ -20,7 +20,9 @@
  * CONVENTIONS
  *
  * Status. A function that can fail returns a status: 0 is OK, the others are in enum spike_auth_status.
- * It crosses the boundary as an int32_t, so that any number is safe.
+ * It crosses the boundary as an int32_t, so that any number is safe. Where a function says what it fails
+ * with, the prefix SPIKE_AUTH_STATUS_ is left off, and so are NULL_POINTER (a required pointer is NULL) and
+ * INVALID_ARGUMENT (a length or capacity over PTRDIFF_MAX), which every function can return.
  *
  * Error detail. Such a function takes a spike_auth_error last. It is yours, NULL is fine, and all of it
  * is rewritten by every call, also on success. There is no last error kept anywhere.
@@ -43,11 +45,18 @@
  * Threads. Any function may be called from any thread, and a client by any number of them at once; only
  * _free must not run while another thread is inside a call on the same handle.
  *
- * Your process. No function aborts, panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC.
- * No signal handler, no callback, no SIGPIPE, no background thread (the lookup of a name may run on a
- * helper thread, 16 at the most); descriptors are close-on-exec. The environment is read by
- * spike_auth_config_load_env() alone, but for SSL_CERT_FILE and SSL_CERT_DIR, which name the platform's
- * trusted roots.
+ * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. Only where
+ * there is no memory left at all does the library abort. No signal handler, no callback, no SIGPIPE, no
+ * background thread (the lookup of a name runs on a helper thread with all signals blocked, 16 at the most);
+ * descriptors are close-on-exec. Settings come from the environment through spike_auth_config_load_env()
+ * alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and SSL_CERT_DIR, which name the platform's
+ * trusted roots (these are loaded once per process): do not change the environment in another thread
+ * meanwhile.
+ *
+ * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
+ * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. A fork
+ * by raw system call is not seen, and a lock of the C library's resolver that a thread held at the fork is
+ * out of reach.
  *
  * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and shown by no
  * message. What is in your buffers is yours to wipe.
@@ -169,7 +178,7 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_INVALID_URL = 7,
     /**
-     * The buffer is too small; its length argument says what is needed.
+     * The buffer is too small; its length argument, or the message, says what is needed.
      */
     SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL = 8,
     /**
@@ -225,11 +234,11 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_CONNECTION_LOST = 44,
     /**
-     * The proxy failed or refused. Not returned by this version.
+     * The proxy could not be reached, or refused.
      */
     SPIKE_AUTH_STATUS_PROXY = 45,
     /**
-     * The call was cancelled. Not returned by this version.
+     * The call was cancelled.
      */
     SPIKE_AUTH_STATUS_CANCELLED = 46,
     /**
@@ -279,8 +288,8 @@ typedef enum spike_auth_status {
 } spike_auth_status;
 
 /**
- * One call's own deadline and cancellation. This version has no function that makes one: pass NULL,
- * which means the client's defaults. Anything else is SPIKE_AUTH_STATUS_INVALID_ARGUMENT.
+ * One call's own deadline and cancellation. Make one, hand it to a call, and cancel it from any other
+ * thread. One call at a time uses it; after that it may be used for the next, unless it was cancelled.
  */
 typedef struct spike_auth_call spike_auth_call;
 
@@ -322,7 +331,7 @@ typedef struct spike_auth_error {
      */
     int64_t retry_after_ms;
     /**
-     * How many times the exchange was tried over the network for this result.
+     * How many requests were sent for this result. 0 if no connection could be made.
      */
     uint32_t attempts;
     /**
@@ -468,7 +477,9 @@ void spike_auth_config_free(struct spike_auth_config *config);
  * Reads the settings from the environment, the only function that reads it:
  *
  * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file
- * that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE.
+ * that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and
+ * for an https base URL the proxy from the first of https_proxy, HTTPS_PROXY, all_proxy and ALL_PROXY that is
+ * not empty, but for the hosts in no_proxy or NO_PROXY.
  *
  * A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
  * error that names it, and then no setting at all is changed. Do not call it while another thread changes
@@ -563,6 +574,19 @@ spike_auth_status_t spike_auth_config_set_connect_timeout_ms(struct spike_auth_c
                                                              struct spike_auth_error *err);
 
 /**
+ * Sets how often an exchange is tried, the first time included. The default is 3.
+ *
+ * @param n  1 to 10; 0 for the default
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_max_attempts(struct spike_auth_config *config,
+                                                       uint32_t n,
+                                                       struct spike_auth_error *err);
+
+/**
  * Sets the certificates of a private CA, trusted beside the roots that spike_auth_config_set_tls_roots()
  * chooses. Replaces those set before.
  *
@@ -606,6 +630,75 @@ spike_auth_status_t spike_auth_config_set_user_agent(struct spike_auth_config *c
                                                      const char *suffix,
                                                      size_t suffix_len,
                                                      struct spike_auth_error *err);
+
+/**
+ * Sets the HTTP proxy through which an https base URL is reached, by CONNECT. An http base URL, which is
+ * on this machine, is never reached through one.
+ *
+ * @param url      http://[user:password@]host[:port], user name and password percent-encoded; empty for no
+ *                 proxy, whatever spike_auth_config_load_env() found
+ * @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ *
+ * Fails with INVALID_URL, for SOCKS and https proxies too.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_proxy(struct spike_auth_config *config,
+                                                const char *url,
+                                                size_t url_len,
+                                                struct spike_auth_error *err);
+
+/**
+ * Sets how many exchanges of a client may be in flight at once. More wait for their turn, first come first
+ * served, inside their own deadlines. The default is 32.
+ *
+ * @param n  1 to 1024; 0 for the default
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_max_concurrency(struct spike_auth_config *config,
+                                                          uint32_t n,
+                                                          struct spike_auth_error *err);
+
+/**
+ * Makes a handle with the client's deadline, not cancelled.
+ *
+ * @param call  gets the handle; NULL if the function fails. Free it with spike_auth_call_free().
+ * @param err   NULL or where the details go
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_call_new(struct spike_auth_call **call,
+                                        struct spike_auth_error *err);
+
+/**
+ * Sets the deadline of the next call that uses the handle; it may be shorter or longer than the client's.
+ *
+ * @param ms  milliseconds, 1 to 600 000; 0 for the client's
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_call_set_timeout_ms(struct spike_auth_call *call,
+                                                   uint32_t ms,
+                                                   struct spike_auth_error *err);
+
+/**
+ * Cancels: the call that uses the handle returns CANCELLED at once, wherever it is; one that has not begun
+ * yet will; one that has returned is not touched. From any thread, as often as you like; NULL is fine. A
+ * cancelled handle stays cancelled. In a child of fork it reaches the child's calls and not the parent's.
+ */
+SPIKE_AUTH_API
+void spike_auth_call_cancel(struct spike_auth_call *call);
+
+/**
+ * Frees a handle. NULL is fine. After the call that used it has returned.
+ */
+SPIKE_AUTH_API
+void spike_auth_call_free(struct spike_auth_call *call);
 
 /**
  * Makes a client of a configuration, which is copied: free it or change it afterwards. Reads the trusted
@@ -694,11 +787,13 @@ spike_auth_status_t spike_auth_client_sign_users(const struct spike_auth_client 
 
 /**
  * Signs a user id and exchanges the signature for that user's access token. Always asks the service.
- * Blocks until the token is there, the service has refused, or the deadline has passed.
+ * Blocks until the token is there, the service has refused, or the deadline has passed. What may pass
+ * (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) is tried again within the deadline, up to
+ * the number of attempts, after a wait that the service's Retry-After can lengthen.
  *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param call         NULL
+ * @param call         NULL for the client's deadline, or a handle that sets another one or cancels
  * @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
  * @param token_cap    SPIKE_AUTH_TOKEN_SIZE or more: less is BUFFER_TOO_SMALL before anything is sent
  * @param token_len    gets the token's length without the NUL
@@ -724,7 +819,7 @@ spike_auth_status_t spike_auth_client_exchange(const struct spike_auth_client *c
  * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
  * @param signature      64 hex characters in either case
  * @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param call           NULL
+ * @param call           NULL, or a handle, as in spike_auth_client_exchange()
  * @param token          as in spike_auth_client_exchange()
  * @param token_cap      SPIKE_AUTH_TOKEN_SIZE or more
  * @param token_len      gets the token's length without the NUL

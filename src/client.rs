@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::call::Call;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::Exchange;
-use crate::signing::{BATCH, HmacKey, SIGNATURE_LEN, Signature};
+use crate::exchange::{Cancel, Claim, Exchange};
+use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
-use crate::user_id::{InvalidUserId, UserId};
+use crate::user_id::UserId;
 
 /// Signs user ids and exchanges signatures for tokens. Shared by any number of threads.
 pub struct Client {
@@ -45,38 +46,20 @@ impl Client {
         Ok((self.key()?, UserId::new(user_id)?))
     }
 
-    /// Signs the rows of a column: `out[i]` gets the signature of the id `i`, or 64 NUL bytes if
-    /// that id is bad, and `report` is told so. No allocation.
-    ///
-    /// `out` must have a row for each id; what is beyond the shorter of the two is left alone.
-    pub(crate) fn sign_users<'a>(
-        &self,
-        mut user_ids: impl Iterator<Item = &'a [u8]>,
-        out: &mut [[u8; SIGNATURE_LEN]],
-        mut report: impl FnMut(usize, Result<(), InvalidUserId>),
-    ) -> Result<(), Error> {
-        let key = self.key()?;
-        let mut index = 0;
-        for rows in out.chunks_mut(BATCH) {
-            let mut users = [None; BATCH];
-            for (user, user_id) in users.iter_mut().zip(user_ids.by_ref().take(rows.len())) {
-                let checked = UserId::check(user_id);
-                *user = checked.ok();
-                report(index, checked.map(|_| ()));
-                index += 1;
-            }
-            key.sign_batch(&users, rows);
-        }
-        Ok(())
-    }
-
     /// Signs `user_id` and exchanges the signature for a token. Always asks the service.
     ///
-    /// Blocks until the token is there, the service has refused, or the timeout has passed.
-    pub fn exchange(&self, user_id: &[u8]) -> Result<AccessToken, Error> {
+    /// Blocks until the token is there, the service has refused, or the timeout has passed. `call`
+    /// sets a timeout of its own or stops it from another thread.
+    pub fn exchange(&self, user_id: &[u8], call: Option<&Call>) -> Result<AccessToken, Error> {
         let key = self.key()?;
         let user = UserId::new(user_id)?;
-        self.exchange.run(user, &key.signature(user), Some(key))
+        self.run(
+            &Claim {
+                user,
+                signature: &key.signature(user),
+            },
+            call,
+        )
     }
 
     /// Exchanges a signature that was made elsewhere. Needs no key.
@@ -84,11 +67,27 @@ impl Client {
         &self,
         user_id: &[u8],
         signature: &[u8],
+        call: Option<&Call>,
     ) -> Result<AccessToken, Error> {
         self.check_open()?;
         let user = UserId::new(user_id)?;
         let signature = Signature::parse(signature)?;
-        self.exchange.run(user, &signature, self.key.as_ref())
+        self.run(
+            &Claim {
+                user,
+                signature: &signature,
+            },
+            call,
+        )
+    }
+
+    fn run(&self, claim: &Claim<'_>, call: Option<&Call>) -> Result<AccessToken, Error> {
+        match call {
+            Some(call) => self
+                .exchange
+                .run(claim, call.timeout(), call.cancel_switch()),
+            None => self.exchange.run(claim, None, &Cancel::new()),
+        }
     }
 
     /// Ends the calls in flight at once, each with [`ErrorKind::Closed`]; every later call on this
@@ -96,11 +95,6 @@ impl Client {
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.exchange.close();
-    }
-
-    /// Whether the client is open and has a key.
-    pub(crate) fn check_can_sign(&self) -> Result<(), Error> {
-        self.key().map(|_| ())
     }
 
     /// Whether it was not closed.
@@ -112,7 +106,7 @@ impl Client {
     }
 
     /// The key of an open client.
-    fn key(&self) -> Result<&HmacKey, Error> {
+    pub(crate) fn key(&self) -> Result<&HmacKey, Error> {
         self.check_open()?;
         self.key.as_ref().ok_or_else(|| {
             Error::new(

@@ -4,6 +4,10 @@
 //! the header `include/spike_auth.h`. Data takes one way through the modules:
 //! user id, signature, request body, connection, reply, access token.
 //!
+//! A Rust program that installs a logger for the `log` crate sees what ureq logs, at the levels debug
+//! and trace: whole replies, tokens included. Filter out the targets `ureq` and `ureq_proto`. The C
+//! libraries have no logger and log nothing.
+//!
 //! ```no_run
 //! use spike_auth::{Client, Config};
 //!
@@ -11,13 +15,14 @@
 //! config.set_application_id(b"9999")?;
 //! config.set_hmac_key(b"HMAC_KEY_FROM_ADMIN_CONSOLE")?;
 //! let client = Client::new(&config)?;
-//! let token = client.exchange(b"my_application_user_123")?;
+//! let token = client.exchange(b"my_application_user_123", None)?;
 //! # Ok::<(), spike_auth::Error>(())
 //! ```
 
 #[cfg(panic = "abort")]
 compile_error!("spike_auth catches panics at its C boundary: build it with panic = \"unwind\"");
 
+mod call;
 pub mod capi;
 mod client;
 mod config;
@@ -28,6 +33,7 @@ mod signing;
 mod token;
 mod user_id;
 
+pub use call::Call;
 pub use client::Client;
 pub use config::{Config, TlsRoots};
 pub use error::{Error, ErrorKind};

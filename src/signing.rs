@@ -8,10 +8,10 @@
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, ErrorKind};
-use crate::user_id::{USER_ID_MAX, UserId};
+use crate::user_id::{InvalidUserId, USER_ID_MAX, UserId};
 
 /// The longest HMAC key in bytes.
 pub const KEY_MAX: usize = 4096;
@@ -22,8 +22,10 @@ pub const SIGNATURE_LEN: usize = 64;
 /// How many ids are signed side by side. Their compressions do not depend on each other, so the
 /// processor overlaps them: per id about two thirds of a lone signature. More than eight gains
 /// nothing and costs stack.
-pub(crate) const BATCH: usize = 8;
+const BATCH: usize = 8;
 
+const IPAD: u8 = 0x36;
+const OPAD: u8 = 0x5c;
 const BLOCK: usize = 64;
 const LENGTH_FIELD: usize = 8;
 /// The longest message for which padding and length fit into the same block.
@@ -53,7 +55,6 @@ const INITIAL: State = [
 pub struct HmacKey {
     inner: State,
     outer: State,
-    len: usize,
 }
 
 impl HmacKey {
@@ -75,22 +76,14 @@ impl HmacKey {
     }
 
     fn from_bytes(key: &[u8]) -> Self {
-        let mut block = [0u8; BLOCK];
-        if key.len() > BLOCK {
-            let mut digest = Sha256::digest(key);
-            copy_to_start(&mut block, &digest);
-            digest.as_mut_slice().zeroize();
-        } else {
-            copy_to_start(&mut block, key);
-        }
+        let mut block = key_block(key);
         let mut this = Self {
             inner: INITIAL,
             outer: INITIAL,
-            len: key.len(),
         };
-        block.iter_mut().for_each(|byte| *byte ^= 0x36);
+        block.iter_mut().for_each(|byte| *byte ^= IPAD);
         compress256(&mut this.inner, &[block]);
-        block.iter_mut().for_each(|byte| *byte ^= 0x36 ^ 0x5c);
+        block.iter_mut().for_each(|byte| *byte ^= IPAD ^ OPAD);
         compress256(&mut this.outer, &[block]);
         block.zeroize();
         this
@@ -104,10 +97,33 @@ impl HmacKey {
         state.zeroize();
     }
 
+    /// Signs the rows of a column: `out[i]` gets the signature of the id `i`, or 64 NUL bytes if
+    /// that id is bad, and `report` is told of every id what it is. No allocation.
+    ///
+    /// `out` must have a row for each id; what is beyond the shorter of the two is left alone.
+    pub(crate) fn sign_column<'a>(
+        &self,
+        mut user_ids: impl Iterator<Item = &'a [u8]>,
+        out: &mut [[u8; SIGNATURE_LEN]],
+        mut report: impl FnMut(usize, Result<(), InvalidUserId>),
+    ) {
+        let mut index = 0;
+        for rows in out.chunks_mut(BATCH) {
+            let mut users = [None; BATCH];
+            for (user, user_id) in users.iter_mut().zip(user_ids.by_ref().take(rows.len())) {
+                let checked = UserId::check(user_id);
+                *user = checked.ok();
+                report(index, checked.map(|_| ()));
+                index += 1;
+            }
+            self.sign_batch(&users, rows);
+        }
+    }
+
     /// Signs up to [`BATCH`] ids, `out[i]` for `users[i]`; 64 NUL bytes where there is none.
     ///
     /// Goes step by step over all of them, not id by id: that is what lets them overlap.
-    pub(crate) fn sign_batch(&self, users: &[Option<UserId<'_>>], out: &mut [[u8; SIGNATURE_LEN]]) {
+    fn sign_batch(&self, users: &[Option<UserId<'_>>], out: &mut [[u8; SIGNATURE_LEN]]) {
         let mut states = [INITIAL; BATCH];
         let mut blocks = [[0u8; BLOCK]; BATCH];
         for ((user, state), block) in users.iter().zip(&mut states).zip(&mut blocks) {
@@ -150,20 +166,6 @@ impl HmacKey {
         signature
     }
 
-    /// The length of the key that this was made from.
-    pub(crate) fn key_len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether `bytes` are the key that this was made from, found out without keeping that key.
-    pub(crate) fn is_made_from(&self, bytes: &[u8]) -> bool {
-        if bytes.len() != self.len {
-            return false;
-        }
-        let other = Self::from_bytes(bytes);
-        bool::from(self.inner.as_slice().ct_eq(other.inner.as_slice()))
-    }
-
     #[inline]
     fn hash_inner(&self, message: &[u8]) -> State {
         let mut state = self.inner;
@@ -193,6 +195,69 @@ impl Drop for HmacKey {
 /// Number of bits that SHA-256 has seen at the end of a message that follows the key's block.
 fn bit_length(message_len: usize) -> [u8; LENGTH_FIELD] {
     ((BLOCK + message_len) as u64 * 8).to_be_bytes()
+}
+
+/// The key as HMAC takes it: whole, or its digest if it is longer than a block (RFC 2104, 2).
+fn key_block(key: &[u8]) -> Block {
+    let mut block = [0u8; BLOCK];
+    if key.len() > BLOCK {
+        let mut digest = Sha256::digest(key);
+        copy_to_start(&mut block, &digest);
+        digest.as_mut_slice().zeroize();
+    } else {
+        copy_to_start(&mut block, key);
+    }
+    block
+}
+
+/// What finds a key in a text without keeping the key: the inner state of its lowercase.
+#[derive(Clone)]
+pub(crate) struct KeyTrace {
+    folded: State,
+    printable: bool,
+    len: usize,
+}
+
+impl KeyTrace {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self {
+            folded: folded_state(key),
+            printable: key.iter().all(u8::is_ascii_graphic),
+            len: key.len(),
+        }
+    }
+
+    /// Whether every byte of the key is a printable character of ASCII.
+    pub(crate) fn is_printable(&self) -> bool {
+        self.printable
+    }
+
+    /// The length of the key.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether `bytes` are the key, in either case of its letters.
+    pub(crate) fn is_left_by(&self, bytes: &[u8]) -> bool {
+        bytes.len() == self.len
+            && bool::from(self.folded.as_slice().ct_eq(folded_state(bytes).as_slice()))
+    }
+}
+
+impl Drop for KeyTrace {
+    fn drop(&mut self) {
+        self.folded.zeroize();
+    }
+}
+
+fn folded_state(key: &[u8]) -> State {
+    let lower = Zeroizing::new(key.to_ascii_lowercase());
+    let mut block = key_block(&lower);
+    block.iter_mut().for_each(|byte| *byte ^= IPAD);
+    let mut state = INITIAL;
+    compress256(&mut state, &[block]);
+    block.zeroize();
+    state
 }
 
 /// The bytes of an id that takes one block, as nearly every one does.
@@ -237,13 +302,19 @@ fn pad(padded: &mut [u8], message: &[u8]) {
 /// outer state nobody makes a signature of it.
 #[inline]
 fn outer_block(inner: &State) -> Block {
-    let mut block = [0u8; BLOCK];
+    const DIGEST: usize = size_of::<State>();
+    // The padding never changes, and is loaded in one piece.
+    const PADDED: Block = {
+        let mut block = [0u8; BLOCK];
+        block[DIGEST] = 0x80;
+        let [high, low] = (((BLOCK + DIGEST) * 8) as u16).to_be_bytes();
+        (block[BLOCK - 2], block[BLOCK - 1]) = (high, low);
+        block
+    };
+    let mut block = PADDED;
     for (bytes, word) in block.chunks_exact_mut(4).zip(inner) {
         bytes.copy_from_slice(&word.to_be_bytes());
     }
-    const DIGEST: usize = size_of::<State>();
-    block[DIGEST] = 0x80;
-    block[BLOCK - LENGTH_FIELD..].copy_from_slice(&bit_length(DIGEST));
     block
 }
 
@@ -389,10 +460,11 @@ mod tests {
 
     #[test]
     fn a_key_recognises_itself() {
-        let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
-        assert!(key.is_made_from(b"HMAC_KEY_FROM_ADMIN_CONSOLE"));
-        assert!(!key.is_made_from(b"HMAC_KEY_FROM_ADMIN_CONSOLe"));
-        assert!(!key.is_made_from(b"HMAC_KEY_FROM_ADMIN_CONSOLE\0"));
+        let key = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
+        assert!(key.is_left_by(b"HMAC_KEY_FROM_ADMIN_CONSOLE"));
+        assert!(key.is_left_by(b"hmac_key_from_admin_consolE"));
+        assert!(!key.is_left_by(b"HMAC_KEY_FROM_ADMIN_CONSOLF"));
+        assert!(!key.is_left_by(b"HMAC_KEY_FROM_ADMIN_CONSOLE\0"));
     }
 
     #[test]

@@ -30,8 +30,7 @@ impl<'a> UserId<'a> {
         if bytes.len() > USER_ID_MAX {
             return Err(InvalidUserId::TooLong { len: bytes.len() });
         }
-        // No early exit: a good id is the common case, and this form needs no branch per byte.
-        if bytes.iter().fold(true, |ok, &byte| ok & is_allowed(byte)) {
+        if all_allowed(bytes) {
             return Ok(Self(bytes));
         }
         Err(first_bad_byte(bytes))
@@ -50,24 +49,37 @@ impl fmt::Debug for UserId<'_> {
     }
 }
 
+/// Ranges and no table, and all of them looked at: the compiler makes vector code of it.
+#[inline(always)]
 fn is_allowed(byte: u8) -> bool {
-    ALLOWED.get(usize::from(byte)).copied().unwrap_or(false)
+    let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    let digit = byte.wrapping_sub(b'0') < 10;
+    letter | digit | (byte == b'.') | (byte == b'_') | (byte == b'-')
 }
 
-/// One look-up per byte is quicker than four range checks, and is read off the rule directly.
-static ALLOWED: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0usize;
-    while byte < 256 {
-        #[allow(clippy::indexing_slicing)] // evaluated by the compiler
-        {
-            table[byte] =
-                (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'_' | b'-');
-        }
-        byte += 1;
+/// Looks at pieces of a fixed size, of which the last overlaps the one before: no loop over the
+/// rest, byte by byte.
+#[inline]
+fn all_allowed(bytes: &[u8]) -> bool {
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let (chunks, _) = bytes.as_chunks::<16>();
+        return chunks
+            .iter()
+            .fold(piece_allowed(last), |ok, chunk| ok & piece_allowed(chunk));
     }
-    table
-};
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        return piece_allowed(first) & piece_allowed(last);
+    }
+    bytes.iter().fold(true, |ok, &byte| ok & is_allowed(byte))
+}
+
+#[inline(always)]
+fn piece_allowed<const N: usize>(piece: &[u8; N]) -> bool {
+    piece
+        .iter()
+        .fold(0, |bad, &byte| bad | u8::from(!is_allowed(byte)))
+        == 0
+}
 
 fn first_bad_byte(bytes: &[u8]) -> InvalidUserId {
     let found = bytes
@@ -131,6 +143,27 @@ mod tests {
                 .bytes()
                 .any(|b| b == byte);
             assert_eq!(UserId::new(&[byte]).is_ok(), allowed, "byte {byte:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_bad_byte_is_found_wherever_it_stands() {
+        for len in 1..=USER_ID_MAX {
+            let mut id = vec![b'a'; len];
+            assert!(UserId::check(&id).is_ok());
+            for position in 0..len {
+                for bad in [
+                    0, b' ', b'/', b':', b'@', b'[', b'`', b'{', 0x7f, 0x80, 0xe1, 0xff,
+                ] {
+                    id[position] = bad;
+                    let expected = InvalidUserId::Byte {
+                        position,
+                        byte: bad,
+                    };
+                    assert_eq!(UserId::check(&id).unwrap_err(), expected, "length {len}");
+                }
+                id[position] = b'a';
+            }
         }
     }
 

@@ -30,7 +30,7 @@ fn the_request_is_exactly_the_documented_one() {
     config.set_user_agent(b"shop/1.2").unwrap();
     Client::new(&config)
         .unwrap()
-        .exchange(b"my_application_user_123")
+        .exchange(b"my_application_user_123", None)
         .unwrap();
 
     let last = sandbox.last();
@@ -75,7 +75,10 @@ fn an_application_id_that_is_no_number_goes_out_as_a_string() {
     let sandbox = Sandbox::start_with(&["--application-id", "shop-eu"]);
     let mut config = sandbox.config();
     config.set_application_id(b"shop-eu").unwrap();
-    Client::new(&config).unwrap().exchange(b"alice").unwrap();
+    Client::new(&config)
+        .unwrap()
+        .exchange(b"alice", None)
+        .unwrap();
     assert!(
         sandbox.last()["body"]
             .as_str()
@@ -94,7 +97,7 @@ fn every_user_gets_the_token_of_that_user_over_http_and_https() {
     ] {
         let client = Client::new(&sandbox.config_for(url)).unwrap();
         for user in ["alice", "User1", "user1", "a", &"A".repeat(128)] {
-            let token = client.exchange(user.as_bytes()).unwrap();
+            let token = client.exchange(user.as_bytes(), None).unwrap();
             assert_eq!(subject(token.as_bytes()), user, "{url}");
         }
     }
@@ -111,16 +114,16 @@ fn a_signature_made_elsewhere_is_exchanged_without_a_key() {
     let client = Client::new(&config).unwrap();
     for signature in [signature_of("alice"), signature_of("alice").to_uppercase()] {
         let token = client
-            .exchange_signature(b"alice", signature.as_bytes())
+            .exchange_signature(b"alice", signature.as_bytes(), None)
             .unwrap();
         assert_eq!(subject(token.as_bytes()), "alice");
     }
     assert_eq!(
-        client.exchange(b"alice").err().unwrap().kind(),
+        client.exchange(b"alice", None).err().unwrap().kind(),
         ErrorKind::KeyRequired
     );
     let wrong = client
-        .exchange_signature(b"alice", signature_of("bob").as_bytes())
+        .exchange_signature(b"alice", signature_of("bob").as_bytes(), None)
         .err()
         .unwrap();
     assert_eq!(
@@ -141,7 +144,7 @@ fn bad_input_is_refused_before_a_byte_is_sent() {
         "\u{e9}",
         &"a".repeat(129),
     ] {
-        let error = client.exchange(user.as_bytes()).err().unwrap();
+        let error = client.exchange(user.as_bytes(), None).err().unwrap();
         assert_eq!(
             (error.kind(), error.attempts()),
             (ErrorKind::InvalidUserId, 0),
@@ -150,7 +153,7 @@ fn bad_input_is_refused_before_a_byte_is_sent() {
     }
     for signature in ["", "00", &"g".repeat(64), &"0".repeat(65)] {
         let error = client
-            .exchange_signature(b"alice", signature.as_bytes())
+            .exchange_signature(b"alice", signature.as_bytes(), None)
             .err()
             .unwrap();
         assert_eq!(
@@ -174,11 +177,11 @@ fn connections_are_kept_and_used_again() {
         let before = sandbox.count("connections");
         let client = Client::new(&sandbox.config_for(url)).unwrap();
         for _ in 0..50 {
-            client.exchange(b"alice").unwrap();
+            client.exchange(b"alice", None).unwrap();
         }
         // A refusal is a whole reply too: its connection is as good as any.
-        client.exchange(b"fault.status.401").err().unwrap();
-        client.exchange(b"alice").unwrap();
+        client.exchange(b"fault.status.401", None).err().unwrap();
+        client.exchange(b"alice", None).unwrap();
         assert_eq!(sandbox.count("connections") - before, 1, "{url}");
     }
 }
@@ -196,7 +199,7 @@ fn many_threads_share_a_client_and_each_gets_its_own_users_token() {
                 scope.spawn(move || {
                     for round in 0..40 {
                         let user = format!("user-{thread}-{round}");
-                        let token = client.exchange(user.as_bytes()).unwrap();
+                        let token = client.exchange(user.as_bytes(), None).unwrap();
                         assert_eq!(subject(token.as_bytes()), user);
                     }
                 });
@@ -212,8 +215,8 @@ fn a_second_reply_to_one_request_is_never_taken_for_the_next_users() {
     for url in [sandbox.url("http"), sandbox.url("https")] {
         let client = Client::new(&sandbox.config_for(url)).unwrap();
         for _ in 0..5 {
-            client.exchange(b"fault.response-twice").unwrap();
-            let token = client.exchange(b"alice").unwrap();
+            client.exchange(b"fault.response-twice", None).unwrap();
+            let token = client.exchange(b"alice", None).unwrap();
             assert_eq!(subject(token.as_bytes()), "alice");
         }
     }
@@ -225,7 +228,7 @@ fn a_redirect_is_never_followed() {
     for status in [301, 302, 303, 307, 308] {
         let error = sandbox
             .client()
-            .exchange(format!("fault.status.{status}").as_bytes())
+            .exchange(format!("fault.status.{status}").as_bytes(), None)
             .err()
             .unwrap();
         assert_eq!(
@@ -240,7 +243,7 @@ fn a_redirect_is_never_followed() {
 fn the_second_credential_is_neither_kept_nor_shown() {
     let sandbox = Sandbox::start();
     let client = sandbox.client();
-    let token = client.exchange(b"alice").unwrap();
+    let token = client.exchange(b"alice", None).unwrap();
     assert!(!String::from_utf8_lossy(token.as_bytes()).contains(SECOND_CREDENTIAL));
     for fault in [
         "no-token",
@@ -253,7 +256,7 @@ fn the_second_credential_is_neither_kept_nor_shown() {
         "echo-ok",
     ] {
         let error = client
-            .exchange(format!("fault.{fault}").as_bytes())
+            .exchange(format!("fault.{fault}").as_bytes(), None)
             .err()
             .unwrap();
         assert!(!format!("{error:?}").contains(SECOND_CREDENTIAL), "{fault}");
@@ -266,7 +269,7 @@ fn no_secret_reaches_a_message_whatever_the_server_echoes() {
     let client = sandbox.client();
     for status in [400, 401, 403, 422, 500] {
         let user = format!("fault.echo.{status}.my_application_user_123");
-        let error = client.exchange(user.as_bytes()).err().unwrap();
+        let error = client.exchange(user.as_bytes(), None).err().unwrap();
         assert_eq!(error.http_status(), Some(status));
         let shown = format!("{error} {error:?}");
         for secret in [
@@ -281,7 +284,7 @@ fn no_secret_reaches_a_message_whatever_the_server_echoes() {
     }
     // With an id that is a common word nothing of the server's text may be left.
     let error = client
-        .exchange_signature(b"a", signature_of("b").as_bytes())
+        .exchange_signature(b"a", signature_of("b").as_bytes(), None)
         .err()
         .unwrap();
     assert!(
@@ -297,13 +300,13 @@ fn a_problem_document_explains_the_refusal() {
     let sandbox = Sandbox::start();
     let error = sandbox
         .client()
-        .exchange_signature(b"alice-1234", signature_of("bob").as_bytes())
+        .exchange_signature(b"alice-1234", signature_of("bob").as_bytes(), None)
         .err()
         .unwrap();
     assert!(error.message().contains("(invalid signature)"), "{error}");
     let error = sandbox
         .client()
-        .exchange(b"fault.problem-control")
+        .exchange(b"fault.problem-control", None)
         .err()
         .unwrap();
     assert!(!error.message().chars().any(char::is_control), "{error:?}");
@@ -324,7 +327,7 @@ fn closing_ends_calls_wherever_they_are() {
         std::thread::scope(|scope| {
             let call = scope.spawn(|| {
                 (
-                    client.exchange(user.as_bytes()).err().unwrap(),
+                    client.exchange(user.as_bytes(), None).err().unwrap(),
                     Instant::now(),
                 )
             });
@@ -340,7 +343,7 @@ fn closing_ends_calls_wherever_they_are() {
         });
         client.close();
         assert_eq!(
-            client.exchange(b"alice").err().unwrap().kind(),
+            client.exchange(b"alice", None).err().unwrap().kind(),
             ErrorKind::Closed
         );
         assert_eq!(
@@ -360,7 +363,7 @@ fn a_client_that_was_closed_before_its_first_call_connects_to_nothing() {
     let client = sandbox.client();
     client.close();
     assert_eq!(
-        client.exchange(b"alice").err().unwrap().kind(),
+        client.exchange(b"alice", None).err().unwrap().kind(),
         ErrorKind::Closed
     );
     assert_eq!(sandbox.count("connections"), 0);

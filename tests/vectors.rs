@@ -57,11 +57,12 @@ fn the_rule_of_user_ids() {
 #[test]
 fn what_each_http_status_comes_to() {
     let sandbox = common::Sandbox::start();
-    let client = sandbox.client();
+    let config = sandbox.single_attempt_config_for(sandbox.url("http"));
+    let client = spike_auth::Client::new(&config).unwrap();
     for row in load("statuses.json")["replies"].as_array().unwrap() {
         let status = row["http_status"].as_u64().unwrap();
         let error = client
-            .exchange(format!("fault.status.{status}").as_bytes())
+            .exchange(format!("fault.status.{status}").as_bytes(), None)
             .err()
             .unwrap();
         assert_eq!(error.http_status().map(u64::from), Some(status));

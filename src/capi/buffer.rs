@@ -8,6 +8,8 @@ use super::status::spike_auth_status;
 /// The length that means "NUL-terminated, measure it": `SPIKE_AUTH_NUL_TERMINATED` of the header.
 pub(super) const NUL_TERMINATED: usize = usize::MAX;
 
+#[cold]
+#[inline(never)]
 pub(super) fn null(what: &str) -> Failure {
     Failure::new(
         spike_auth_status::NullPointer,
@@ -15,6 +17,14 @@ pub(super) fn null(what: &str) -> Failure {
     )
 }
 
+#[cold]
+#[inline(never)]
+fn null_len(what: &str) -> Failure {
+    null(&format!("{what}_len"))
+}
+
+#[cold]
+#[inline(never)]
 pub(super) fn too_long(what: &str) -> Failure {
     Failure::new(
         spike_auth_status::InvalidArgument,
@@ -24,7 +34,7 @@ pub(super) fn too_long(what: &str) -> Failure {
 
 /// # Safety
 /// `ptr` is NULL, or points to `len` readable bytes that stay as they are during the call.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn bytes<'a>(
     ptr: *const u8,
     len: usize,
@@ -45,7 +55,7 @@ pub(super) unsafe fn bytes<'a>(
 
 /// # Safety
 /// As [`bytes`]; with [`NUL_TERMINATED`], `ptr` is NULL or points to a NUL-terminated text.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn text<'a>(
     ptr: *const c_char,
     len: usize,
@@ -64,7 +74,7 @@ pub(super) unsafe fn text<'a>(
 
 /// # Safety
 /// `ptr` is NULL or a handle that this library made and has not freed.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn handle<'a, T>(ptr: *const T, what: &str) -> Result<&'a T, Failure> {
     // SAFETY: NULL is `None`; any other one is live as the caller promises.
     unsafe { ptr.as_ref() }.ok_or_else(|| null(what))
@@ -113,7 +123,7 @@ impl TextOut {
     /// # Safety
     /// `out` is NULL or points to `cap` writable bytes, `len` is NULL or points to one `size_t`;
     /// neither overlaps an input of the same call.
-    #[inline]
+    #[inline(always)]
     pub(super) unsafe fn new(
         out: *mut c_char,
         cap: usize,
@@ -134,7 +144,7 @@ impl TextOut {
             return Err(null(what));
         }
         if len.is_null() {
-            return Err(null(&format!("{what}_len")));
+            return Err(null_len(what));
         }
         if cap > isize::MAX as usize {
             return Err(too_long(what));
@@ -143,23 +153,29 @@ impl TextOut {
     }
 
     /// Fails unless there is room for `size` bytes, the NUL among them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn require(&self, size: usize) -> Result<(), Failure> {
         if self.cap >= size {
             return Ok(());
         }
+        Err(self.too_small(size))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn too_small(&self, size: usize) -> Failure {
         self.set_len(size - 1);
-        Err(Failure::new(
+        Failure::new(
             spike_auth_status::BufferTooSmall,
             format!(
                 "The buffer has {} bytes and {size} are needed, the NUL among them. Pass a larger one.",
                 self.cap
             ),
-        ))
+        )
     }
 
     /// Writes a text of exactly `N` bytes where it belongs, so that no copy of it is left behind.
-    #[inline]
+    #[inline(always)]
     pub(super) fn write_exact<const N: usize>(
         &self,
         write: impl FnOnce(&mut [u8; N]),

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 
 use super::boundary::{Failure, run, run_quietly};
 use super::buffer::{HandleOut, TextOut, bytes, free, handle, null, text, too_long};
-use super::call::spike_auth_call;
+use super::call::{optional, spike_auth_call};
 use super::config::spike_auth_config;
 use super::error::spike_auth_error;
 use super::status::{spike_auth_status, spike_auth_status_t};
@@ -139,17 +139,17 @@ pub unsafe extern "C" fn spike_auth_client_sign_users(
             let client = &handle(client, "client")?.client;
             let ids = bytes(ids.cast(), ids_len, "ids")?;
             let column = Column::new(ids, offsets, count)?;
-            client.check_can_sign()?;
+            let key = client.key()?;
             let rows = rows(signatures, signatures_cap, count)?;
             let mut bad = BadIds::default();
-            client.sign_users(column.iter(), rows, |index, checked| {
+            key.sign_column(column.iter(), rows, |index, checked| {
                 bad.see(index, checked);
                 if !statuses.is_null() {
                     let status = checked
                         .map_or(spike_auth_status::InvalidUserId, |()| spike_auth_status::Ok);
                     statuses.add(index).write_unaligned(status as i32);
                 }
-            })?;
+            });
             bad.into_result(count)
         })
     }
@@ -282,11 +282,13 @@ impl BadIds {
 }
 
 /// Signs a user id and exchanges the signature for that user's access token. Always asks the service.
-/// Blocks until the token is there, the service has refused, or the deadline has passed.
+/// Blocks until the token is there, the service has refused, or the deadline has passed. What may pass
+/// (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) is tried again within the deadline, up to
+/// the number of attempts, after a wait that the service's Retry-After can lengthen.
 ///
 /// @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
 /// @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
-/// @param call         NULL
+/// @param call         NULL for the client's deadline, or a handle that sets another one or cancels
 /// @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
 /// @param token_cap    SPIKE_AUTH_TOKEN_SIZE or more: less is BUFFER_TOO_SMALL before anything is sent
 /// @param token_len    gets the token's length without the NUL
@@ -311,10 +313,9 @@ pub unsafe extern "C" fn spike_auth_client_exchange(
             let out = TextOut::new(token, token_cap, token_len, "token")?;
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            check_call(call)?;
             client.check_open()?;
             out.require(SPIKE_AUTH_TOKEN_SIZE)?;
-            out.write(client.exchange(user_id)?.as_bytes())
+            out.write(client.exchange(user_id, optional(call))?.as_bytes())
         })
     }
 }
@@ -325,7 +326,7 @@ pub unsafe extern "C" fn spike_auth_client_exchange(
 /// @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
 /// @param signature      64 hex characters in either case
 /// @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
-/// @param call           NULL
+/// @param call           NULL, or a handle, as in spike_auth_client_exchange()
 /// @param token          as in spike_auth_client_exchange()
 /// @param token_cap      SPIKE_AUTH_TOKEN_SIZE or more
 /// @param token_len      gets the token's length without the NUL
@@ -358,20 +359,13 @@ pub unsafe extern "C" fn spike_auth_client_exchange_signature(
             } else {
                 text(signature, signature_len, "signature")?
             };
-            check_call(call)?;
             client.check_open()?;
             out.require(SPIKE_AUTH_TOKEN_SIZE)?;
-            out.write(client.exchange_signature(user_id, signature)?.as_bytes())
+            out.write(
+                client
+                    .exchange_signature(user_id, signature, optional(call))?
+                    .as_bytes(),
+            )
         })
     }
-}
-
-fn check_call(call: *const spike_auth_call) -> Result<(), Failure> {
-    if call.is_null() {
-        return Ok(());
-    }
-    Err(Failure::new(
-        spike_auth_status::InvalidArgument,
-        "The argument call is not NULL, and this version makes no call handles. Pass NULL.",
-    ))
 }

@@ -103,7 +103,9 @@ pub unsafe extern "C" fn spike_auth_config_free(config: *mut spike_auth_config) 
 /// Reads the settings from the environment, the only function that reads it:
 ///
 /// SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file
-/// that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE.
+/// that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and
+/// for an https base URL the proxy from the first of https_proxy, HTTPS_PROXY, all_proxy and ALL_PROXY that is
+/// not empty, but for the hosts in no_proxy or NO_PROXY.
 ///
 /// A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
 /// error that names it, and then no setting at all is changed. Do not call it while another thread changes
@@ -220,6 +222,22 @@ pub unsafe extern "C" fn spike_auth_config_set_connect_timeout_ms(
     unsafe { set(config, err, |config| Ok(config.set_connect_timeout_ms(ms)?)) }
 }
 
+/// Sets how often an exchange is tried, the first time included. The default is 3.
+///
+/// @param n  1 to 10; 0 for the default
+///
+/// Fails with INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_max_attempts(
+    config: *mut spike_auth_config,
+    n: u32,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the header asks of the caller what this needs.
+    unsafe { set(config, err, |config| Ok(config.set_max_attempts(n)?)) }
+}
+
 /// Sets the certificates of a private CA, trusted beside the roots that spike_auth_config_set_tls_roots()
 /// chooses. Replaces those set before.
 ///
@@ -304,4 +322,41 @@ pub unsafe extern "C" fn spike_auth_config_set_user_agent(
             Config::set_user_agent,
         )
     }
+}
+
+/// Sets the HTTP proxy through which an https base URL is reached, by CONNECT. An http base URL, which is
+/// on this machine, is never reached through one.
+///
+/// @param url      http://[user:password@]host[:port], user name and password percent-encoded; empty for no
+///                 proxy, whatever spike_auth_config_load_env() found
+/// @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+///
+/// Fails with INVALID_URL, for SOCKS and https proxies too.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_proxy(
+    config: *mut spike_auth_config,
+    url: *const c_char,
+    url_len: usize,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the header asks of the caller what this needs.
+    unsafe { set_text(config, url, url_len, "url", err, Config::set_proxy) }
+}
+
+/// Sets how many exchanges of a client may be in flight at once. More wait for their turn, first come first
+/// served, inside their own deadlines. The default is 32.
+///
+/// @param n  1 to 1024; 0 for the default
+///
+/// Fails with INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_max_concurrency(
+    config: *mut spike_auth_config,
+    n: u32,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the header asks of the caller what this needs.
+    unsafe { set(config, err, |config| Ok(config.set_max_concurrency(n)?)) }
 }

@@ -18,7 +18,7 @@ pub struct spike_auth_error {
     pub http_status: i32,
     /// How long the service asked to wait, in milliseconds; -1 if it did not say.
     pub retry_after_ms: i64,
-    /// How many times the exchange was tried over the network for this result.
+    /// How many requests were sent for this result. 0 if no connection could be made.
     pub attempts: u32,
     /// 1 if the same call may succeed later, else 0.
     pub retryable: u32,
@@ -84,12 +84,17 @@ pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<()
     if err.is_null() {
         return;
     }
-    let detail = match outcome {
-        Ok(()) => spike_auth_error::none(),
-        Err(failure) => spike_auth_error::of(failure),
-    };
-    // SAFETY: not NULL, and writable as the caller promises; aligned or not.
-    unsafe { err.write_unaligned(detail) };
+    match outcome {
+        // Zeros in place: the common case, and no copy of 512 bytes by way of the stack.
+        // SAFETY: not NULL, and writable as the caller promises; aligned or not.
+        Ok(()) => unsafe {
+            err.cast::<u8>()
+                .write_bytes(0, size_of::<spike_auth_error>());
+            (&raw mut (*err).retry_after_ms).write_unaligned(-1);
+        },
+        // SAFETY: as above.
+        Err(failure) => unsafe { err.write_unaligned(spike_auth_error::of(failure)) },
+    }
 }
 
 #[cfg(test)]

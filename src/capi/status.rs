@@ -30,7 +30,7 @@ pub enum spike_auth_status {
     InvalidSignature = 6,
     /// The URL cannot be used: not parsable, user info in it, or http to another machine.
     InvalidUrl = 7,
-    /// The buffer is too small; its length argument says what is needed.
+    /// The buffer is too small; its length argument, or the message, says what is needed.
     BufferTooSmall = 8,
     /// The client has no HMAC key and was asked to sign.
     KeyRequired = 9,
@@ -60,9 +60,9 @@ pub enum spike_auth_status {
     Timeout = 43,
     /// The connection ended before the whole reply was there.
     ConnectionLost = 44,
-    /// The proxy failed or refused. Not returned by this version.
+    /// The proxy could not be reached, or refused.
     Proxy = 45,
-    /// The call was cancelled. Not returned by this version.
+    /// The call was cancelled.
     Cancelled = 46,
     // The service answered.
     /// The service refused the request (400, 404, 405, 413, 415, 422).
@@ -111,6 +111,8 @@ impl From<ErrorKind> for spike_auth_status {
             ErrorKind::Tls => Self::Tls,
             ErrorKind::Timeout => Self::Timeout,
             ErrorKind::ConnectionLost => Self::ConnectionLost,
+            ErrorKind::Proxy => Self::Proxy,
+            ErrorKind::Cancelled => Self::Cancelled,
             ErrorKind::Refused => Self::Refused,
             ErrorKind::Unauthorized => Self::Unauthorized,
             ErrorKind::Forbidden => Self::Forbidden,
@@ -161,7 +163,7 @@ const STATUSES: &[Row] = {
         (Status::InvalidKey, c"SPIKE_AUTH_STATUS_INVALID_KEY", c"The HMAC key does not have 1 to 4096 bytes."),
         (Status::InvalidSignature, c"SPIKE_AUTH_STATUS_INVALID_SIGNATURE", c"A signature is not 64 hexadecimal characters."),
         (Status::InvalidUrl, c"SPIKE_AUTH_STATUS_INVALID_URL", c"The URL cannot be used: not parsable, user info in it, or http to another machine."),
-        (Status::BufferTooSmall, c"SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL", c"The buffer is too small; its length argument says what is needed."),
+        (Status::BufferTooSmall, c"SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL", c"The buffer is too small; its length argument, or the message, says what is needed."),
         (Status::KeyRequired, c"SPIKE_AUTH_STATUS_KEY_REQUIRED", c"The client has no HMAC key and was asked to sign."),
         (Status::SignatureMismatch, c"SPIKE_AUTH_STATUS_SIGNATURE_MISMATCH", c"The signature is well formed but not the one of this user id."),
         (Status::IncompleteConfig, c"SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG", c"The configuration lacks the application id."),
@@ -175,8 +177,8 @@ const STATUSES: &[Row] = {
         (Status::Tls, c"SPIKE_AUTH_STATUS_TLS", c"The certificate or the TLS handshake failed."),
         (Status::Timeout, c"SPIKE_AUTH_STATUS_TIMEOUT", c"The deadline of the call passed."),
         (Status::ConnectionLost, c"SPIKE_AUTH_STATUS_CONNECTION_LOST", c"The connection ended before the whole reply was there."),
-        (Status::Proxy, c"SPIKE_AUTH_STATUS_PROXY", c"The proxy failed or refused. Not returned by this version."),
-        (Status::Cancelled, c"SPIKE_AUTH_STATUS_CANCELLED", c"The call was cancelled. Not returned by this version."),
+        (Status::Proxy, c"SPIKE_AUTH_STATUS_PROXY", c"The proxy could not be reached, or refused."),
+        (Status::Cancelled, c"SPIKE_AUTH_STATUS_CANCELLED", c"The call was cancelled."),
         (Status::Refused, c"SPIKE_AUTH_STATUS_REFUSED", c"The service refused the request (400, 404, 405, 413, 415, 422)."),
         (Status::Unauthorized, c"SPIKE_AUTH_STATUS_UNAUTHORIZED", c"The service refused the signature (401)."),
         (Status::Forbidden, c"SPIKE_AUTH_STATUS_FORBIDDEN", c"The service forbade the request (403)."),

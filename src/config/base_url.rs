@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rustls::pki_types::DnsName;
+
 use crate::error::{Error, ErrorKind};
 
 /// Where the service lives.
@@ -56,10 +58,10 @@ impl BaseUrl {
             Some(slash) => rest.split_at(slash),
             None => (rest, ""),
         };
-        let (host, port) = split_port(authority)?;
+        let (host, port) = Self::parse_authority(authority)?;
         let url = Self {
             https,
-            host: Host::parse(host)?,
+            host,
             port,
             path: without_last_slash(path),
         };
@@ -69,6 +71,12 @@ impl BaseUrl {
             );
         }
         Ok(url)
+    }
+
+    /// `host` or `host:port`.
+    pub(super) fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), String> {
+        let (host, port) = split_port(authority)?;
+        Ok((Host::parse(host)?, port))
     }
 
     pub(crate) fn port_or_default(&self) -> u16 {
@@ -179,6 +187,9 @@ fn check_name(name: &str) -> Result<(), String> {
         .any(|label| label.is_empty() || label.len() > LABEL_MAX)
     {
         return Err("its host has a label that is empty or longer than 63 characters".into());
+    }
+    if DnsName::try_from(name).is_err() {
+        return Err("no certificate can bear its host name".into());
     }
     // 127.1, 2130706433 and 0x7f000001 are addresses to some programs and names to others.
     let last = name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase();
@@ -297,6 +308,9 @@ mod tests {
             "https://127.1",
             "https://1.2.3.256",
             "https://x.0x1",
+            "https://-a.com",
+            "https://a-.com",
+            "https://a.b-",
             &format!("https://{}", "a".repeat(64)),
         ] {
             assert!(BaseUrl::new(bad.as_bytes()).is_err(), "{bad:?}");

@@ -3,11 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::Config;
+use super::proxy::{NoProxy, ProxyUrl};
 use crate::error::{Error, ErrorKind};
 use crate::signing::KEY_MAX;
 
@@ -17,6 +19,10 @@ const HMAC_KEY_FILE: &str = "SPIKE_HMAC_KEY_FILE";
 const API_BASE_URL: &str = "SPIKE_API_BASE_URL";
 const TIMEOUT_MS: &str = "SPIKE_TIMEOUT_MS";
 const CA_FILE: &str = "SPIKE_CA_FILE";
+
+/// In this order. Never `HTTP_PROXY`: a web server sets it from a request's `Proxy` header.
+const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+const NO_PROXIES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// The key and a newline of either kind.
 const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
@@ -49,6 +55,7 @@ pub(super) fn load(
         let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
         named(CA_FILE, config.set_ca_pem(&pem))?;
     }
+    load_proxy(&mut config, &var)?;
     Ok(config)
 }
 
@@ -66,11 +73,39 @@ fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Res
                 config.set_hmac_key(without_newline(&content)),
             )
         }
-        (Some(_), Some(_)) => Err(Error::new(
-            ErrorKind::InvalidEnvironment,
-            format!("{HMAC_KEY} and {HMAC_KEY_FILE} are both set. Unset one of them."),
-        )),
+        (Some(key), Some(_)) => {
+            drop(Zeroizing::new(key.into_encoded_bytes()));
+            Err(Error::new(
+                ErrorKind::InvalidEnvironment,
+                format!("{HMAC_KEY} and {HMAC_KEY_FILE} are both set. Unset one of them."),
+            ))
+        }
     }
+}
+
+/// An empty proxy variable is how programs say "no proxy", and so no bad value.
+fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Result<(), Error> {
+    let set = |names: &[&'static str]| {
+        names.iter().find_map(|&name| {
+            var(name)
+                .filter(|value| !value.is_empty())
+                .map(|value| (name, value))
+        })
+    };
+    let proxy = match set(&PROXIES) {
+        None => None,
+        Some((name, value)) => {
+            let value = Zeroizing::new(value.into_encoded_bytes());
+            Some(named(name, ProxyUrl::new(&value))?)
+        }
+    };
+    let no_proxy = set(&NO_PROXIES).map(|(_, list)| NoProxy::new(&list.to_string_lossy()));
+    if proxy.is_some() || no_proxy.is_some() {
+        config
+            .proxy
+            .set_environment(proxy, no_proxy.unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// Says which variable a bad value came from.
@@ -138,18 +173,17 @@ fn read_file(
         Ok(content)
     };
     read().map_err(|why| {
-        let path = path.to_string_lossy();
-        let path = crate::error::cut(&path, 128);
+        // Not the path: someone may have put the key itself where its file's name belongs.
         Error::new(
             ErrorKind::File,
-            format!("The file {path:?} that the environment variable {variable} names cannot be used: {why}."),
+            format!(
+                "The file that the environment variable {variable} names cannot be used: {why}."
+            ),
         )
     })
 }
 
-#[cfg(unix)]
 fn open(path: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
     // A pipe without a writer would block here, before it can be seen that it is one.
     OpenOptions::new()
         .read(true)
@@ -157,23 +191,11 @@ fn open(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-#[cfg(not(unix))]
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).open(path)
-}
-
 /// Whoever can write the key's file can choose the key.
-#[cfg(unix)]
 fn check_private(metadata: &std::fs::Metadata) -> Result<(), &'static str> {
-    use std::os::unix::fs::PermissionsExt;
     if metadata.permissions().mode() & 0o022 != 0 {
         return Err("its group or others can write it (make it private with chmod go-w)");
     }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_private(_: &std::fs::Metadata) -> Result<(), &'static str> {
     Ok(())
 }
 

@@ -3,17 +3,20 @@
 mod application_id;
 mod base_url;
 mod environment;
+mod proxy;
 mod tls_roots;
 
 use std::time::Duration;
 
 pub(crate) use application_id::ApplicationId;
 pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host};
+use proxy::ProxyChoice;
+pub(crate) use proxy::ProxyUrl;
 pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
 
 use crate::error::{Error, ErrorKind};
-use crate::signing::HmacKey;
+use crate::signing::{HmacKey, KeyTrace};
 
 /// The total deadline of one call where none is set.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,6 +24,14 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The connect timeout where none is set: just above three seconds, after which TCP sends its
 /// second repetition of a lost first packet.
 pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
+
+/// How often an exchange is tried where nothing is set.
+pub(crate) const DEFAULT_ATTEMPTS: u32 = 3;
+const ATTEMPTS_MAX: u32 = 10;
+
+/// How many exchanges are in flight at once where nothing is set.
+pub(crate) const DEFAULT_CONCURRENCY: u32 = 32;
+const CONCURRENCY_MAX: u32 = 1024;
 
 /// Ten minutes: the longest deadline.
 const TIMEOUT_MAX_MS: u32 = 600_000;
@@ -35,10 +46,15 @@ const USER_AGENT_SUFFIX_MAX: usize = 256;
 pub struct Config {
     pub(crate) application_id: Option<ApplicationId>,
     pub(crate) hmac_key: Option<HmacKey>,
+    /// Of the same key.
+    pub(crate) key_trace: Option<KeyTrace>,
     pub(crate) base_url: BaseUrl,
     pub(crate) timeout: Duration,
     /// `None`: the default, or the total if that is shorter.
     pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) max_attempts: u32,
+    pub(crate) max_concurrency: u32,
+    pub(crate) proxy: ProxyChoice,
     pub(crate) ca_certificates: CaCertificates,
     pub(crate) tls_roots: TlsRoots,
     pub(crate) user_agent: String,
@@ -50,9 +66,13 @@ impl Config {
         Ok(Self {
             application_id: None,
             hmac_key: None,
+            key_trace: None,
             base_url: BaseUrl::new(DEFAULT_BASE_URL.as_bytes())?,
             timeout: DEFAULT_TIMEOUT,
             connect_timeout: None,
+            max_attempts: DEFAULT_ATTEMPTS,
+            max_concurrency: DEFAULT_CONCURRENCY,
+            proxy: ProxyChoice::default(),
             ca_certificates: CaCertificates::default(),
             tls_roots: TlsRoots::default(),
             user_agent: user_agent(""),
@@ -68,6 +88,7 @@ impl Config {
     /// Sets the HMAC key: 1 to 4096 raw bytes.
     pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
         self.hmac_key = Some(HmacKey::new(key)?);
+        self.key_trace = Some(KeyTrace::new(key));
         Ok(())
     }
 
@@ -88,6 +109,28 @@ impl Config {
     pub fn set_connect_timeout_ms(&mut self, ms: u32) -> Result<(), Error> {
         self.connect_timeout = checked_timeout("connect timeout", ms)?;
         Ok(())
+    }
+
+    /// Sets how often an exchange is tried, the first time included: 1 to 10, 0 for the default.
+    pub fn set_max_attempts(&mut self, count: u32) -> Result<(), Error> {
+        self.max_attempts =
+            checked_count("number of attempts", count, ATTEMPTS_MAX)?.unwrap_or(DEFAULT_ATTEMPTS);
+        Ok(())
+    }
+
+    /// Sets how many exchanges may be in flight at once: 1 to 1024, 0 for the default. More wait
+    /// for their turn, inside their own deadlines.
+    pub fn set_max_concurrency(&mut self, count: u32) -> Result<(), Error> {
+        self.max_concurrency =
+            checked_count("number of exchanges in flight", count, CONCURRENCY_MAX)?
+                .unwrap_or(DEFAULT_CONCURRENCY);
+        Ok(())
+    }
+
+    /// Sets the HTTP proxy for `https` URLs, `http://[user:password@]host[:port]`; empty for none,
+    /// whatever the environment says. Plain http is never proxied.
+    pub fn set_proxy(&mut self, url: &[u8]) -> Result<(), Error> {
+        self.proxy.set(url)
     }
 
     /// Sets the certificates of a private CA, in PEM form, trusted beside the roots.
@@ -119,7 +162,9 @@ impl Config {
     }
 
     /// Reads `SPIKE_APPLICATION_ID`, `SPIKE_HMAC_KEY` or `SPIKE_HMAC_KEY_FILE`,
-    /// `SPIKE_API_BASE_URL`, `SPIKE_TIMEOUT_MS` and `SPIKE_CA_FILE`.
+    /// `SPIKE_API_BASE_URL`, `SPIKE_TIMEOUT_MS` and `SPIKE_CA_FILE`; and the proxy from the first of
+    /// `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY` that is not empty, with the
+    /// exceptions of `no_proxy` or `NO_PROXY`.
     ///
     /// One that is unset leaves the setting as it was. A bad one is an error that names it, and
     /// then nothing at all is changed.
@@ -146,7 +191,8 @@ impl Config {
     }
 }
 
-fn checked_timeout(what: &str, ms: u32) -> Result<Option<Duration>, Error> {
+/// A timeout as every function takes it: 1 ms to ten minutes, or 0 for the default (`None`).
+pub(crate) fn checked_timeout(what: &str, ms: u32) -> Result<Option<Duration>, Error> {
     match ms {
         0 => Ok(None),
         1..=TIMEOUT_MAX_MS => Ok(Some(Duration::from_millis(ms.into()))),
@@ -155,6 +201,17 @@ fn checked_timeout(what: &str, ms: u32) -> Result<Option<Duration>, Error> {
             format!(
                 "Invalid {what}: {ms} ms. Pass 1 to {TIMEOUT_MAX_MS} (ten minutes), or 0 for the default."
             ),
+        )),
+    }
+}
+
+fn checked_count(what: &str, count: u32, max: u32) -> Result<Option<u32>, Error> {
+    match count {
+        0 => Ok(None),
+        count if count <= max => Ok(Some(count)),
+        _ => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("Invalid {what}: {count}. Pass 1 to {max}, or 0 for the default."),
         )),
     }
 }

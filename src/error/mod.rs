@@ -48,6 +48,10 @@ pub enum ErrorKind {
     Timeout,
     /// The connection ended before the whole reply was there.
     ConnectionLost,
+    /// The proxy could not be reached, or refused.
+    Proxy,
+    /// The call was cancelled.
+    Cancelled,
     /// The service refused the request (400, 404, 405, 413, 415, 422).
     Refused,
     /// The service refused the signature (401).
@@ -81,6 +85,7 @@ struct Facts {
     retry_after: Option<Duration>,
     attempts: u32,
     retryable: bool,
+    timed_out: bool,
 }
 
 impl Error {
@@ -93,6 +98,7 @@ impl Error {
             retry_after: None,
             attempts: 0,
             retryable: false,
+            timed_out: false,
         }))
     }
 
@@ -114,6 +120,24 @@ impl Error {
     pub(crate) fn with_retryable(mut self, retryable: bool) -> Self {
         self.0.retryable = retryable;
         self
+    }
+
+    /// Marks what failed because a part of the call took too long.
+    pub(crate) fn with_timed_out(mut self) -> Self {
+        self.0.timed_out = true;
+        self
+    }
+
+    /// Whether a part of the call took too long.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0.timed_out
+    }
+
+    pub(crate) fn cancelled() -> Self {
+        Self::new(
+            ErrorKind::Cancelled,
+            "The call was cancelled. Its handle stays so: make a new one to call again.",
+        )
     }
 
     /// Said by whatever notices first that the client was closed.
@@ -144,7 +168,7 @@ impl Error {
         self.0.retry_after
     }
 
-    /// How many times the exchange was tried over the network for this result.
+    /// How many requests were sent for this result.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }

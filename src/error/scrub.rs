@@ -5,7 +5,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::signing::{HmacKey, Signature};
+use crate::signing::{KeyTrace, SIGNATURE_LEN, Signature};
 
 /// The longest text that is looked at. A sentence of a problem document is far shorter; what is
 /// longer is a page or a dump, and is dropped whole rather than cut through a secret.
@@ -15,11 +15,16 @@ const TEXT_MAX: usize = 2048;
 const SHOWN_MAX: usize = 160;
 
 /// Secrets shorter than this are too likely to be part of an innocent word to be cut out: a text
-/// that holds one is dropped whole.
+/// that holds one is dropped whole. A piece of a signature as long as this is cut out.
 const SHORT: usize = 8;
 
-/// An unbroken run of this many characters with a digit in it is a credential, not a word.
+/// So much of a signature, whatever stands between its characters, drops a text whole.
+const SIGNATURE_PIECE: usize = 16;
+
+/// An unbroken run of this many characters with a digit in it is a credential, not a word; and one
+/// of so many is without.
 const RUN_MAX: usize = 24;
+const WORD_MAX: usize = 36;
 
 const REMOVED: &str = "[removed]";
 
@@ -27,24 +32,27 @@ const REMOVED: &str = "[removed]";
 pub(crate) struct Secrets<'a> {
     pub(crate) user_id: &'a [u8],
     pub(crate) signature: &'a Signature,
-    pub(crate) key: Option<&'a HmacKey>,
+    pub(crate) key: Option<&'a KeyTrace>,
 }
 
 /// `text` without secrets, control characters and line breaks, cut to a length that fits into a
 /// message; empty if nothing of it may be shown.
 pub(crate) fn scrub(text: &str, secrets: &Secrets<'_>) -> String {
-    if text.len() > TEXT_MAX {
+    // A key that does not print could be echoed in any encoding: then no text is trusted.
+    if text.len() > TEXT_MAX || !secrets.key.is_none_or(KeyTrace::is_printable) {
         return String::new();
     }
-    // Invisible characters first: one in the middle of a secret must not hide it.
+    // Only printable ASCII stays, first of all: nothing invisible can then hide in a secret.
     let visible = Zeroizing::new(visible(text));
     let Some(without_known) = remove_known(&visible, secrets) else {
         return String::new();
     };
     let without_known = Zeroizing::new(without_known);
-    cut(&remove_runs(&without_known), SHOWN_MAX)
-        .trim()
-        .to_owned()
+    let without_runs = Zeroizing::new(remove_runs(&without_known, secrets));
+    if secrets.stand_in(&without_runs) {
+        return String::new();
+    }
+    cut(&without_runs, SHOWN_MAX).trim().to_owned()
 }
 
 /// `text` cut to at most `max` bytes, at the border of a character.
@@ -62,20 +70,10 @@ fn visible(text: &str) -> String {
             if c.is_whitespace() {
                 Some(' ')
             } else {
-                is_visible(c).then_some(c)
+                c.is_ascii_graphic().then_some(c)
             }
         })
         .collect()
-}
-
-/// Whether `c` shows itself and nothing else: no control character, and none of the format
-/// characters that reorder or hide the text around them.
-fn is_visible(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Replaces every known secret; `None` if a short one is in the text.
@@ -96,11 +94,27 @@ fn remove_known(text: &str, secrets: &Secrets<'_>) -> Option<String> {
             }
         }
     }
-    // A key may be any bytes, so that cutting one out can split a character.
-    Some(String::from_utf8_lossy(&kept).into_owned())
+    String::from_utf8(kept).ok()
 }
 
 impl Secrets<'_> {
+    /// Whether a secret is still in `text`, when everything but letters and digits is passed over:
+    /// a signature in groups of four, an id that is split over two texts.
+    pub(crate) fn stand_in(&self, text: &str) -> bool {
+        let text = Zeroizing::new(letters_and_digits(text.as_bytes()));
+        let user_id = letters_and_digits(self.user_id);
+        let pieces = self.signature.as_bytes().windows(SIGNATURE_PIECE);
+        (user_id.len() >= SHORT && contains(&text, &user_id))
+            || pieces.into_iter().any(|piece| contains(&text, piece))
+    }
+
+    /// Whether `run` is a piece of the signature, and long enough to matter.
+    fn is_piece_of_signature(&self, run: &str) -> bool {
+        let run = Zeroizing::new(run.to_ascii_lowercase());
+        (SHORT..=SIGNATURE_LEN).contains(&run.len())
+            && contains(self.signature.as_bytes(), run.as_bytes())
+    }
+
     /// The length of the longest secret that `text` starts with.
     fn length_at_start(&self, text: &[u8]) -> Option<usize> {
         let plain = [self.user_id, self.signature.as_bytes().as_slice()]
@@ -109,10 +123,10 @@ impl Secrets<'_> {
             .map(<[u8]>::len)
             .max();
         let key = self.key.filter(|key| {
-            text.get(..key.key_len())
-                .is_some_and(|start| key.is_made_from(start))
+            text.get(..key.len())
+                .is_some_and(|start| key.is_left_by(start))
         });
-        plain.max(key.map(HmacKey::key_len))
+        plain.max(key.map(KeyTrace::len))
     }
 }
 
@@ -123,38 +137,66 @@ fn starts_with(text: &[u8], secret: &[u8]) -> bool {
             .is_some_and(|start| start.eq_ignore_ascii_case(secret))
 }
 
-/// Replaces what looks like a credential that we do not know: the second one in a reply, half a
-/// signature, a token of somebody else.
-fn remove_runs(text: &str) -> String {
+fn letters_and_digits(text: &[u8]) -> Vec<u8> {
+    text.iter()
+        .filter(|byte| byte.is_ascii_alphanumeric())
+        .map(u8::to_ascii_lowercase)
+        .collect()
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    !part.is_empty() && text.windows(part.len()).any(|window| window == part)
+}
+
+/// Replaces pieces of the signature, and what looks like a credential that we do not know: the
+/// second one in a reply, a token of somebody else.
+fn remove_runs(text: &str, secrets: &Secrets<'_>) -> String {
+    let without_pieces = Zeroizing::new(replace_runs(
+        text,
+        |c| c.is_ascii_alphanumeric(),
+        |run| secrets.is_piece_of_signature(run),
+    ));
+    replace_runs(&without_pieces, in_credential, is_credential)
+}
+
+fn in_credential(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_' | '%')
+}
+
+fn is_credential(run: &str) -> bool {
+    run.len() >= WORD_MAX || run.len() >= RUN_MAX && run.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Replaces each unbroken run of characters that are `inside`, if it is `bad`.
+fn replace_runs(text: &str, inside: impl Fn(char) -> bool, bad: impl Fn(&str) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let end = rest
-            .find(|c| in_run(c) != in_run(first))
+            .find(|c| inside(c) != inside(first))
             .unwrap_or(rest.len());
         let (run, after) = rest.split_at(end);
-        let credential =
-            in_run(first) && run.len() >= RUN_MAX && run.bytes().any(|byte| byte.is_ascii_digit());
-        out.push_str(if credential { REMOVED } else { run });
+        out.push_str(if inside(first) && bad(run) {
+            REMOVED
+        } else {
+            run
+        });
         rest = after;
     }
     out
 }
 
-fn in_run(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_' | '%')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing::HmacKey;
     use crate::user_id::UserId;
     use proptest::prelude::*;
 
     const KEY: &[u8] = b"HMAC_KEY_FROM_ADMIN_CONSOLE";
 
     fn scrubbed(text: &str, user_id: &str) -> String {
-        let key = HmacKey::new(KEY).unwrap();
+        let (key, trace) = (HmacKey::new(KEY).unwrap(), KeyTrace::new(KEY));
         let user = UserId::new(user_id.as_bytes()).unwrap();
         let signature = key.signature(user);
         scrub(
@@ -162,7 +204,7 @@ mod tests {
             &Secrets {
                 user_id: user.as_bytes(),
                 signature: &signature,
-                key: Some(&key),
+                key: Some(&trace),
             },
         )
     }
@@ -234,9 +276,55 @@ mod tests {
     #[test]
     fn long_texts_are_dropped_and_shown_ones_are_cut_at_a_character() {
         assert_eq!(scrubbed(&"a ".repeat(TEXT_MAX), "user-number-1"), "");
-        let shown = scrubbed(&"\u{e9} ".repeat(200), "user-number-1");
-        assert!(shown.len() <= SHOWN_MAX && shown.starts_with('\u{e9}'));
+        let shown = scrubbed(&"a ".repeat(200), "user-number-1");
+        assert!(shown.len() <= SHOWN_MAX && shown.starts_with("a a"));
         assert_eq!(cut("a\u{e9}b", 2), "a");
+    }
+
+    #[test]
+    fn a_secret_that_is_split_or_cut_drops_the_text_or_the_piece() {
+        let id = "my_application_user_123";
+        let dotted = "e0.70.ea.58.e2.b1.d7.d0.1a.95.70.b8.9f.c9.9e.76.c7.3c.f3.dc.8a.ab.4f.31";
+        assert_eq!(scrubbed(dotted, id), "");
+        assert_eq!(
+            scrubbed("bad signature e070ea58e2b1d7d01a9570b... sorry", id),
+            "bad signature [removed]... sorry"
+        );
+        assert_eq!(
+            scrubbed("bad signature 9570B89F sorry", id),
+            "bad signature [removed] sorry"
+        );
+        assert_eq!(scrubbed("no user my-application-user-123", id), "");
+        for hidden in [
+            '\u{34f}',
+            '\u{115f}',
+            '\u{3164}',
+            '\u{180b}',
+            '\u{2800}',
+            '\u{e0041}',
+            '\t',
+        ] {
+            let text = format!("my_application{hidden}_user_123");
+            assert!(!scrubbed(&text, id).contains("user_123"), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_found_in_either_case_and_an_unprintable_one_silences_the_server() {
+        assert_eq!(
+            scrubbed("<hmac_key_from_admin_console>", "user-number-1"),
+            "<[removed]>"
+        );
+        let key = HmacKey::new(b"A\tSECRETKEY1234").unwrap();
+        let trace = KeyTrace::new(b"A\tSECRETKEY1234");
+        let user = UserId::new(b"user-number-1").unwrap();
+        let signature = key.signature(user);
+        let secrets = Secrets {
+            user_id: user.as_bytes(),
+            signature: &signature,
+            key: Some(&trace),
+        };
+        assert_eq!(scrub("innocent", &secrets), "");
     }
 
     proptest! {

@@ -44,8 +44,8 @@ fn unusable(why: &str) -> Error {
 fn refuse(reply: Reply, secrets: &Secrets<'_>) -> Error {
     let body = match reply.body {
         Ok(body) => body,
-        // The call itself is over; the status has nothing more to say.
-        Err(error) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Closed) => {
+        // Somebody stopped the call; the status has nothing more to say.
+        Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed) => {
             return error.with_http_status(reply.status);
         }
         // The status was told, and that is what counts; the body would have explained it.
@@ -134,7 +134,7 @@ impl Meaning {
                 CHECK_URL,
                 false,
             ),
-            300..=399 => row(
+            300..=303 | 305..=399 => row(
                 ErrorKind::UnexpectedStatus,
                 "the reply is a redirect, which is not followed because it would carry a credential elsewhere",
                 CHECK_URL,
@@ -156,7 +156,7 @@ const CHECK_URL: &str = "Check the base URL; the service's is https://app-api.sp
 mod tests {
     use super::*;
     use crate::config::DEFAULT_BASE_URL;
-    use crate::signing::HmacKey;
+    use crate::signing::{HmacKey, KeyTrace};
     use crate::user_id::UserId;
     use std::time::Duration;
     use zeroize::Zeroizing;
@@ -174,13 +174,14 @@ mod tests {
     fn judged(reply: Reply) -> Result<AccessToken, Error> {
         let user = UserId::new(b"my_application_user_123").unwrap();
         let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
+        let trace = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
         let signature = key.signature(user);
         judge(
             reply,
             &Secrets {
                 user_id: user.as_bytes(),
                 signature: &signature,
-                key: Some(&key),
+                key: Some(&trace),
             },
         )
     }
@@ -272,10 +273,19 @@ mod tests {
             ..reply(503, "")
         };
         assert_eq!(error(lost).kind(), ErrorKind::ServerError);
+        let cancelled = Reply {
+            body: Err(Error::cancelled()),
+            ..reply(401, "")
+        };
+        assert_eq!(error(cancelled).kind(), ErrorKind::Cancelled);
         let timed_out = Reply {
             body: Err(Error::new(ErrorKind::Timeout, "")),
             ..reply(503, "")
         };
-        assert_eq!(error(timed_out).kind(), ErrorKind::Timeout);
+        assert_eq!(
+            error(timed_out).kind(),
+            ErrorKind::ServerError,
+            "the status was told"
+        );
     }
 }

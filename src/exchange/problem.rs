@@ -50,6 +50,10 @@ pub(crate) fn explain(body: &[u8], secrets: &Secrets<'_>) -> Option<String> {
         }
     }
     let all = parts.join("; ");
+    // Each text is clean; a secret that was split over two of them is not.
+    if secrets.stand_in(&all) {
+        return None;
+    }
     Some(cut(&all, TEXT_MAX).trim_end().to_owned()).filter(|text| !text.is_empty())
 }
 
@@ -75,12 +79,13 @@ fn text(member: Option<&RawValue>, secrets: &Secrets<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signing::HmacKey;
+    use crate::signing::{HmacKey, KeyTrace};
     use crate::user_id::UserId;
     use proptest::prelude::*;
 
     fn explained(body: &str) -> Option<String> {
         let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
+        let trace = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
         let user = UserId::new(b"my_application_user_123").unwrap();
         let signature = key.signature(user);
         explain(
@@ -88,7 +93,7 @@ mod tests {
             &Secrets {
                 user_id: user.as_bytes(),
                 signature: &signature,
-                key: Some(&key),
+                key: Some(&trace),
             },
         )
     }
@@ -123,6 +128,12 @@ mod tests {
             r#"{{"errors":[{{"location":"{signature}","message":"for my_application_user_123","value":"{signature}"}}]}}"#
         );
         assert_eq!(explained(&body).unwrap(), "[removed]: for [removed]");
+    }
+
+    #[test]
+    fn a_secret_that_is_split_over_two_texts_is_never_shown() {
+        let body = r#"{"errors":[{"location":"my_applica","message":"tion_user_123"}]}"#;
+        assert_eq!(explained(body), None);
     }
 
     #[test]

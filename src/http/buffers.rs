@@ -66,9 +66,13 @@ impl Buffers for WipedBuffers {
 
     fn input_append_buf(&mut self) -> &mut [u8] {
         if self.start > 0 {
+            let left = self.end - self.start;
             self.input.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+            self.input
+                .get_mut(left..self.end)
+                .unwrap_or_default()
+                .fill(0);
+            (self.start, self.end) = (0, left);
         }
         self.input.get_mut(self.end..).unwrap_or_default()
     }

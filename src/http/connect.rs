@@ -11,8 +11,11 @@ use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::control::{Control, Phase, Ready, internal};
-use super::resolve;
-use crate::config::{BaseUrl, Host};
+use super::proxy;
+use super::resolve::NameCache;
+use super::socket::Socket as WaitingSocket;
+use super::tls;
+use crate::config::{BaseUrl, Host, ProxyUrl};
 use crate::error::{Error, ErrorKind};
 
 /// The most addresses of one host that are tried.
@@ -21,16 +24,22 @@ pub(crate) const ADDRESSES_MAX: usize = 8;
 /// How long one address is given before the next is tried beside it (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The one place that a client connects to.
+/// The one place that a client connects to, and what a process keeps about it.
 pub(crate) struct Target {
-    pub(crate) host: Host,
-    pub(crate) port: u16,
+    host: Host,
+    port: u16,
+    proxy: Option<Arc<ProxyUrl>>,
     /// The TLS configuration and the name that the certificate must bear, for `https`.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    names: NameCache,
 }
 
 impl Target {
-    pub(crate) fn new(url: &BaseUrl, tls: Option<Arc<ClientConfig>>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        url: &BaseUrl,
+        tls: Option<Arc<ClientConfig>>,
+        proxy: Option<ProxyUrl>,
+    ) -> Result<Self, Error> {
         let name = match &url.host {
             Host::Ip(ip) => ServerName::from(*ip),
             Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| {
@@ -43,20 +52,51 @@ impl Target {
         Ok(Self {
             host: url.host.clone(),
             port: url.port_or_default(),
+            proxy: proxy.map(Arc::new),
             tls: tls.map(|config| (config, name)),
+            names: NameCache::new(),
         })
     }
-}
 
-/// A connection to `target`, not blocking, close-on-exec.
-pub(crate) fn connect(target: &Target, control: &Control) -> Result<TcpStream, Error> {
-    let addresses = resolve::resolve(&target.host, target.port, control)?;
-    Race {
-        control,
-        started: Vec::new(),
-        last_error: None,
+    /// The same with nothing in it that another process could hold a lock on.
+    pub(crate) fn of_this_process(&self) -> Self {
+        let tls = self
+            .tls
+            .as_ref()
+            .map(|(config, name)| (tls::with_own_sessions(config), name.clone()));
+        Self {
+            host: self.host.clone(),
+            port: self.port,
+            proxy: self.proxy.clone(),
+            tls,
+            names: NameCache::new(),
+        }
     }
-    .run(&interleaved(&addresses))
+
+    /// A connection to the host, through the proxy if there is one.
+    pub(crate) fn connect(&self, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
+        match &self.proxy {
+            None => self.dial(&self.host, self.port, control),
+            Some(proxy) => {
+                let socket = self
+                    .dial(&proxy.host, proxy.port, control)
+                    .map_err(proxy::unreachable)?;
+                proxy::tunnel(socket, proxy, &self.host, self.port, control)
+            }
+        }
+    }
+
+    /// A TCP connection, not blocking, close-on-exec.
+    fn dial(&self, host: &Host, port: u16, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
+        let addresses = self.names.resolve(host, port, control)?;
+        let race = Race {
+            control,
+            started: Vec::new(),
+            last_error: None,
+        };
+        let stream = race.run(&interleaved(&addresses))?;
+        Ok(WaitingSocket::new(stream, Arc::clone(control)))
+    }
 }
 
 /// IPv6 and IPv4 in turn, beginning with the family that the system put first, so that a dead
@@ -135,7 +175,7 @@ impl Race<'_> {
 }
 
 fn in_progress(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::WouldBlock
+    error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
 fn outcome(socket: Socket) -> io::Result<TcpStream> {

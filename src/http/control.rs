@@ -3,7 +3,7 @@
 //! Everything that may block blocks in [`Control::wait`], on the socket and on the wake-up
 //! descriptor together. So a call that is closed comes back at once, whatever it was doing.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,33 +12,46 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 
-/// When a call must be over.
+/// When a call must be over, and the time it was given, for its message.
 #[derive(Clone, Copy)]
 pub(crate) struct Deadline {
-    at: Instant,
-    timeout: Duration,
-    connect_at: Instant,
-    connect_timeout: Duration,
+    pub(crate) at: Instant,
+    pub(crate) timeout: Duration,
 }
 
 impl Deadline {
-    pub(crate) fn new(start: Instant, timeout: Duration, connect_timeout: Duration) -> Self {
+    pub(crate) fn after(timeout: Duration) -> Self {
         Self {
-            at: start + timeout,
+            at: Instant::now() + timeout,
             timeout,
-            connect_at: start + connect_timeout,
-            connect_timeout,
         }
+    }
+
+    /// What is left of it.
+    pub(crate) fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
     }
 }
 
 /// What a call is doing, for its deadline and its error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
+    Slot,
     Resolve,
     Connect,
+    Tunnel,
     Handshake,
     Exchange,
+}
+
+impl Phase {
+    /// Whether the connect timeout holds beside the deadline.
+    fn makes_connection(self) -> bool {
+        matches!(
+            self,
+            Self::Resolve | Self::Connect | Self::Tunnel | Self::Handshake
+        )
+    }
 }
 
 /// What to wait for.
@@ -51,13 +64,23 @@ pub(crate) enum Ready {
 /// Shared by the call that uses a slot and whoever may stop it.
 pub(crate) struct Control {
     closed: AtomicBool,
+    cancelled: AtomicBool,
     wake_sender: UnixStream,
     wake_receiver: UnixStream,
     call: Mutex<Call>,
 }
 
+/// One attempt of a call.
 struct Call {
     deadline: Deadline,
+    /// The same for making a connection.
+    connect: Deadline,
+    /// Whether it makes a connection of its own, rather than using a kept one.
+    connects: bool,
+    /// Whether the request went out.
+    sent: bool,
+    /// Whether any byte of a reply has come.
+    answered: bool,
     /// The first failure. It is kept here, because a detour through ureq's and rustls's errors
     /// would lose what kind it was.
     failure: Option<Error>,
@@ -69,32 +92,89 @@ impl Control {
         let (wake_sender, wake_receiver) = UnixStream::pair()?;
         wake_sender.set_nonblocking(true)?;
         wake_receiver.set_nonblocking(true)?;
-        let now = Instant::now();
-        let deadline = Deadline::new(now, Duration::ZERO, Duration::ZERO);
+        let past = Deadline {
+            at: Instant::now(),
+            timeout: Duration::ZERO,
+        };
+        let call = Call {
+            deadline: past,
+            connect: past,
+            connects: false,
+            sent: false,
+            answered: false,
+            failure: None,
+        };
         Ok(Self {
             closed: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             wake_sender,
             wake_receiver,
-            call: Mutex::new(Call {
-                deadline,
-                failure: None,
-            }),
+            call: Mutex::new(call),
         })
     }
 
-    /// Starts a call: its deadline, and no failure yet.
-    pub(crate) fn begin(&self, deadline: Deadline) {
+    /// Starts an attempt. Nobody may be able to cancel the one before any more.
+    pub(crate) fn begin(&self, deadline: Deadline, connect: Deadline) {
         *self.call() = Call {
             deadline,
+            connect,
+            connects: false,
+            sent: false,
+            answered: false,
             failure: None,
         };
+        if self.cancelled.swap(false, Ordering::AcqRel) {
+            self.drain();
+        }
     }
 
-    /// Ends the call at once, from any thread. The byte is never read: closing is for good.
+    fn drain(&self) {
+        // At most one byte for a cancel and one for a close; the flags say what they meant.
+        let _ = (&self.wake_receiver).read(&mut [0; 2]);
+    }
+
+    /// Ends the attempt at once, from any thread.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Likewise, and every later one.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
         // A full pipe means that it is awake already.
         let _ = (&self.wake_sender).write(&[1]);
+    }
+
+    /// The attempt makes a connection of its own.
+    pub(crate) fn note_connect(&self) {
+        self.call().connects = true;
+    }
+
+    /// The request goes out.
+    pub(crate) fn note_request(&self) {
+        self.call().sent = true;
+    }
+
+    /// How many requests the attempt has sent: one or none.
+    pub(crate) fn requests(&self) -> u32 {
+        self.call().sent.into()
+    }
+
+    /// A byte of the reply has come.
+    pub(crate) fn note_answer(&self) {
+        self.call().answered = true;
+    }
+
+    /// Whether the attempt failed only because the connection that was kept is dead. Then it cost
+    /// the service nothing, and goes again on a new one.
+    pub(crate) fn was_stale(&self, failure: &Error) -> bool {
+        let call = self.call();
+        failure.kind() == ErrorKind::ConnectionLost && !call.connects && !call.answered
     }
 
     /// Waits until `fd` is ready, and not longer than `phase` may take.
@@ -114,7 +194,10 @@ impl Control {
             let limit = self.limit(phase)?;
             let until = pause.map_or(limit, |pause| pause.min(limit));
             match poll(self.wake_receiver.as_raw_fd(), fds, ready, until) {
-                Ok(Polled::Woken) => return Err(Error::closed()),
+                Ok(Polled::Woken) => {
+                    self.check()?;
+                    self.drain(); // of a cancel that came too late for the attempt before
+                }
                 Ok(Polled::Ready(index)) => return Ok(Some(index)),
                 Ok(Polled::Nothing) if pause.is_some_and(|pause| Instant::now() >= pause) => {
                     return Ok(None);
@@ -126,23 +209,40 @@ impl Control {
         }
     }
 
+    /// Why the attempt must not even begin, if it must not.
+    pub(crate) fn may_go_on(&self) -> Result<(), Error> {
+        self.limit(Phase::Exchange).map(|_| ())
+    }
+
     /// When `phase` must be over, or why it must not go on.
     fn limit(&self, phase: Phase) -> Result<Instant, Error> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::closed());
-        }
-        let deadline = self.call().deadline;
+        self.check()?;
+        let (deadline, connect) = {
+            let call = self.call();
+            (call.deadline, call.connect)
+        };
         let now = Instant::now();
         if now >= deadline.at {
             return Err(timed_out(deadline.timeout, phase));
         }
-        if phase == Phase::Exchange {
+        if !phase.makes_connection() {
             return Ok(deadline.at);
         }
-        if now >= deadline.connect_at {
-            return Err(connect_timed_out(deadline.connect_timeout, phase));
+        if now >= connect.at {
+            return Err(connect_timed_out(connect.timeout, phase));
         }
-        Ok(deadline.at.min(deadline.connect_at))
+        Ok(deadline.at.min(connect.at))
+    }
+
+    /// Whether anybody has stopped the call.
+    fn check(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed());
+        }
+        if self.cancelled.load(Ordering::Acquire) {
+            return Err(Error::cancelled());
+        }
+        Ok(())
     }
 
     /// Keeps `error` as the reason of the call's failure, and gives ureq one to carry.
@@ -223,10 +323,12 @@ fn poll(wake: i32, fds: &[BorrowedFd<'_>], ready: Ready, until: Instant) -> io::
         .map_or(Polled::Nothing, Polled::Ready))
 }
 
-fn timed_out(timeout: Duration, phase: Phase) -> Error {
+pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
     let doing = match phase {
+        Phase::Slot => "waiting until another exchange of this client had ended",
         Phase::Resolve => "looking up the host's name",
         Phase::Connect => "connecting",
+        Phase::Tunnel => "waiting for the proxy",
         Phase::Handshake => "in the TLS handshake",
         Phase::Exchange => "waiting for the reply",
     };
@@ -245,6 +347,7 @@ fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
     let ms = timeout.as_millis();
     let (kind, what) = match phase {
         Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found"),
+        Phase::Tunnel => (ErrorKind::Proxy, "The proxy did not answer"),
         Phase::Handshake => (ErrorKind::Connect, "The TLS handshake did not finish"),
         _ => (ErrorKind::Connect, "The host did not answer"),
     };
@@ -253,6 +356,7 @@ fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
         format!("{what} within the connect timeout of {ms} ms. Check the network between, a firewall, and the base URL."),
     )
     .with_retryable(true)
+    .with_timed_out()
 }
 
 pub(crate) fn internal(what: &str, error: &io::Error) -> Error {
@@ -275,6 +379,7 @@ pub(crate) fn connection_lost(why: &str) -> Error {
 fn translate(error: &ureq::Error) -> Error {
     match error {
         ureq::Error::Io(error) => connection_lost(crate::error::cut(&error.to_string(), 100)),
+        ureq::Error::BodyStalled => connection_lost("the reply ends in the middle"),
         ureq::Error::LargeResponseHeader(..) => super::too_large(),
         // ureq-proto's own error type cannot be named here.
         ureq::Error::Protocol(error) if error.to_string().contains("too many headers") => {

@@ -6,15 +6,19 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `control.rs` | one call's deadline, its wake-up, and the reason why it stopped |
-//! | `connect.rs`, `resolve.rs` | from a host to a TCP connection |
+//! | `control.rs`, `cancel.rs` | one call's deadline, its wake-up, and the reason why it stopped |
+//! | `connect.rs`, `resolve.rs`, `proxy.rs` | from a host to a TCP connection |
 //! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
+//! | `fork.rs` | which process this is, and what belongs to it alone |
 
 mod buffers;
+mod cancel;
 mod connect;
 mod control;
+mod fork;
+mod proxy;
 mod resolve;
 mod slots;
 mod socket;
@@ -24,17 +28,22 @@ mod transport;
 
 use std::io::Read;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
-use ureq::http::{HeaderValue, Request, Response, Uri};
+use ureq::http::header::{
+    CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use ureq::http::{HeaderValue, Request, Response, Uri, Version};
 use zeroize::Zeroizing;
 
-use crate::config::{BaseUrl, CaCertificates, TlsRoots};
+use crate::config::{BaseUrl, CaCertificates, ProxyUrl, TlsRoots};
 use crate::error::{Error, ErrorKind};
+pub(crate) use cancel::Cancel;
+use cancel::Waker;
 use connect::Target;
-use control::Deadline;
-pub(crate) use control::connection_lost;
+pub(crate) use control::{Deadline, connection_lost};
+use fork::PerProcess;
 use slots::{Slot, Slots};
 
 /// The largest body that is read.
@@ -52,15 +61,21 @@ pub(crate) struct Settings<'a> {
     pub(crate) path: &'a str,
     pub(crate) user_agent: &'a str,
     pub(crate) connect_timeout: Duration,
+    pub(crate) in_flight_max: usize,
     pub(crate) roots: TlsRoots,
     pub(crate) ca: &'a CaCertificates,
+    pub(crate) proxy: Option<ProxyUrl>,
 }
 
-/// POSTs JSON to one URL; shared by all threads.
+/// POSTs JSON to one URL; shared by all threads, and by the processes that are forked off.
 pub(crate) struct HttpClient {
     uri: Uri,
     connect_timeout: Duration,
-    slots: Slots,
+    in_flight_max: usize,
+    agent_config: ureq::config::Config,
+    target: Target,
+    closed: AtomicBool,
+    slots: PerProcess<Slots>,
 }
 
 /// A reply whose body was read, or could not be.
@@ -76,7 +91,8 @@ pub(crate) struct Reply {
 
 impl HttpClient {
     /// Loads the roots if the URL is an `https` one; connects to nothing yet.
-    pub(crate) fn new(settings: &Settings<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(settings: Settings<'_>) -> Result<Self, Error> {
+        fork::watch()?;
         let url = settings.base_url.join(settings.path);
         let uri = url.parse().map_err(|_| {
             Error::new(
@@ -89,30 +105,89 @@ impl HttpClient {
         } else {
             None
         };
-        let target = Arc::new(Target::new(settings.base_url, tls)?);
+        let target = Target::new(settings.base_url, tls, settings.proxy)?;
+        let agent_config = agent_config(settings.user_agent);
+        let slots = Slots::new(
+            Arc::new(target.of_this_process()),
+            agent_config.clone(),
+            settings.in_flight_max,
+        );
         Ok(Self {
             uri,
             connect_timeout: settings.connect_timeout,
-            slots: Slots::new(target, agent_config(settings.user_agent)),
+            in_flight_max: settings.in_flight_max,
+            agent_config,
+            target,
+            closed: AtomicBool::new(false),
+            slots: PerProcess::new(slots),
         })
     }
 
-    /// One POST, from now until `timeout` has passed. Blocks; never longer than that.
+    /// One POST, which must be over by `deadline`; blocks until then at the longest. Waits for its
+    /// turn first, if as many as are allowed are in flight.
     ///
-    /// A kept connection costs one write, one poll, one read, and one look at whether it is
-    /// still open.
-    pub(crate) fn post_json(&self, body: &[u8], timeout: Duration) -> Result<Reply, Error> {
-        let slot = self.slots.take()?;
-        slot.control
-            .begin(Deadline::new(Instant::now(), timeout, self.connect_timeout));
-        let result = self.run(&slot, body);
-        self.slots.put_back(slot);
-        result
+    /// A kept connection costs one write, one poll, one read, and one look at whether it is still
+    /// open. The `attempts` of an error are 0 if nothing was sent.
+    pub(crate) fn post_json(
+        &self,
+        body: &[u8],
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> Result<Reply, Error> {
+        let slots = self.slots();
+        let _permit = slots.permit(deadline, cancel)?;
+        let slot = slots.take()?;
+        let result = self.attempt(&slot, body, deadline, cancel);
+        if !matches!(&result, Err(error) if slot.control.was_stale(error)) {
+            return keep(slots, slot, result);
+        }
+        // The service never saw it, or closed before it did: once more, on a connection that is
+        // new for certain, because the slot is.
+        drop(slot);
+        let slot = slots.make()?;
+        let result = self.attempt(&slot, body, deadline, cancel);
+        keep(slots, slot, result)
     }
 
-    /// Ends calls in flight at once and refuses later ones.
+    /// Waits until `until`, unless the call is stopped first.
+    pub(crate) fn sleep(&self, until: Instant, cancel: &Cancel) -> Result<(), Error> {
+        self.slots().sleep(until, cancel)
+    }
+
+    /// Ends calls in flight at once and refuses later ones. In a child it closes the child's.
     pub(crate) fn close(&self) {
-        self.slots.close();
+        self.closed.store(true, Ordering::Release);
+        if let Some(slots) = self.slots.existing() {
+            slots.close();
+        }
+    }
+
+    /// Those of this process. A child begins with none, and leaves its parent's alone.
+    fn slots(&self) -> &Slots {
+        self.slots.get(|| {
+            let target = Arc::new(self.target.of_this_process());
+            let slots = Slots::new(target, self.agent_config.clone(), self.in_flight_max);
+            if self.closed.load(Ordering::Acquire) {
+                slots.close();
+            }
+            slots
+        })
+    }
+
+    fn attempt(
+        &self,
+        slot: &Slot,
+        body: &[u8],
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> Result<Reply, Error> {
+        let connect = Deadline::after(self.connect_timeout);
+        slot.control.begin(deadline, connect);
+        let _attached = cancel.attach(Waker::Control(Arc::clone(&slot.control)));
+        // The request goes out without a wait, and so without a look at any of these.
+        slot.control.may_go_on()?;
+        self.run(slot, body)
+            .map_err(|error| error.with_attempts(slot.control.requests()))
     }
 
     fn run(&self, slot: &Slot, body: &[u8]) -> Result<Reply, Error> {
@@ -133,10 +208,24 @@ impl HttpClient {
             retry_after: text(headers, RETRY_AFTER),
             date: text(headers, DATE),
             ends_with_connection: response.body().content_length().is_none()
-                && !headers.contains_key(ureq::http::header::TRANSFER_ENCODING),
+                && !is_chunked(&response),
             body: read_body(slot, response),
         })
     }
+}
+
+/// Puts the slot back if a connection is left in it. One without would only hold descriptors.
+fn keep(slots: &Slots, slot: Slot, result: Result<Reply, Error>) -> Result<Reply, Error> {
+    if matches!(&result, Ok(Reply { body: Ok(_), .. })) {
+        slots.put_back(slot);
+    }
+    result
+}
+
+fn is_chunked(response: &Response<ureq::Body>) -> bool {
+    let coding = text(response.headers(), TRANSFER_ENCODING);
+    response.version() == Version::HTTP_11
+        && coding.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {

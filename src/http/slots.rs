@@ -1,12 +1,15 @@
-//! The pool: each slot is one connection at most, and whoever uses it now.
+//! The pool: a bounded number of slots, each with one connection at most and whoever uses it now.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::Thread;
 use std::time::Instant;
 
 use super::IDLE_MAX;
+use super::cancel::{Cancel, Waker};
 use super::connect::Target;
-use super::control::{Control, internal};
+use super::control::{Control, Deadline, Phase, internal, timed_out};
 use super::transport::{ResolvedLater, SlotConnector};
 use crate::error::Error;
 
@@ -20,7 +23,8 @@ pub(crate) struct Slot {
     idle_since: Instant,
 }
 
-/// All slots of a client. The lock is held for a few instructions, never across I/O.
+/// All slots of a client in this process. The lock is held for a few instructions, never across
+/// I/O.
 pub(crate) struct Slots {
     target: Arc<Target>,
     config: ureq::config::Config,
@@ -29,6 +33,12 @@ pub(crate) struct Slots {
 
 struct State {
     closed: bool,
+    /// How many more exchanges may be in flight.
+    free: usize,
+    /// Who waits for one of them, in the order in which they came.
+    queue: VecDeque<Arc<Ticket>>,
+    /// Who waits for something else that closing must end.
+    sleepers: Vec<Thread>,
     /// The one used last is at the back and is used next: it is the least likely to be stale, and
     /// those that are not needed grow old at the front.
     idle: VecDeque<Slot>,
@@ -36,10 +46,26 @@ struct State {
     all: Vec<Weak<Control>>,
 }
 
+/// One place in the queue.
+struct Ticket {
+    thread: Thread,
+    granted: AtomicBool,
+}
+
+/// The right to one exchange in flight; it goes to the next in the queue when this is dropped.
+pub(crate) struct Permit<'a>(&'a Slots);
+
 impl Slots {
-    pub(crate) fn new(target: Arc<Target>, config: ureq::config::Config) -> Self {
+    pub(crate) fn new(
+        target: Arc<Target>,
+        config: ureq::config::Config,
+        in_flight_max: usize,
+    ) -> Self {
         let state = State {
             closed: false,
+            free: in_flight_max,
+            queue: VecDeque::new(),
+            sleepers: Vec::new(),
             idle: VecDeque::new(),
             all: Vec::new(),
         };
@@ -47,6 +73,84 @@ impl Slots {
             target,
             config,
             state: Mutex::new(state),
+        }
+    }
+
+    /// Waits for its turn, first come first served.
+    pub(crate) fn permit(&self, deadline: Deadline, cancel: &Cancel) -> Result<Permit<'_>, Error> {
+        let ticket = {
+            let mut state = self.state();
+            if state.closed {
+                return Err(Error::closed());
+            }
+            if state.free > 0 {
+                state.free -= 1;
+                return Ok(Permit(self));
+            }
+            let ticket = Arc::new(Ticket {
+                thread: std::thread::current(),
+                granted: AtomicBool::new(false),
+            });
+            state.queue.push_back(Arc::clone(&ticket));
+            ticket
+        };
+        let granted = || ticket.granted.load(Ordering::Acquire);
+        match self.park(deadline.at, cancel, granted) {
+            Ok(true) => Ok(Permit(self)),
+            Ok(false) => Err(self.give_up(&ticket, timed_out(deadline.timeout, Phase::Slot))),
+            Err(error) => Err(self.give_up(&ticket, error)),
+        }
+    }
+
+    /// Leaves the queue. A permit that was granted meanwhile goes to the next.
+    fn give_up(&self, ticket: &Arc<Ticket>, why: Error) -> Error {
+        let mut state = self.state();
+        state.queue.retain(|other| !Arc::ptr_eq(other, ticket));
+        if ticket.granted.load(Ordering::Acquire) {
+            state.release();
+        }
+        why
+    }
+
+    /// Waits until `until`, unless the call is stopped first.
+    pub(crate) fn sleep(&self, until: Instant, cancel: &Cancel) -> Result<(), Error> {
+        let this = std::thread::current();
+        self.state().sleepers.push(this.clone());
+        let result = self.park(until, cancel, || false);
+        let mut state = self.state();
+        if let Some(at) = state
+            .sleepers
+            .iter()
+            .position(|thread| thread.id() == this.id())
+        {
+            state.sleepers.swap_remove(at);
+        }
+        result.map(|_| ())
+    }
+
+    /// Parks until `done` (true), until `until` (false), or until the call is stopped.
+    fn park(
+        &self,
+        until: Instant,
+        cancel: &Cancel,
+        done: impl Fn() -> bool,
+    ) -> Result<bool, Error> {
+        let _attached = cancel.attach(Waker::Thread(std::thread::current()));
+        loop {
+            if done() {
+                return Ok(true);
+            }
+            if cancel.is_thrown() {
+                return Err(Error::cancelled());
+            }
+            if self.state().closed {
+                return Err(Error::closed());
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            std::thread::park_timeout(left);
         }
     }
 
@@ -74,23 +178,28 @@ impl Slots {
         state.idle.push_back(slot);
     }
 
-    /// Ends every call in flight at once; `take` fails from now on.
+    /// Ends every call in flight at once; later ones fail.
     pub(crate) fn close(&self) {
-        let (idle, all) = {
+        let (idle, all, waiting) = {
             let mut state = self.state();
             state.closed = true;
+            let mut waiting = std::mem::take(&mut state.sleepers);
+            waiting.extend(state.queue.iter().map(|ticket| ticket.thread.clone()));
             (
                 std::mem::take(&mut state.idle),
                 std::mem::take(&mut state.all),
+                waiting,
             )
         };
-        drop(idle);
         all.iter()
             .filter_map(Weak::upgrade)
             .for_each(|control| control.close());
+        waiting.iter().for_each(Thread::unpark);
+        drop(idle);
     }
 
-    fn make(&self) -> Result<Slot, Error> {
+    /// A slot without a connection.
+    pub(crate) fn make(&self) -> Result<Slot, Error> {
         let control = Arc::new(Control::new().map_err(|error| internal("a socket pair", &error))?);
         self.register(&control)?;
         let connector = SlotConnector {
@@ -127,5 +236,22 @@ impl State {
             .idle
             .partition_point(|slot| now.duration_since(slot.idle_since) >= IDLE_MAX);
         self.idle.drain(..fresh).collect()
+    }
+
+    /// Gives a permit to whoever has waited longest.
+    fn release(&mut self) {
+        match self.queue.pop_front() {
+            Some(next) => {
+                next.granted.store(true, Ordering::Release);
+                next.thread.unpark();
+            }
+            None => self.free += 1,
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.state().release();
     }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Socket {
     stream: TcpStream,
     control: Arc<Control>,
     phase: Phase,
+    /// For TLS: where the bytes that were read stand between two records.
+    records: Option<RecordBorder>,
 }
 
 impl Socket {
@@ -21,6 +23,7 @@ impl Socket {
             stream,
             control,
             phase: Phase::Exchange,
+            records: None,
         }
     }
 
@@ -28,9 +31,21 @@ impl Socket {
         self.phase = phase;
     }
 
-    /// Whether it can carry another request: nothing to read, and not at its end. A byte that
-    /// nobody asked for would be taken for the beginning of the next reply.
+    /// From here on it carries TLS.
+    pub(crate) fn watch_records(&mut self) {
+        self.records = Some(RecordBorder::default());
+    }
+
+    /// Whether it can carry another request: nothing to read, nothing half read, and not at its
+    /// end. A byte that nobody asked for would be taken for the beginning of the next reply.
     pub(crate) fn is_quiet(&self) -> bool {
+        if self
+            .records
+            .as_ref()
+            .is_some_and(|records| !records.is_at_border())
+        {
+            return false;
+        }
         matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -48,7 +63,13 @@ impl Read for Socket {
             self.wait(Ready::Read)?;
             match self.stream.read(buf) {
                 Err(error) if is_passing(&error) => {}
-                result => return result,
+                Ok(count) => {
+                    if let Some(records) = &mut self.records {
+                        records.pass(buf.get(..count).unwrap_or_default());
+                    }
+                    return Ok(count);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -74,4 +95,80 @@ fn is_passing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+/// Follows TLS records by their lengths (RFC 8446, 5.1), because rustls does not tell whether it
+/// holds half of one.
+#[derive(Default)]
+struct RecordBorder {
+    header: [u8; 5],
+    header_len: usize,
+    left: usize,
+}
+
+impl RecordBorder {
+    fn is_at_border(&self) -> bool {
+        self.header_len == 0 && self.left == 0
+    }
+
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let taken = if self.left > 0 {
+                self.pass_body(bytes)
+            } else {
+                self.pass_header(bytes)
+            };
+            bytes = bytes.get(taken..).unwrap_or_default();
+        }
+    }
+
+    fn pass_body(&mut self, bytes: &[u8]) -> usize {
+        let taken = self.left.min(bytes.len());
+        self.left -= taken;
+        taken
+    }
+
+    fn pass_header(&mut self, bytes: &[u8]) -> usize {
+        let missing = self.header.get_mut(self.header_len..).unwrap_or_default();
+        let taken = missing.len().min(bytes.len());
+        for (place, byte) in missing.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        self.header_len += taken;
+        if self.header_len == self.header.len() {
+            self.header_len = 0;
+            let [_, _, _, high, low] = self.header;
+            self.left = usize::from(u16::from_be_bytes([high, low]));
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_end_where_their_lengths_say_however_they_are_cut() {
+        let records = [
+            &[23, 3, 3, 0, 2, 9, 9][..],
+            &[23, 3, 3, 0, 0],
+            &[22, 3, 3, 1, 0],
+            &[7; 256],
+        ]
+        .concat();
+        let borders = [0, 7, 12, 12 + 5 + 256];
+        for piece in [1, 2, 3, 5, 7, 100, 1000] {
+            let (mut border, mut passed) = (RecordBorder::default(), 0);
+            for part in records.chunks(piece) {
+                border.pass(part);
+                passed += part.len();
+                assert_eq!(
+                    border.is_at_border(),
+                    borders.contains(&passed),
+                    "{passed} of pieces of {piece}"
+                );
+            }
+        }
+    }
 }

@@ -3,16 +3,20 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, StreamOwned};
 
-use super::control::Control;
+use super::control::{Control, connection_lost};
 use super::socket::Socket;
 use super::tls_roots;
 use crate::config::{CaCertificates, TlsRoots};
 use crate::error::{Error, ErrorKind, cut};
 
 pub(crate) type TlsStream = StreamOwned<ClientConnection, Socket>;
+
+/// One server, and a few tickets for it.
+const SESSIONS: usize = 8;
 
 /// One configuration for all connections of a client: making it costs milliseconds with the
 /// platform's roots, and it holds the session tickets.
@@ -31,6 +35,13 @@ pub(crate) fn client_config(
     Ok(Arc::new(config))
 }
 
+/// The same for another process: its session store has a lock, which must not be shared over fork.
+pub(crate) fn with_own_sessions(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Arc::new(config)
+}
+
 /// A handshake over `socket`, to its end.
 pub(crate) fn handshake(
     socket: Socket,
@@ -43,7 +54,7 @@ pub(crate) fn handshake(
     let mut stream = StreamOwned::new(connection, socket);
     while stream.conn.is_handshaking() {
         if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
-            let cause = error_within(&error).unwrap_or_else(|| cut_short(&error));
+            let cause = error_within(&error).map_or_else(|| cut_short(&error), failed);
             return Err(control.cause_of(control.fail(cause)));
         }
     }
@@ -51,11 +62,27 @@ pub(crate) fn handshake(
 }
 
 /// What rustls says inside an `io::Error`, if it is rustls that speaks.
-pub(crate) fn error_within(error: &io::Error) -> Option<Error> {
-    error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref())
-        .map(failed)
+fn error_within(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// The same once the handshake is over.
+pub(crate) fn broken(error: &io::Error) -> Option<Error> {
+    error_within(error).map(|error| match error {
+        rustls::Error::AlertReceived(alert) => Error::new(
+            ErrorKind::Tls,
+            format!("The server ended the TLS connection with the alert {alert:?}. Check what it asks of its clients."),
+        ),
+        other => connection_lost(cut(&format!("TLS failed in it: {other}"), 120)),
+    })
+}
+
+/// Whether nothing is left in the connection that the next request could meet: no text that was
+/// decrypted and not read, and no farewell of the other side.
+pub(crate) fn is_quiet(connection: &mut ClientConnection) -> bool {
+    connection
+        .process_new_packets()
+        .is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
 }
 
 /// The connection ended during the handshake. That may pass, where a bad certificate does not.

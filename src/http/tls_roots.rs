@@ -1,7 +1,6 @@
 //! Which roots a client trusts.
 
-use std::sync::OnceLock;
-
+use once_cell::race::OnceBox;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
@@ -35,12 +34,10 @@ fn bundled() -> RootCertStore {
 /// Reading and parsing the platform's store costs milliseconds: once per process is enough. A
 /// failure is not kept, so that a store which is installed later is found.
 fn platform() -> Result<RootCertStore, Error> {
-    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    if let Some(roots) = ROOTS.get() {
-        return Ok(roots.clone());
-    }
-    let loaded = load_platform()?;
-    Ok(ROOTS.get_or_init(|| loaded).clone())
+    static ROOTS: OnceBox<RootCertStore> = OnceBox::new();
+    ROOTS
+        .get_or_try_init(|| load_platform().map(Box::new))
+        .cloned()
 }
 
 fn load_platform() -> Result<RootCertStore, Error> {

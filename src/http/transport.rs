@@ -10,7 +10,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::buffers::WipedBuffers;
-use super::connect::{self, Target};
+use super::connect::Target;
 use super::control::{Control, Phase, connection_lost};
 use super::socket::Socket;
 use super::tls::{self, TlsStream};
@@ -38,12 +38,13 @@ impl Connector for SlotConnector {
 
 impl SlotConnector {
     fn open(&self) -> Result<SlotTransport, crate::error::Error> {
-        let stream = connect::connect(&self.target, &self.control)?;
-        let mut socket = Socket::new(stream, Arc::clone(&self.control));
+        self.control.note_connect();
+        let mut socket = self.target.connect(&self.control)?;
         let stream = match &self.target.tls {
             None => Stream::Plain(socket),
             Some((config, name)) => {
                 socket.set_phase(Phase::Handshake);
+                socket.watch_records();
                 let mut tls = tls::handshake(socket, config, name, &self.control)?;
                 tls.sock.set_phase(Phase::Exchange);
                 Stream::Tls(Box::new(tls))
@@ -53,6 +54,7 @@ impl SlotConnector {
             stream,
             buffers: WipedBuffers::new(),
             control: Arc::clone(&self.control),
+            just_used: false,
         })
     }
 }
@@ -68,6 +70,8 @@ pub(crate) struct SlotTransport {
     stream: Stream,
     buffers: WipedBuffers,
     control: Arc<Control>,
+    /// It was read from since it was last looked at.
+    just_used: bool,
 }
 
 enum Stream {
@@ -77,6 +81,10 @@ enum Stream {
 
 impl SlotTransport {
     fn send_pending(&mut self) -> io::Result<()> {
+        if self.buffers.pending().is_empty() {
+            return Ok(());
+        }
+        self.control.note_request();
         let sent = match &mut self.stream {
             Stream::Plain(socket) => socket.write_all(self.buffers.pending()),
             Stream::Tls(tls) => tls
@@ -101,7 +109,7 @@ impl SlotTransport {
     /// Keeps what went wrong, if nothing more telling was kept already.
     fn lost(&self, error: &io::Error) -> ureq::Error {
         self.control
-            .fail(tls::error_within(error).unwrap_or_else(|| connection_lost(&describe(error))))
+            .fail(tls::broken(error).unwrap_or_else(|| connection_lost(&describe(error))))
     }
 }
 
@@ -128,9 +136,13 @@ impl Transport for SlotTransport {
         if let Err(error) = self.send_pending() {
             return Err(self.lost(&error));
         }
+        self.just_used = true;
         match self.receive() {
             Ok(amount) => {
                 self.buffers.input_appended(amount);
+                if amount > 0 {
+                    self.control.note_answer();
+                }
                 Ok(amount > 0)
             }
             // The other side went without a close_notify: its end of the body, if it has one.
@@ -139,10 +151,15 @@ impl Transport for SlotTransport {
         }
     }
 
+    /// ureq asks when it puts a connection into its pool and again when it takes it out. Only the
+    /// second answer counts, since anything may happen in between; the first costs no system call.
     fn is_open(&mut self) -> bool {
-        match &self.stream {
+        if std::mem::take(&mut self.just_used) {
+            return true;
+        }
+        match &mut self.stream {
             Stream::Plain(socket) => socket.is_quiet(),
-            Stream::Tls(tls) => tls.sock.is_quiet(),
+            Stream::Tls(tls) => tls.sock.is_quiet() && tls::is_quiet(&mut tls.conn),
         }
     }
 

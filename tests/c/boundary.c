@@ -572,13 +572,49 @@ static void a_signature_that_is_missing_or_malformed_is_refused(void)
     text_out_free(&out);
 }
 
-static void there_are_no_call_handles_yet(void)
+static void call_handles_have_their_bounds(void)
 {
+    spike_auth_call *call = (spike_auth_call *)1;
     struct text_out out = text_out_new(GUARDED, SPIKE_AUTH_TOKEN_SIZE, 0);
-    const spike_auth_call *call = (const spike_auth_call *)(const void *)&out;
-    EXPECT_TEXT(INVALID_ARGUMENT, out, EXCHANGE(client, ID, 5, call));
-    EXPECT_TEXT(INVALID_ARGUMENT, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, 64, call));
+    EXPECT(NULL_POINTER, spike_auth_call_new(NULL, err));
+    EXPECT(NULL_POINTER, spike_auth_call_set_timeout_ms(NULL, 1, err));
+    spike_auth_call_cancel(NULL);
+    spike_auth_call_free(NULL);
+    REQUIRE(spike_auth_call_new(&call, NULL) == 0 && call != NULL);
+    for (uint32_t ms = 0; ms < 3; ms++)
+        EXPECT(OK, spike_auth_call_set_timeout_ms(call, ms, err));
+    EXPECT(OK, spike_auth_call_set_timeout_ms(call, 600000, err));
+    EXPECT(INVALID_ARGUMENT, spike_auth_call_set_timeout_ms(call, 600001, err));
+    EXPECT(INVALID_ARGUMENT, spike_auth_call_set_timeout_ms(call, UINT32_MAX, err));
+    spike_auth_call_cancel(call);
+    spike_auth_call_cancel(call);
+    EXPECT_TEXT(CANCELLED, out, EXCHANGE(client, ID, 5, call));
+    EXPECT_TEXT(CANCELLED, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, 64, call));
+    spike_auth_call_free(call);
     text_out_free(&out);
+}
+
+static void attempts_concurrency_and_proxy_have_their_bounds(void)
+{
+    spike_auth_config *config = new_config(base_url);
+    static const char SOCKS[] = "socks5://proxy:1", GOOD[] = "http://user:pass@proxy:3128";
+    EXPECT(NULL_POINTER, spike_auth_config_set_max_attempts(NULL, 1, err));
+    EXPECT(NULL_POINTER, spike_auth_config_set_max_concurrency(NULL, 1, err));
+    EXPECT(NULL_POINTER, spike_auth_config_set_proxy(NULL, GOOD, NUL_TERMINATED, err));
+    EXPECT(NULL_POINTER, spike_auth_config_set_proxy(config, NULL, NUL_TERMINATED, err));
+    EXPECT(NULL_POINTER, spike_auth_config_set_proxy(config, NULL, 1, err));
+    EXPECT(OK, spike_auth_config_set_proxy(config, NULL, 0, err));
+    EXPECT(OK, spike_auth_config_set_proxy(config, GOOD, NUL_TERMINATED, err));
+    EXPECT(INVALID_URL, spike_auth_config_set_proxy(config, SOCKS, sizeof SOCKS - 1, err));
+    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_proxy(config, GOOD, (size_t)PTRDIFF_MAX + 1, err));
+    for (uint32_t n = 0; n <= 10; n++)
+        EXPECT(OK, spike_auth_config_set_max_attempts(config, n, err));
+    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_max_attempts(config, 11, err));
+    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_max_attempts(config, UINT32_MAX, err));
+    EXPECT(OK, spike_auth_config_set_max_concurrency(config, 0, err));
+    EXPECT(OK, spike_auth_config_set_max_concurrency(config, 1024, err));
+    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_max_concurrency(config, 1025, err));
+    spike_auth_config_free(config);
 }
 
 static void a_client_without_a_key_cannot_sign(void)
@@ -658,7 +694,8 @@ int main(void)
     RUN(close_and_free_take_null);
     RUN(a_client_checks_each_user_id);
     RUN(a_signature_that_is_missing_or_malformed_is_refused);
-    RUN(there_are_no_call_handles_yet);
+    RUN(call_handles_have_their_bounds);
+    RUN(attempts_concurrency_and_proxy_have_their_bounds);
     RUN(a_client_without_a_key_cannot_sign);
     RUN(a_closed_client_says_so_to_every_call);
     RUN(no_message_shows_the_key_the_signature_or_the_user_id);

@@ -313,6 +313,8 @@ static inline spike_auth_config *new_config(const char *base_url)
     REQUIRE(spike_auth_config_set_application_id(config, APPLICATION_ID, NUL_TERMINATED, NULL) == 0);
     REQUIRE(spike_auth_config_set_hmac_key(config, KEY, KEY_LEN, NULL) == 0);
     REQUIRE(spike_auth_config_set_base_url(config, base_url, NUL_TERMINATED, NULL) == 0);
+    /* One attempt, so that every request can be accounted for; what is about retries sets its own. */
+    REQUIRE(spike_auth_config_set_max_attempts(config, 1, NULL) == 0);
     return config;
 }
 

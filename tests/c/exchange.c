@@ -192,7 +192,8 @@ static void check_row(const struct row *row, const struct result *result)
 {
     CHECK_STATUS(result->status, row->status);
     CHECK_EQ_INT(result->err.http_status, row->http_status);
-    CHECK_EQ_INT(result->err.attempts, 1);
+    /* One request was sent, or none where no connection could be made. */
+    CHECK(result->err.attempts == 1 || (result->err.attempts == 0 && result->err.http_status == 0));
     CHECK_EQ_INT(result->err.retryable, row->retryable);
     CHECK_EQ_INT(result->err.retry_after_ms, row->retry_after_ms);
 }
@@ -241,7 +242,7 @@ static void a_reset_of_a_new_connection_is_a_failure_to_connect_or_a_loss(void)
         struct result result = exchange(client, "alice");
         CHECK(result.status == SPIKE_AUTH_STATUS_CONNECT || result.status == SPIKE_AUTH_STATUS_CONNECTION_LOST);
         CHECK_EQ_INT(result.err.http_status, 0);
-        CHECK_EQ_INT(result.err.attempts, 1);
+        CHECK(result.err.attempts <= 1);
         CHECK_EQ_INT(result.err.retryable, 1);
     }
     spike_auth_client_free(client);

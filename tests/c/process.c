@@ -49,7 +49,7 @@ static double exchange_with_deadline(const struct slow *slow)
     client = client_of(config);
     result = exchange(client, slow->user);
     CHECK_STATUS(result.status, slow->status);
-    CHECK_EQ_INT(result.err.attempts, 1);
+    CHECK(result.err.attempts <= 1); /* none where it did not come to a request */
     if (slow->status == SPIKE_AUTH_STATUS_TIMEOUT) {
         CHECK_EQ_INT(result.err.retryable, 1);
         CHECK(result.took_ms > DEADLINE_MS - 5);

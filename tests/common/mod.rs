@@ -83,6 +83,13 @@ impl Sandbox {
         self.config_for(self.url("http"))
     }
 
+    /// One attempt per call, so that every request can be accounted for.
+    pub fn single_attempt_config_for(&self, url: &str) -> Config {
+        let mut config = self.config_for(url);
+        config.set_max_attempts(1).unwrap();
+        config
+    }
+
     pub fn client(&self) -> Client {
         Client::new(&self.config()).unwrap()
     }
