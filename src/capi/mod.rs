@@ -6,6 +6,7 @@
 //!
 //! Every function may be called with any pointer that the header allows and any number at all.
 
+#![allow(unsafe_code)] // pointers come in here
 #![allow(non_camel_case_types)] // the names are those of the header
 #![allow(clippy::missing_safety_doc)] // the header's conventions are the safety contract of all
 

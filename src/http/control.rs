@@ -3,6 +3,8 @@
 //! Everything that may block blocks in [`Control::wait`], on the socket and on the wake-up
 //! descriptor together. So a call that is closed comes back at once, whatever it was doing.
 
+#![allow(unsafe_code)] // poll(2)
+
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;

@@ -4,6 +4,8 @@
 //! that a thread held which the child does not have. So what talks to the network belongs to a
 //! process; a child makes its own, and leaves the parent's alone for ever.
 
+#![allow(unsafe_code)] // pthread_atfork(3)
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;

@@ -3,6 +3,8 @@
 //! The system's lookup blocks and cannot be interrupted, so it runs on a helper thread that lives
 //! as long as the lookup; whoever asked waits on a descriptor and goes when the time is up.
 
+#![allow(unsafe_code)] // pthread_sigmask(3)
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
