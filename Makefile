@@ -58,7 +58,7 @@ $(PKGCONFIG): spike_auth.pc.in Makefile static
 
 # Linked by zig against the symbols of an old glibc, so that the library loads on old systems too.
 .PHONY: portable
-portable: .venv/bin/cargo-zigbuild ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
+portable: shared .venv/bin/cargo-zigbuild ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
 	PATH="$(CURDIR)/.venv/bin:$$PATH" CARGO_TARGET_DIR=target/zig cargo-zigbuild rustc --release --locked --lib \
 	  --crate-type cdylib --target x86_64-unknown-linux-gnu.2.17
 	install -D -m 755 target/zig/x86_64-unknown-linux-gnu/release/libspike_auth.so target/portable/libspike_auth.so
