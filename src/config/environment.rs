@@ -100,11 +100,7 @@ fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> R
         }
     };
     let no_proxy = set(&NO_PROXIES).map(|(_, list)| NoProxy::new(&list.to_string_lossy()));
-    if proxy.is_some() || no_proxy.is_some() {
-        config
-            .proxy
-            .set_environment(proxy, no_proxy.unwrap_or_default());
-    }
+    config.proxy.set_environment(proxy, no_proxy);
     Ok(())
 }
 

@@ -50,7 +50,7 @@ pub struct Config {
     pub(crate) key_trace: Option<KeyTrace>,
     pub(crate) base_url: BaseUrl,
     pub(crate) timeout: Duration,
-    /// `None`: the default, or the total if that is shorter.
+    /// `None`: the default.
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) max_attempts: u32,
     pub(crate) max_concurrency: u32,
@@ -186,7 +186,8 @@ impl Config {
                 ),
             )),
             Some(connect) => Ok(connect),
-            None => Ok(DEFAULT_CONNECT_TIMEOUT.min(self.timeout)),
+            // A deadline that is shorter, the client's or the call's, ends it all the same.
+            None => Ok(DEFAULT_CONNECT_TIMEOUT),
         }
     }
 }
@@ -252,10 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn the_connect_timeout_follows_the_total_unless_it_was_set() {
+    fn a_connect_timeout_that_was_set_must_fit_into_the_total() {
         let mut config = Config::new().unwrap();
         config.set_timeout_ms(50).unwrap();
-        assert_eq!(config.checked_connect_timeout().unwrap().as_millis(), 50);
+        assert_eq!(
+            config.checked_connect_timeout().unwrap(),
+            DEFAULT_CONNECT_TIMEOUT
+        );
         config.set_connect_timeout_ms(51).unwrap();
         let error = config.checked_connect_timeout().unwrap_err();
         assert!(error.message().contains("51 ms") && error.message().contains("50 ms"));

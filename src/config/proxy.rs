@@ -53,6 +53,12 @@ impl ProxyUrl {
             Some((user_info, authority)) => (Some(user_info), authority),
             None => (None, rest),
         };
+        // Raw, these end the host of a URL: another program would take another part for the host.
+        if user_info.is_some_and(|text| text.contains(['/', '?', '#'])) {
+            return Err(
+                "its user name or password holds a character that must be percent-encoded".into(),
+            );
+        }
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         if authority.contains('/') {
             return Err("it has a path".into());
@@ -63,7 +69,11 @@ impl ProxyUrl {
         Ok(Self {
             host: url.0,
             port: url.1.unwrap_or(DEFAULT_PORT),
-            authorization: user_info.map(basic).transpose()?.map(Arc::new),
+            authorization: user_info
+                .filter(|text| !text.is_empty())
+                .map(basic)
+                .transpose()?
+                .map(Arc::new),
         })
     }
 }
@@ -103,8 +113,12 @@ impl ProxyChoice {
         Ok(())
     }
 
-    pub(crate) fn set_environment(&mut self, url: Option<ProxyUrl>, no_proxy: NoProxy) {
-        (self.environment, self.no_proxy) = (url, no_proxy);
+    /// What the environment has; what it has not stays as it was.
+    pub(crate) fn set_environment(&mut self, url: Option<ProxyUrl>, no_proxy: Option<NoProxy>) {
+        self.environment = url.or_else(|| self.environment.take());
+        if let Some(no_proxy) = no_proxy {
+            self.no_proxy = no_proxy;
+        }
     }
 
     /// The proxy for `url`. Plain http goes to this machine alone, and never through a proxy.
@@ -297,14 +311,13 @@ mod tests {
         let port =
             |choice: &ProxyChoice, url: &BaseUrl| choice.for_url(url).map(|proxy| proxy.port);
         assert_eq!(port(&choice, &https), None);
-        choice.set_environment(
-            Some(ProxyUrl::new(b"http://env:1").unwrap()),
-            NoProxy::default(),
-        );
+        choice.set_environment(Some(ProxyUrl::new(b"http://env:1").unwrap()), None);
         assert_eq!(
             (port(&choice, &https), port(&choice, &http)),
             (Some(1), None)
         );
+        choice.set_environment(None, Some(NoProxy::new("other.example.com")));
+        assert_eq!(port(&choice, &https), Some(1), "what is not set stays");
         choice.set(b"http://set:2").unwrap();
         assert_eq!(
             (port(&choice, &https), port(&choice, &http)),

@@ -65,15 +65,16 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
 }
 
 fn visible(text: &str) -> String {
-    text.chars()
-        .filter_map(|c| {
-            if c.is_whitespace() {
-                Some(' ')
-            } else {
-                c.is_ascii_graphic().then_some(c)
-            }
-        })
-        .collect()
+    // Room for all of it from the start: a text that grows leaves copies of itself behind.
+    let mut visible = String::with_capacity(text.len());
+    visible.extend(text.chars().filter_map(|c| {
+        if c.is_whitespace() {
+            Some(' ')
+        } else {
+            c.is_ascii_graphic().then_some(c)
+        }
+    }));
+    visible
 }
 
 /// Replaces every known secret; `None` if a short one is in the text.
@@ -138,10 +139,13 @@ fn starts_with(text: &[u8], secret: &[u8]) -> bool {
 }
 
 fn letters_and_digits(text: &[u8]) -> Vec<u8> {
-    text.iter()
-        .filter(|byte| byte.is_ascii_alphanumeric())
-        .map(u8::to_ascii_lowercase)
-        .collect()
+    let mut found = Vec::with_capacity(text.len());
+    found.extend(
+        text.iter()
+            .filter(|byte| byte.is_ascii_alphanumeric())
+            .map(u8::to_ascii_lowercase),
+    );
+    found
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -156,11 +160,27 @@ fn remove_runs(text: &str, secrets: &Secrets<'_>) -> String {
         |c| c.is_ascii_alphanumeric(),
         |run| secrets.is_piece_of_signature(run),
     ));
-    replace_runs(&without_pieces, in_credential, is_credential)
+    let without_dotted = Zeroizing::new(replace_runs(
+        &without_pieces,
+        |c| in_credential(c) || matches!(c, '.' | '~'),
+        is_dotted_credential,
+    ));
+    replace_runs(&without_dotted, in_credential, is_credential)
 }
 
 fn in_credential(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_' | '%')
+}
+
+/// A token may hold dots (RFC 6750, 2.1), and so may a path such as `body.items.0.signature`: what
+/// tells them apart is a long piece in which letters and digits mix.
+fn is_dotted_credential(run: &str) -> bool {
+    let mixed = |piece: &str| {
+        piece.len() >= RUN_MAX / 2
+            && piece.bytes().any(|byte| byte.is_ascii_digit())
+            && piece.bytes().any(|byte| byte.is_ascii_alphabetic())
+    };
+    run.len() >= RUN_MAX && run.split(['.', '~']).any(mixed)
 }
 
 fn is_credential(run: &str) -> bool {
@@ -169,7 +189,8 @@ fn is_credential(run: &str) -> bool {
 
 /// Replaces each unbroken run of characters that are `inside`, if it is `bad`.
 fn replace_runs(text: &str, inside: impl Fn(char) -> bool, bad: impl Fn(&str) -> bool) -> String {
-    let mut out = String::with_capacity(text.len());
+    // What is put in is at most one character longer than the eight and more that it stands for.
+    let mut out = String::with_capacity(text.len() + text.len() / SHORT + REMOVED.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let end = rest
@@ -269,7 +290,7 @@ mod tests {
                 "eyJhbGciOiJIUzI1NiIsInR5cCI6.eyJpc3MiOiI5OTk5Iiwic3ViIjoi",
                 "user-number-1"
             ),
-            "[removed].[removed]"
+            "[removed]"
         );
     }
 

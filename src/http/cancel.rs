@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 use super::control::Control;
-use super::fork::PerProcess;
+use super::fork::{self, PerProcess};
 
 /// A switch that stops the call it was given to, wherever that call is. Once thrown it stays so.
 pub(crate) struct Cancel {
@@ -34,6 +34,8 @@ impl Waker {
 
 impl Cancel {
     pub(crate) fn new() -> Self {
+        // A handle may be older than the first client. Without memory to watch, no client is made.
+        let _ = fork::watch();
         Self {
             thrown: AtomicBool::new(false),
             waker: PerProcess::new(Mutex::new(None)),

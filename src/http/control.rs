@@ -162,6 +162,12 @@ impl Control {
         self.call().sent = true;
     }
 
+    /// Whether the attempt ended before it did anything.
+    pub(crate) fn did_nothing(&self) -> bool {
+        let call = self.call();
+        !call.connects && !call.sent
+    }
+
     /// How many requests the attempt has sent: one or none.
     pub(crate) fn requests(&self) -> u32 {
         self.call().sent.into()
@@ -347,15 +353,24 @@ pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
 
 fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
     let ms = timeout.as_millis();
-    let (kind, what) = match phase {
-        Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found"),
-        Phase::Tunnel => (ErrorKind::Proxy, "The proxy did not answer"),
-        Phase::Handshake => (ErrorKind::Connect, "The TLS handshake did not finish"),
-        _ => (ErrorKind::Connect, "The host did not answer"),
+    let network = "the network between, a firewall, and the base URL";
+    let (kind, what, check) = match phase {
+        Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found", network),
+        Phase::Tunnel => (
+            ErrorKind::Proxy,
+            "The proxy did not answer",
+            "the proxy's URL, and that it is up",
+        ),
+        Phase::Handshake => (
+            ErrorKind::Connect,
+            "The TLS handshake did not finish",
+            network,
+        ),
+        _ => (ErrorKind::Connect, "The host did not answer", network),
     };
     Error::new(
         kind,
-        format!("{what} within the connect timeout of {ms} ms. Check the network between, a firewall, and the base URL."),
+        format!("{what} within the connect timeout of {ms} ms. Check {check}."),
     )
     .with_retryable(true)
     .with_timed_out()

@@ -27,19 +27,20 @@ pub(crate) fn generation() -> u64 {
 /// From now on forks are counted. The raw system call, which skips `pthread_atfork`, is not seen.
 pub(crate) fn watch() -> Result<(), Error> {
     static WATCHING: AtomicBool = AtomicBool::new(false);
-    if WATCHING.swap(true, Ordering::AcqRel) {
+    if WATCHING.load(Ordering::Acquire) {
         return Ok(());
     }
+    // Two threads at once may both register: then a fork counts twice, which is no harm. Saying so
+    // before it is done would be one.
     // SAFETY: the handler is a function of this library, which is never unloaded (`-z nodelete`),
     // and does nothing but count.
-    let failed = unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) } != 0;
-    if failed {
-        WATCHING.store(false, Ordering::Release);
+    if unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) } != 0 {
         return Err(Error::new(
             ErrorKind::Internal,
             "There is no memory to watch for forks with pthread_atfork.",
         ));
     }
+    WATCHING.store(true, Ordering::Release);
     Ok(())
 }
 

@@ -156,7 +156,7 @@ impl HttpClient {
 
     /// Ends calls in flight at once and refuses later ones. In a child it closes the child's.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
         if let Some(slots) = self.slots.existing() {
             slots.close();
         }
@@ -164,14 +164,15 @@ impl HttpClient {
 
     /// Those of this process. A child begins with none, and leaves its parent's alone.
     fn slots(&self) -> &Slots {
-        self.slots.get(|| {
+        let slots = self.slots.get(|| {
             let target = Arc::new(self.target.of_this_process());
-            let slots = Slots::new(target, self.agent_config.clone(), self.in_flight_max);
-            if self.closed.load(Ordering::Acquire) {
-                slots.close();
-            }
-            slots
-        })
+            Slots::new(target, self.agent_config.clone(), self.in_flight_max)
+        });
+        // Whoever closed while these were made did not find them.
+        if self.closed.load(Ordering::SeqCst) {
+            slots.close();
+        }
+        slots
     }
 
     fn attempt(
@@ -214,9 +215,11 @@ impl HttpClient {
     }
 }
 
-/// Puts the slot back if a connection is left in it. One without would only hold descriptors.
+/// Puts the slot back if a connection is left in it: a whole reply came, or nothing was done at all.
+/// A slot without one would only hold descriptors.
 fn keep(slots: &Slots, slot: Slot, result: Result<Reply, Error>) -> Result<Reply, Error> {
-    if matches!(&result, Ok(Reply { body: Ok(_), .. })) {
+    let whole = matches!(&result, Ok(Reply { body: Ok(_), .. }));
+    if whole || slot.control.did_nothing() {
         slots.put_back(slot);
     }
     result

@@ -46,27 +46,59 @@ fn request(proxy: &ProxyUrl, host: &Host, port: u16) -> Zeroizing<String> {
         Host::Name(name) => format!("{name}:{port}"),
         Host::Ip(ip) => std::net::SocketAddr::new(*ip, port).to_string(),
     };
-    let credentials = match &proxy.authorization {
-        Some(value) => Zeroizing::new(format!("Proxy-Authorization: {}\r\n", value.as_str())),
-        None => Zeroizing::default(),
+    let line = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
+    let (name, value) = match &proxy.authorization {
+        Some(value) => ("Proxy-Authorization: ", value.as_str()),
+        None => ("", ""),
     };
-    Zeroizing::new(format!(
-        "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{}\r\n",
-        credentials.as_str()
-    ))
+    let parts = [
+        line.as_str(),
+        name,
+        value,
+        if value.is_empty() { "" } else { "\r\n" },
+        "\r\n",
+    ];
+    // Room for all of it from the start: a text that grows leaves a copy of the credentials behind.
+    let mut request = Zeroizing::new(String::with_capacity(
+        parts.iter().map(|part| part.len()).sum(),
+    ));
+    parts.iter().for_each(|part| request.push_str(part));
+    request
 }
 
 /// The status of the reply, read to the end of its head and not a byte further: what follows
 /// belongs to the tunnel.
 fn read_status(socket: &mut Socket, lost: impl Fn(std::io::Error) -> Error) -> Result<u16, Error> {
-    let mut head = Vec::with_capacity(256);
+    loop {
+        let status = read_one_status(socket, &lost)?;
+        // Any number of interim replies may come before the one that counts (RFC 9110, 15.2).
+        if !(100..200).contains(&status) || status == 101 {
+            return Ok(status);
+        }
+    }
+}
+
+fn read_one_status(
+    socket: &mut Socket,
+    lost: &impl Fn(std::io::Error) -> Error,
+) -> Result<u16, Error> {
+    const START: &[u8] = b"HTTP/1.";
+    // It may echo the credentials, and must not grow: that would leave a copy behind.
+    let mut head = Zeroizing::new(Vec::with_capacity(HEAD_MAX));
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == HEAD_MAX {
             return Err(garbled());
         }
         let mut byte = [0];
-        if socket.read(&mut byte).map_err(&lost)? == 0 {
+        if socket.read(&mut byte).map_err(lost)? == 0 {
             return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        // Something else than an HTTP proxy may say a line and then wait for ever.
+        if START
+            .get(head.len())
+            .is_some_and(|&expected| expected != byte[0])
+        {
+            return Err(garbled());
         }
         head.extend_from_slice(&byte);
     }
@@ -85,7 +117,8 @@ fn garbled() -> Error {
 
 fn refused(status: u16) -> Error {
     let (what, may_pass) = match status {
-        407 => (
+        // Some say 401 where they mean 407.
+        401 | 407 => (
             "it asks for other credentials. Check the user name and the password in the proxy's URL",
             false,
         ),
@@ -109,7 +142,10 @@ pub(crate) fn unreachable(error: Error) -> Error {
     }
     let proxy = Error::new(
         ErrorKind::Proxy,
-        format!("The proxy could not be reached. {}", error.message()),
+        format!(
+            "The proxy could not be reached. {}. Check the proxy's URL, and that it is up.",
+            error.message().split(". Check ").next().unwrap_or_default()
+        ),
     )
     .with_retryable(error.retryable());
     if error.timed_out() {

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)] // pthread_sigmask(3)
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,7 +53,7 @@ struct Answer {
 /// A lookup that many wait for.
 struct Flight {
     since: Instant,
-    /// One end for each who waits; they are dropped together, and that end of file wakes them.
+    /// One end for each who waits; shutting it down wakes the other.
     waiting: Mutex<Vec<UnixStream>>,
     found: OnceLock<Result<Vec<SocketAddr>, NotFound>>,
 }
@@ -80,8 +80,6 @@ impl NameCache {
     }
 
     fn look_up(&self, name: &str, port: u16, control: &Control) -> Result<Vec<SocketAddr>, Error> {
-        let (sender, done) =
-            UnixStream::pair().map_err(|error| internal("a socket pair", &error))?;
         let flight = {
             let mut names = lock(&self.0);
             if let Some(answer) = names
@@ -93,7 +91,9 @@ impl NameCache {
             }
             self.join(&mut names, name, port)?
         };
-        // A flight that has ended meanwhile drops the sender at once.
+        let (sender, done) =
+            UnixStream::pair().map_err(|error| internal("a socket pair", &error))?;
+        // A flight that has ended meanwhile wakes at once.
         flight.wake_at_end(sender);
         control.wait(done.as_fd(), Ready::Read, Phase::Resolve)?;
         match flight.found.get() {
@@ -137,8 +137,9 @@ impl NameCache {
 impl Flight {
     fn wake_at_end(&self, sender: UnixStream) {
         let mut waiting = lock(&self.waiting);
-        if self.found.get().is_none() {
-            waiting.push(sender);
+        match self.found.get() {
+            None => waiting.push(sender),
+            Some(_) => wake(&sender),
         }
     }
 
@@ -146,8 +147,13 @@ impl Flight {
         // Under the lock, so that nobody comes to wait for what has been.
         let mut waiting = lock(&self.waiting);
         let _ = self.found.set(found);
-        waiting.clear();
+        waiting.drain(..).for_each(|sender| wake(&sender));
     }
+}
+
+/// Not by dropping it: a child that was forked meanwhile holds it too, and keeps it open.
+fn wake(sender: &UnixStream) {
+    let _ = sender.shutdown(Shutdown::Both);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

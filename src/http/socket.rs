@@ -1,7 +1,7 @@
 //! A TCP connection that waits through its call's [`Control`].
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -53,6 +53,14 @@ impl Socket {
         self.control
             .wait(self.stream.as_fd(), ready, self.phase)
             .map_err(|error| self.control.fail_io(error))
+    }
+}
+
+/// Says goodbye, which closing alone does not while a child that was forked meanwhile holds a copy. In a
+/// child no socket of the parent is ever dropped.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 

@@ -104,12 +104,15 @@ fn failed(error: &rustls::Error) -> Error {
             let (what, cure) = certificate(reason);
             tls_error(&what, cure)
         }
-        Tls::AlertReceived(AlertDescription::ProtocolVersion) | Tls::PeerIncompatible(_) => {
-            tls_error(
-                "the server does not speak TLS 1.2 or 1.3 with a cipher that is still safe",
-                "Bring the server's TLS up to date",
-            )
-        }
+        Tls::AlertReceived(
+            AlertDescription::ProtocolVersion
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::InsufficientSecurity,
+        )
+        | Tls::PeerIncompatible(_) => tls_error(
+            "the server does not speak TLS 1.2 or 1.3 with a cipher that is still safe",
+            "Bring the server's TLS up to date",
+        ),
         Tls::InvalidMessage(_) => tls_error(
             "what the server sent is not TLS",
             "Check the port of the base URL, and that it is an https one",
@@ -139,6 +142,11 @@ fn certificate(reason: &CertificateError) -> (String, &'static str) {
         Bad::UnknownIssuer => (
             "the server's certificate comes from no trusted authority".into(),
             "If the authority is a private one, give its certificate with set_ca_pem or SPIKE_CA_FILE",
+        ),
+        // rustls has no name of its own for it.
+        Bad::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => (
+            "the server's certificate is an authority's own, and none for a server".into(),
+            "Give the server one that the authority has signed (openssl req -x509 makes an authority's by default)",
         ),
         Bad::Revoked => ("the server's certificate was revoked".into(), "Replace it"),
         other => (
