@@ -321,6 +321,7 @@ static const struct setter {
     {"hmac_key", set_key, KEY_TEXT, SPIKE_AUTH_STATUS_INVALID_KEY, 0},
     {"base_url", spike_auth_config_set_base_url, "https://example.com/v3", SPIKE_AUTH_STATUS_INVALID_URL, 1},
     {"user_agent", spike_auth_config_set_user_agent, "shop/1.2", SPIKE_AUTH_STATUS_OK, 1},
+    {"proxy", spike_auth_config_set_proxy, "http://user:pass@proxy.example:3128", SPIKE_AUTH_STATUS_OK, 1},
     {"ca_pem", spike_auth_config_set_ca_pem, NULL, SPIKE_AUTH_STATUS_TLS_ROOTS, 0},
 };
 
@@ -407,6 +408,27 @@ static void bad_texts_are_refused(void)
     spike_auth_config_free(config);
 }
 
+static void a_proxy_is_an_http_url_of_a_host_or_nothing(void)
+{
+    spike_auth_config *config = new_config(base_url);
+    static const char *const BAD[] = {
+        "socks5://proxy.example:1080", "socks4://proxy.example", "https://proxy.example", "ftp://proxy.example",
+        "http://", "http://proxy.example:65536", "http://proxy.example:0", "http://pro xy.example",
+        " http://proxy.example", "http://proxy.example\r\n", "http://[::1", "http://pro\xffxy",
+    };
+    static const char *const GOOD[] = {"http://proxy.example", "http://127.0.0.1:3128", "http://[::1]:3128",
+                                       "http://user:p%40ss@proxy.example:80", ""};
+    for (size_t i = 0; i < COUNT_OF(BAD); i++) {
+        in_round("%s", BAD[i]);
+        EXPECT(INVALID_URL, SET(proxy, BAD[i]));
+    }
+    for (size_t i = 0; i < COUNT_OF(GOOD); i++) {
+        in_round("%s", GOOD[i]);
+        EXPECT(OK, SET(proxy, GOOD[i]));
+    }
+    spike_auth_config_free(config);
+}
+
 static void a_pem_that_holds_no_certificate_is_refused(void)
 {
     spike_auth_config *config = new_config(base_url);
@@ -440,6 +462,35 @@ static void numbers_have_bounds(void)
         EXPECT(INVALID_ARGUMENT, spike_auth_config_set_connect_timeout_ms(config, BAD[i], err));
     }
     spike_auth_config_free(config);
+}
+
+typedef int32_t count_setter(spike_auth_config *config, uint32_t n, spike_auth_error *err);
+
+static void check_count_setter(count_setter *set, const char *name, uint32_t most)
+{
+    spike_auth_config *config = new_config(base_url);
+    const uint32_t good[] = {0, 1, most - 1, most}, bad[] = {most + 1, 0x7FFFFFFF, 0x80000000, UINT32_MAX};
+    for (size_t i = 0; i < COUNT_OF(good); i++) {
+        in_round("%s %u", name, (unsigned)good[i]);
+        EXPECT(OK, set(config, good[i], err));
+        EXPECT(NULL_POINTER, set(NULL, good[i], err));
+    }
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        in_round("%s %u", name, (unsigned)bad[i]);
+        EXPECT(INVALID_ARGUMENT, set(config, bad[i], err));
+    }
+    spike_auth_config_free(config);
+}
+
+static void counts_have_bounds(void)
+{
+    check_count_setter(spike_auth_config_set_max_attempts, "max_attempts", 10);
+    check_count_setter(spike_auth_config_set_max_concurrency, "max_concurrency", 1024);
+}
+
+static void load_env_needs_a_configuration(void)
+{
+    EXPECT(NULL_POINTER, spike_auth_config_load_env(NULL, err)); /* what it reads is in environment.c */
 }
 
 static void unknown_tls_roots_are_refused(void)
@@ -520,6 +571,14 @@ static void one_config_makes_many_clients_that_outlive_it(void)
     }
 }
 
+static void bulk_signing_needs_a_client(void)
+{
+    static const int64_t OFFSETS[] = {0, 5};
+    char signatures[64];
+    EXPECT(NULL_POINTER, spike_auth_client_sign_users(NULL, ID, 5, OFFSETS, 1, signatures, sizeof signatures, NULL,
+                                                      err)); /* the rest is in bulk.c */
+}
+
 static void close_and_free_take_null(void)
 {
     spike_auth_client_close(NULL);
@@ -572,49 +631,71 @@ static void a_signature_that_is_missing_or_malformed_is_refused(void)
     text_out_free(&out);
 }
 
-static void call_handles_have_their_bounds(void)
+/* ---- calls ----------------------------------------------------------------------------------------- */
+
+static spike_auth_call *new_call(void)
 {
-    spike_auth_call *call = (spike_auth_call *)1;
-    struct text_out out = text_out_new(GUARDED, SPIKE_AUTH_TOKEN_SIZE, 0);
-    EXPECT(NULL_POINTER, spike_auth_call_new(NULL, err));
-    EXPECT(NULL_POINTER, spike_auth_call_set_timeout_ms(NULL, 1, err));
-    spike_auth_call_cancel(NULL);
-    spike_auth_call_free(NULL);
-    REQUIRE(spike_auth_call_new(&call, NULL) == 0 && call != NULL);
-    for (uint32_t ms = 0; ms < 3; ms++)
-        EXPECT(OK, spike_auth_call_set_timeout_ms(call, ms, err));
-    EXPECT(OK, spike_auth_call_set_timeout_ms(call, 600000, err));
-    EXPECT(INVALID_ARGUMENT, spike_auth_call_set_timeout_ms(call, 600001, err));
-    EXPECT(INVALID_ARGUMENT, spike_auth_call_set_timeout_ms(call, UINT32_MAX, err));
-    spike_auth_call_cancel(call);
-    spike_auth_call_cancel(call);
-    EXPECT_TEXT(CANCELLED, out, EXCHANGE(client, ID, 5, call));
-    EXPECT_TEXT(CANCELLED, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, 64, call));
-    spike_auth_call_free(call);
-    text_out_free(&out);
+    spike_auth_call *call = NULL;
+    REQUIRE(spike_auth_call_new(&call, NULL) == SPIKE_AUTH_STATUS_OK);
+    return call;
 }
 
-static void attempts_concurrency_and_proxy_have_their_bounds(void)
+static void call_new_needs_a_place_for_the_handle(void)
 {
-    spike_auth_config *config = new_config(base_url);
-    static const char SOCKS[] = "socks5://proxy:1", GOOD[] = "http://user:pass@proxy:3128";
-    EXPECT(NULL_POINTER, spike_auth_config_set_max_attempts(NULL, 1, err));
-    EXPECT(NULL_POINTER, spike_auth_config_set_max_concurrency(NULL, 1, err));
-    EXPECT(NULL_POINTER, spike_auth_config_set_proxy(NULL, GOOD, NUL_TERMINATED, err));
-    EXPECT(NULL_POINTER, spike_auth_config_set_proxy(config, NULL, NUL_TERMINATED, err));
-    EXPECT(NULL_POINTER, spike_auth_config_set_proxy(config, NULL, 1, err));
-    EXPECT(OK, spike_auth_config_set_proxy(config, NULL, 0, err));
-    EXPECT(OK, spike_auth_config_set_proxy(config, GOOD, NUL_TERMINATED, err));
-    EXPECT(INVALID_URL, spike_auth_config_set_proxy(config, SOCKS, sizeof SOCKS - 1, err));
-    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_proxy(config, GOOD, (size_t)PTRDIFF_MAX + 1, err));
-    for (uint32_t n = 0; n <= 10; n++)
-        EXPECT(OK, spike_auth_config_set_max_attempts(config, n, err));
-    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_max_attempts(config, 11, err));
-    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_max_attempts(config, UINT32_MAX, err));
-    EXPECT(OK, spike_auth_config_set_max_concurrency(config, 0, err));
-    EXPECT(OK, spike_auth_config_set_max_concurrency(config, 1024, err));
-    EXPECT(INVALID_ARGUMENT, spike_auth_config_set_max_concurrency(config, 1025, err));
-    spike_auth_config_free(config);
+    spike_auth_error *err = poisoned_error(0);
+    spike_auth_call *call = NULL;
+    EXPECT(NULL_POINTER, spike_auth_call_new(NULL, err));
+    memset(&call, 0xA5, sizeof call);
+    CHECK_STATUS(spike_auth_call_new(&call, err), SPIKE_AUTH_STATUS_OK);
+    check_error_is_whole(err, SPIKE_AUTH_STATUS_OK, __FILE__, __LINE__);
+    spike_auth_call_free(call);
+    CHECK_STATUS(spike_auth_call_new(&call, NULL), SPIKE_AUTH_STATUS_OK);
+    spike_auth_call_free(call);
+}
+
+static void a_calls_timeout_has_bounds(void)
+{
+    spike_auth_call *call = new_call();
+    static const uint32_t GOOD[] = {0, 1, 600000}, BAD[] = {600001, 0x7FFFFFFF, 0x80000000, UINT32_MAX};
+    for (size_t i = 0; i < COUNT_OF(GOOD); i++) {
+        EXPECT(OK, spike_auth_call_set_timeout_ms(call, GOOD[i], err));
+        EXPECT(NULL_POINTER, spike_auth_call_set_timeout_ms(NULL, GOOD[i], err));
+    }
+    for (size_t i = 0; i < COUNT_OF(BAD); i++)
+        EXPECT(INVALID_ARGUMENT, spike_auth_call_set_timeout_ms(call, BAD[i], err));
+    spike_auth_call_free(call);
+}
+
+static void cancel_and_free_take_null(void)
+{
+    spike_auth_call_cancel(NULL);
+    spike_auth_call_free(NULL);
+    CHECK(1);
+}
+
+static void a_call_takes_a_handle_and_a_cancelled_one_ends_it(void)
+{
+    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_TOKEN_SIZE, 0);
+    struct text_out small = text_out_new(FENCED, SPIKE_AUTH_TOKEN_SIZE - 1, SPIKE_AUTH_TOKEN_SIZE - 1);
+    spike_auth_call *call = new_call();
+    EXPECT_TEXT(CONNECT, out, EXCHANGE(client, ID, 5, call)); /* nobody listens */
+    EXPECT_TEXT(CONNECT, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, 64, call));
+    for (int i = 0; i < 2; i++) {
+        spike_auth_call_cancel(call);
+        EXPECT_TEXT(CANCELLED, out, EXCHANGE(client, ID, 5, call));
+        EXPECT_TEXT(CANCELLED, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, 64, call));
+    }
+    /* What is wrong with the arguments is said first, and the timeout can still be set. */
+    EXPECT_TEXT(INVALID_USER_ID, out, EXCHANGE(client, "", 0, call));
+    EXPECT_TEXT(NULL_POINTER, out, EXCHANGE(NULL, ID, 5, call));
+    EXPECT_TEXT(INVALID_SIGNATURE, out, EXCHANGE_SIGNATURE(client, ID, 5, NULL, 0, call));
+    EXPECT_TEXT(BUFFER_TOO_SMALL, small,
+                spike_auth_client_exchange(client, ID, 5, call, small.at, small.cap, &small.len, err));
+    EXPECT(OK, spike_auth_call_set_timeout_ms(call, 1, err));
+    EXPECT_TEXT(CANCELLED, out, EXCHANGE(client, ID, 5, call));
+    spike_auth_call_free(call);
+    text_out_free(&small);
+    text_out_free(&out);
 }
 
 static void a_client_without_a_key_cannot_sign(void)
@@ -686,16 +767,22 @@ int main(void)
     RUN(setters_take_null_only_with_length_0_and_refuse_impossible_lengths);
     RUN(bad_texts_are_refused);
     RUN(a_pem_that_holds_no_certificate_is_refused);
+    RUN(a_proxy_is_an_http_url_of_a_host_or_nothing);
     RUN(numbers_have_bounds);
+    RUN(counts_have_bounds);
+    RUN(load_env_needs_a_configuration);
     RUN(unknown_tls_roots_are_refused);
     RUN(a_setter_that_fails_changes_nothing);
     RUN(client_new_fails_with_null_in_the_handle);
     RUN(one_config_makes_many_clients_that_outlive_it);
+    RUN(bulk_signing_needs_a_client);
     RUN(close_and_free_take_null);
     RUN(a_client_checks_each_user_id);
     RUN(a_signature_that_is_missing_or_malformed_is_refused);
-    RUN(call_handles_have_their_bounds);
-    RUN(attempts_concurrency_and_proxy_have_their_bounds);
+    RUN(call_new_needs_a_place_for_the_handle);
+    RUN(a_calls_timeout_has_bounds);
+    RUN(cancel_and_free_take_null);
+    RUN(a_call_takes_a_handle_and_a_cancelled_one_ends_it);
     RUN(a_client_without_a_key_cannot_sign);
     RUN(a_closed_client_says_so_to_every_call);
     RUN(no_message_shows_the_key_the_signature_or_the_user_id);

@@ -70,7 +70,7 @@ static inline void get_counters(char *reply, size_t size)
 
 static inline long counter(const char *name)
 {
-    static char reply[1 << 20];
+    static _Thread_local char reply[1 << 20];
     char member[64];
     const char *found;
     get_counters(reply, sizeof reply);
@@ -152,16 +152,21 @@ static inline void check_result(const struct result *result)
     CHECK((result->status == SPIKE_AUTH_STATUS_OK) == (result->len > 0));
 }
 
-static inline struct result exchange(const spike_auth_client *client, const char *user)
+static inline struct result exchange_with(const spike_auth_client *client, const char *user, spike_auth_call *call)
 {
     struct result result;
     double start = now_ms();
     memset(&result, 0xA5, sizeof result);
-    result.status = spike_auth_client_exchange(client, user, NUL_TERMINATED, NULL, result.token, sizeof result.token,
+    result.status = spike_auth_client_exchange(client, user, NUL_TERMINATED, call, result.token, sizeof result.token,
                                                &result.len, &result.err);
     result.took_ms = now_ms() - start;
     check_result(&result);
     return result;
+}
+
+static inline struct result exchange(const spike_auth_client *client, const char *user)
+{
+    return exchange_with(client, user, NULL);
 }
 
 static inline struct result exchange_signature(const spike_auth_client *client, const char *user, const char *signature)

@@ -8,6 +8,9 @@
     clippy::indexing_slicing
 )]
 
+pub mod server;
+pub mod timing;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -105,6 +108,11 @@ impl Sandbox {
     /// The last exchange as it was on the wire.
     pub fn last(&self) -> Value {
         self.control("GET", "last")
+    }
+
+    /// The last request to a proxy.
+    pub fn last_connect(&self) -> Value {
+        self.control("GET", "last-connect")
     }
 
     fn control(&self, method: &str, path: &str) -> Value {
