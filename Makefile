@@ -88,6 +88,11 @@ demo: tools all sandbox ## get a token from C and C++, step by step, from a sand
 test: tools all sandbox ## run every suite, and sum them up
 	$(PYTHON) tests/run.py
 
+SECONDS ?= 60
+.PHONY: soak
+soak: sandbox ## 64 threads and every kind of trouble for SECONDS=60
+	SPIKE_AUTH_SOAK_SECONDS=$(SECONDS) $(CARGO) test --locked --test soak -- --nocapture
+
 .PHONY: lint
 lint: ## formatting and lints, warnings are errors
 	$(CARGO) fmt --all --check

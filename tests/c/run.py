@@ -50,7 +50,7 @@ C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment", "vectors"]
-NETWORK = ["exchange", "process"]
+NETWORK = ["exchange", "process", "call", "fork"]
 TIMEOUT_SECONDS = 110
 
 BUILD_PANIC_LIBRARY = (
