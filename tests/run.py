@@ -43,6 +43,9 @@ SUITES = [
         Suite(name, [sys.executable, "-m", "unittest", "-v", f"tests/{file}.py"], PYTHON)
         for name, file in [
             ("languages", "test_languages"),
+            ("tls", "test_tls"),
+            ("proxy", "test_proxy"),
+            ("secrets", "test_secrets"),
             ("artifact", "test_artifact"),
             ("install", "test_install"),
             ("readme", "test_readme"),

@@ -18,6 +18,10 @@ REQUIRED = [
 OPTIONAL = [
     ("clang", "the header and the C tests with a second compiler", "clang"),
     ("valgrind", "the C tests under memcheck", "valgrind"),
+    ("openssl", "certificates for the TLS tests", "openssl"),
+    ("nginx", "a real server as the peer of TLS", "nginx-light"),
+    ("tinyproxy", "a real proxy", "tinyproxy"),
+    ("unshare", "a system without a trust store", "util-linux"),
     ("pkg-config", "linking against an installed library as users do", "pkg-config"),
     ("node", "signatures compared with the documented Node form", "nodejs"),
     ("go", "signatures compared with the documented Go form", "golang-go"),

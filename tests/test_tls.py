@@ -1,0 +1,270 @@
+"""TLS with peers that are not ours: OpenSSL through Python, and nginx. Each failure has a sentence of its own.
+
+The platform's roots are loaded once per process, so each case is a run of the C example.
+"""
+
+import shutil
+import socket
+import ssl
+import struct
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from support.certificates import HOUR, Authority
+from support.peers import TOKEN, Peer, nginx, raw_peer, tls_peer
+from support.project import APPLICATION_ID, CC, HEADER, KEY, RELEASE, ROOT, clean_env, run, scratch
+
+GOT_A_TOKEN = f"got a token of {len(TOKEN)} characters"
+# What the handshake's failure is called, and the cure.
+EXPIRED = "the server's certificate has expired. Renew it, or correct this machine's clock."
+NOT_YET_VALID = "the server's certificate is not valid yet. Correct this machine's clock."
+WRONG_HOST = "the server's certificate is for another host name. Check the base URL's host name."
+UNTRUSTED = (
+    "the server's certificate comes from no trusted authority. If the authority is a private one, give its "
+    "certificate with set_ca_pem or SPIKE_CA_FILE."
+)
+TOO_OLD = "the server does not speak TLS 1.2 or 1.3 with a cipher that is still safe. Bring the server's TLS up to date."
+CUT = "the connection ended during it"
+NOT_TLS = "what the server sent is not TLS. Check the port of the base URL, and that it is an https one."
+NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE or SSL_CERT_DIR holds no usable certificate"
+NEED_OPENSSL = unittest.skipUnless(shutil.which("openssl"), "openssl is missing (apt-get install openssl)")
+NEED_NGINX = unittest.skipUnless(shutil.which("nginx"), "nginx is missing (apt-get install nginx-light)")
+
+# Places where systems keep their roots; whatever of it is there is covered by an empty directory.
+HIDE_STORES = """
+for folder in /etc/ssl /etc/pki /opt/etc/ssl /etc/security/certificates; do
+    if [ -d "$folder" ]; then mount -t tmpfs none "$folder" || exit 77; fi
+done
+exec "$@"
+"""
+
+
+def can_hide_stores() -> bool:
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", HIDE_STORES, "sh", "true"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def reset(connection: socket.socket) -> None:
+    """Closes without a farewell, after the client has begun."""
+    connection.recv(1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@NEED_OPENSSL
+class Tls(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = scratch()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = Path(folder.name)
+        cls.program = cls.folder / "token"
+        link = [f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", f"-Wl,-rpath,{RELEASE}"]
+        run(CC, ROOT / "examples" / "token.c", *link, "-o", cls.program)
+        cls.ca = Authority(cls.folder, "private")
+        cls.other_ca = Authority(cls.folder, "other")
+        cls.good = cls.ca.leaf("good")
+
+    def exchange(self, port: int, *before: object, host: str = "localhost", **variables: object) -> tuple[int, str]:
+        """One run: its exit code, and what it said. `before` is a command that runs the program."""
+        env = clean_env(
+            SPIKE_APPLICATION_ID=APPLICATION_ID,
+            SPIKE_HMAC_KEY=KEY,
+            SPIKE_API_BASE_URL=f"https://{host}:{port}/v3",
+            **{name: str(value) for name, value in variables.items()},
+        )
+        done = subprocess.run(
+            [*map(str, before), str(self.program)],
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+        self.assertIn(done.returncode, (0, 1), done.stdout)
+        self.assertNotIn("panicked", done.stdout)
+        return done.returncode, done.stdout.strip()
+
+    def trusting(self, port: int, **more: object) -> tuple[int, str]:
+        return self.exchange(port, SPIKE_CA_FILE=self.ca.pem, **more)
+
+    def fails(self, result: tuple[int, str], sentence: str) -> None:
+        self.assertEqual(result[0], 1, result)
+        start = f"SPIKE_AUTH_STATUS_TLS: The TLS handshake failed: {sentence}"
+        self.assertTrue(result[1].startswith(start), f"{result[1]}\nis not\n{start}")
+
+    def has_no_roots(self, result: tuple[int, str]) -> None:
+        self.assertEqual(result[0], 1, result)
+        self.assertTrue(result[1].startswith(f"SPIKE_AUTH_STATUS_TLS_ROOTS: {NO_ROOTS}"), result)
+
+    def empty_folder(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
+
+    # ---- who is trusted
+
+    def test_a_private_authority_is_trusted_by_each_way_to_name_it(self):
+        by_hash = self.empty_folder("by-hash")
+        digest = run("openssl", "x509", "-in", self.ca.pem, "-noout", "-hash").strip()
+        shutil.copy(self.ca.pem, by_hash / f"{digest}.0")
+        several = self.folder / "several.pem"
+        several.write_text(f"# a comment\n{self.other_ca.pem.read_text()}\n{self.ca.pem.read_text()}")
+        with tls_peer(self.good) as peer:
+            for variables in (
+                {"SPIKE_CA_FILE": self.ca.pem},
+                {"SPIKE_CA_FILE": several},
+                {"SSL_CERT_FILE": self.ca.pem},
+                {"SSL_CERT_DIR": by_hash},
+                {"SSL_CERT_FILE": self.other_ca.pem, "SPIKE_CA_FILE": self.ca.pem},
+                {"SSL_CERT_FILE": self.other_ca.pem, "SSL_CERT_DIR": by_hash},
+            ):
+                for host in ("localhost", "127.0.0.1"):
+                    self.assertEqual(self.exchange(peer.port, host=host, **variables), (0, GOT_A_TOKEN), variables)
+
+    def test_a_private_authority_is_trusted_by_ca_pem(self):
+        from support.client import ROOTS_NONE, Client, Failure
+
+        settings = {"application_id": APPLICATION_ID, "hmac_key": KEY, "tls_roots": ROOTS_NONE, "max_attempts": 1}
+        with tls_peer(self.good) as peer:
+            settings["base_url"] = f"https://localhost:{peer.port}/v3"
+            with Client(ca_pem=self.ca.pem.read_bytes(), **settings) as client:
+                self.assertEqual(client.exchange("alice"), TOKEN.encode())
+            with Client(ca_pem=self.other_ca.pem.read_bytes(), **settings) as client:
+                with self.assertRaises(Failure) as caught:
+                    client.exchange("alice")
+                self.assertIn(UNTRUSTED, caught.exception.message)
+                self.assertFalse(caught.exception.retryable)
+
+    def test_an_authority_that_nobody_named_is_not_trusted(self):
+        with tls_peer(self.good) as peer:
+            self.fails(self.exchange(peer.port), UNTRUSTED)
+            self.fails(self.exchange(peer.port, SPIKE_CA_FILE=self.other_ca.pem), UNTRUSTED)
+            self.fails(self.exchange(peer.port, SSL_CERT_FILE=self.other_ca.pem), UNTRUSTED)
+        self.assertEqual(peer.seen, [], "nothing but a handshake was begun")
+
+    def test_a_certificate_that_signs_itself_is_not_trusted(self):
+        with tls_peer(self.ca.self_signed("self-signed-leaf", may_sign=False)) as peer:
+            self.fails(self.trusting(peer.port), UNTRUSTED)
+
+    def test_an_authoritys_own_certificate_in_a_servers_place_is_explained(self):
+        # What `openssl req -x509` makes by default, and so what most test servers have.
+        certificate = self.ca.self_signed("self-signed-authority", may_sign=True)
+        with tls_peer(certificate) as peer:
+            for ca in (self.ca.pem, certificate):
+                result = self.exchange(peer.port, SPIKE_CA_FILE=ca)
+                self.fails(result, "the server's certificate ")
+                self.assertNotRegex(result[1], r"Other|[a-z][A-Z]", "a name from a program's source is no explanation")
+
+    # ---- the certificate
+
+    def test_each_flaw_of_a_certificate_has_its_own_sentence(self):
+        flawed = {
+            EXPIRED: self.ca.leaf("expired", start=-2 * HOUR, end=-HOUR),
+            NOT_YET_VALID: self.ca.leaf("not-yet-valid", start=HOUR, end=2 * HOUR),
+            WRONG_HOST: self.ca.leaf("wrong-host", names="DNS:elsewhere.example.com,IP:192.0.2.1"),
+            UNTRUSTED: self.other_ca.leaf("untrusted"),
+        }
+        for sentence, certificate in flawed.items():
+            for host in ("localhost", "127.0.0.1"):
+                with self.subTest(certificate=certificate.stem, host=host), tls_peer(certificate) as peer:
+                    self.fails(self.trusting(peer.port, host=host), sentence)
+
+    def test_a_name_and_an_address_do_not_stand_for_each_other(self):
+        for names, host in (("DNS:localhost", "127.0.0.1"), ("IP:127.0.0.1", "localhost")):
+            with tls_peer(self.ca.leaf(f"only-{host}", names=names)) as peer:
+                self.fails(self.trusting(peer.port, host=host), WRONG_HOST)
+
+    # ---- the protocol
+
+    def test_tls_1_2_alone_and_tls_1_3_alone_are_good(self):
+        for version, said in (("TLSv1_2", "TLSv1.2"), ("TLSv1_3", "TLSv1.3")):
+            with tls_peer(self.good, oldest=version, newest=version) as peer:
+                self.assertEqual(self.trusting(peer.port), (0, GOT_A_TOKEN))
+            self.assertEqual(peer.seen, [said])
+
+    @unittest.skipUnless(ssl.HAS_TLSv1_1, "this Python's OpenSSL was built without TLS 1.1")
+    def test_a_server_that_speaks_no_more_than_tls_1_1_is_too_old(self):
+        with tls_peer(self.good, oldest="TLSv1", newest="TLSv1_1", ciphers="ALL:@SECLEVEL=0") as peer:
+            self.fails(self.trusting(peer.port), TOO_OLD)
+
+    def test_a_server_with_none_but_bad_ciphers_is_too_old(self):
+        ciphers = "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"
+        with tls_peer(self.good, newest="TLSv1_2", ciphers=ciphers) as peer:
+            self.fails(self.trusting(peer.port), TOO_OLD)
+
+    def test_a_handshake_that_is_cut_short_says_so(self):
+        for peer in (raw_peer(b""), raw_peer(b"\x16\x03\x03\x00\x40\x02\x00"), Peer(reset)):
+            with peer:
+                self.fails(self.trusting(peer.port), CUT)
+
+    def test_plain_http_on_the_https_port_says_so(self):
+        with raw_peer(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as peer:
+            self.fails(self.trusting(peer.port), NOT_TLS)
+
+    def test_the_sentences_differ(self):
+        sentences = [EXPIRED, NOT_YET_VALID, WRONG_HOST, UNTRUSTED, TOO_OLD, CUT, NOT_TLS, NO_ROOTS]
+        self.assertEqual(len(set(sentences)), len(sentences))
+
+    # ---- the platform's store
+
+    def test_a_store_that_was_named_and_holds_nothing_is_no_store(self):
+        nothing, garbage = self.folder / "nothing.pem", self.folder / "garbage.pem"
+        nothing.touch()
+        garbage.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        empty = self.empty_folder("empty")
+        with tls_peer(self.good) as peer:
+            for variables in (
+                {"SSL_CERT_FILE": nothing},
+                {"SSL_CERT_FILE": garbage},
+                {"SSL_CERT_FILE": self.folder / "missing.pem"},
+                {"SSL_CERT_FILE": self.folder},
+                {"SSL_CERT_FILE": ""},
+                {"SSL_CERT_DIR": empty},
+                {"SSL_CERT_DIR": self.folder / "missing"},
+                {"SSL_CERT_FILE": nothing, "SSL_CERT_DIR": empty},
+            ):
+                with self.subTest(**variables):
+                    self.has_no_roots(self.exchange(peer.port, **variables))
+
+    @unittest.skipUnless(can_hide_stores(), "unshare cannot hide the system's roots here (it needs user namespaces)")
+    def test_the_bundled_roots_stand_in_where_the_system_has_none(self):
+        hidden = ["unshare", "--map-root-user", "--mount", "sh", "-c", HIDE_STORES, "sh"]
+        with tls_peer(self.good) as peer:
+            # A failed handshake, and not TLS_ROOTS: there were roots, and this authority is none of them.
+            self.fails(self.exchange(peer.port, *hidden), UNTRUSTED)
+            result = self.exchange(peer.port, *hidden, SPIKE_CA_FILE=self.ca.pem)
+            self.assertEqual(result, (0, GOT_A_TOKEN))
+            self.has_no_roots(self.exchange(peer.port, *hidden, SSL_CERT_FILE="/etc/ssl/certs/none.pem"))
+
+    # ---- nginx
+
+    def nginx(self, certificate: Path | None, *lines: str):
+        return nginx(Path(tempfile.mkdtemp(dir=self.folder)), certificate, *lines)
+
+    @NEED_NGINX
+    def test_nginx_with_each_version_that_is_safe(self):
+        for versions in ("TLSv1.2", "TLSv1.3", "TLSv1.2 TLSv1.3"):
+            with self.nginx(self.good, f"ssl_protocols {versions};") as port:
+                self.assertEqual(self.trusting(port), (0, GOT_A_TOKEN), versions)
+                self.fails(self.exchange(port), UNTRUSTED)
+
+    @NEED_NGINX
+    def test_nginx_with_flaws(self):
+        expired = self.ca.leaf("nginx-expired", start=-2 * HOUR, end=-HOUR)
+        old = ("ssl_protocols TLSv1.1;", "ssl_ciphers ALL:@SECLEVEL=0;")
+        for sentence, certificate, lines in (
+            (EXPIRED, expired, ()),
+            (UNTRUSTED, self.other_ca.leaf("nginx-untrusted"), ()),
+            (WRONG_HOST, self.ca.leaf("nginx-wrong-host", names="DNS:elsewhere.example.com"), ()),
+            (TOO_OLD, self.good, old),
+            (NOT_TLS, None, ()),
+        ):
+            with self.nginx(certificate, *lines) as port:
+                self.fails(self.trusting(port), sentence)
+
+
+if __name__ == "__main__":
+    unittest.main()
