@@ -327,8 +327,8 @@ pub unsafe extern "C" fn spike_auth_config_set_user_agent(
 /// Sets the HTTP proxy through which an https base URL is reached, by CONNECT. An http base URL, which is
 /// on this machine, is never reached through one.
 ///
-/// @param url      http://[user:password@]host[:port], user name and password percent-encoded; empty for no
-///                 proxy, whatever spike_auth_config_load_env() found
+/// @param url      http://[user:password@]host[:port], user name and password percent-encoded, port 80 if
+///                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found
 /// @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
 ///
 /// Fails with INVALID_URL, for SOCKS and https proxies too.

@@ -8,6 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -169,7 +170,9 @@ fn spawn(
 ) -> std::io::Result<()> {
     let work = move || {
         let _helper = helper;
-        let found = ask_the_system(&name, port);
+        // Whatever happens here, those who wait must be told.
+        let found = catch_unwind(|| ask_the_system(&name, port))
+            .unwrap_or_else(|_| Err(NotFound::passing("the lookup panicked")));
         {
             let mut names = lock(&names);
             if let Ok(addresses) = &found {
