@@ -55,8 +55,8 @@
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
  * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. A fork
- * by raw system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at the fork is
- * out of reach.
+ * by raw system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at
+ * the fork is out of reach.
  *
  * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and shown by no
  * message. What is in your buffers is yours to wipe.
