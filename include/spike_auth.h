@@ -46,7 +46,8 @@
  * _free must not run while another thread is inside a call on the same handle.
  *
  * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. Only where
- * there is no memory left at all does the library abort. No signal handler, no callback, no SIGPIPE, no
+ * there is no memory left at all does the library abort. Do not pthread_cancel() a thread that is inside a
+ * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no callback, no SIGPIPE, no
  * background thread (the lookup of a name runs on a helper thread with all signals blocked, 16 at the most);
  * descriptors are close-on-exec. Settings come from the environment through spike_auth_config_load_env()
  * alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and SSL_CERT_DIR, which name the platform's
@@ -474,7 +475,7 @@ SPIKE_AUTH_API
 void spike_auth_config_free(struct spike_auth_config *config);
 
 /**
- * Reads the settings from the environment, the only function that reads it:
+ * Reads the settings from the environment:
  *
  * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file
  * that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and
@@ -482,7 +483,9 @@ void spike_auth_config_free(struct spike_auth_config *config);
  * not empty, but for the hosts in no_proxy or NO_PROXY.
  *
  * A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
- * error that names it, and then no setting at all is changed. Do not call it while another thread changes
+ * error that names it, and then no setting at all is changed; only an empty variable for proxies counts as
+ * not set. In no_proxy, entries are names (which cover their subdomains), addresses, either with a port, or
+ * a lone *; no patterns and no ranges of addresses. Do not call it while another thread changes
  * the environment (setenv).
  *
  * Fails with INVALID_ENVIRONMENT; FILE.
@@ -562,8 +565,9 @@ spike_auth_status_t spike_auth_config_set_timeout_ms(struct spike_auth_config *c
  * @param ms  milliseconds, 1 to 600 000; 0 for the default. spike_auth_client_new() refuses one that is
  *        longer than the deadline of the call.
  *
- * When it passes, the call fails with CONNECT, or with RESOLVE if it was still looking up the name. TIMEOUT is
- * for the deadline of the whole call.
+ * When it passes, the attempt fails, with CONNECT, with RESOLVE if it was still looking up the name, or with
+ * PROXY if it was waiting for one, and is tried again like any other. TIMEOUT is for the deadline of the
+ * whole call.
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -574,7 +578,10 @@ spike_auth_status_t spike_auth_config_set_connect_timeout_ms(struct spike_auth_c
                                                              struct spike_auth_error *err);
 
 /**
- * Sets how often an exchange is tried, the first time included. The default is 3.
+ * Sets how often an exchange is tried, the first time included. The default is 3. A client that only fails
+ * stops trying again after 100 retries (50 if they are timeouts), until successes have earned more. A request
+ * that meets a kept connection which ends without a byte of reply goes once more on a new one, and that
+ * costs no attempt.
  *
  * @param n  1 to 10; 0 for the default
  *
@@ -688,7 +695,8 @@ spike_auth_status_t spike_auth_call_set_timeout_ms(struct spike_auth_call *call,
 
 /**
  * Cancels: the call that uses the handle returns CANCELLED at once, wherever it is; one that has not begun
- * yet will; one that has returned is not touched. From any thread, as often as you like; NULL is fine. A
+ * yet will; one that has returned is not touched. From any thread, but not from a signal handler, as often
+ * as you like; NULL is fine. A
  * cancelled handle stays cancelled. In a child of fork it reaches the child's calls and not the parent's.
  */
 SPIKE_AUTH_API

@@ -338,7 +338,7 @@ fn a_kept_connection_that_ended_while_idle_costs_a_connection_and_nothing_else()
 
 #[test]
 fn it_is_done_again_once_and_only_if_the_reply_had_not_begun() {
-    // The new connection dies too: that is a failure like any other.
+    // The new connection dies too: that is a failure like any other, and two requests were sent.
     let server = Server::start(|incoming| match (incoming.connection, incoming.number) {
         (0, 0) => Outcome::Reply(token()),
         _ => Outcome::Close,
@@ -346,7 +346,7 @@ fn it_is_done_again_once_and_only_if_the_reply_had_not_begun() {
     let error = second_call(&server, None, Duration::ZERO).err().unwrap();
     assert_eq!(
         (error.kind(), error.attempts()),
-        (ErrorKind::ConnectionLost, 1)
+        (ErrorKind::ConnectionLost, 2)
     );
     assert_eq!((server.requests(), server.connections()), (3, 2));
 

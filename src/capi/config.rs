@@ -100,7 +100,7 @@ pub unsafe extern "C" fn spike_auth_config_free(config: *mut spike_auth_config) 
     run_quietly(|| unsafe { free(config) });
 }
 
-/// Reads the settings from the environment, the only function that reads it:
+/// Reads the settings from the environment:
 ///
 /// SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file
 /// that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and
@@ -108,7 +108,9 @@ pub unsafe extern "C" fn spike_auth_config_free(config: *mut spike_auth_config) 
 /// not empty, but for the hosts in no_proxy or NO_PROXY.
 ///
 /// A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
-/// error that names it, and then no setting at all is changed. Do not call it while another thread changes
+/// error that names it, and then no setting at all is changed; only an empty variable for proxies counts as
+/// not set. In no_proxy, entries are names (which cover their subdomains), addresses, either with a port, or
+/// a lone *; no patterns and no ranges of addresses. Do not call it while another thread changes
 /// the environment (setenv).
 ///
 /// Fails with INVALID_ENVIRONMENT; FILE.
@@ -207,8 +209,9 @@ pub unsafe extern "C" fn spike_auth_config_set_timeout_ms(
 /// @param ms  milliseconds, 1 to 600 000; 0 for the default. spike_auth_client_new() refuses one that is
 ///        longer than the deadline of the call.
 ///
-/// When it passes, the call fails with CONNECT, or with RESOLVE if it was still looking up the name. TIMEOUT is
-/// for the deadline of the whole call.
+/// When it passes, the attempt fails, with CONNECT, with RESOLVE if it was still looking up the name, or with
+/// PROXY if it was waiting for one, and is tried again like any other. TIMEOUT is for the deadline of the
+/// whole call.
 ///
 /// Fails with INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -222,7 +225,10 @@ pub unsafe extern "C" fn spike_auth_config_set_connect_timeout_ms(
     unsafe { set(config, err, |config| Ok(config.set_connect_timeout_ms(ms)?)) }
 }
 
-/// Sets how often an exchange is tried, the first time included. The default is 3.
+/// Sets how often an exchange is tried, the first time included. The default is 3. A client that only fails
+/// stops trying again after 100 retries (50 if they are timeouts), until successes have earned more. A request
+/// that meets a kept connection which ends without a byte of reply goes once more on a new one, and that
+/// costs no attempt.
 ///
 /// @param n  1 to 10; 0 for the default
 ///

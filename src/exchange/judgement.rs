@@ -164,6 +164,7 @@ mod tests {
     fn reply(status: u16, body: &str) -> Reply {
         Reply {
             status,
+            requests: 1,
             retry_after: None,
             date: None,
             body: Ok(Zeroizing::new(body.as_bytes().to_vec())),

@@ -108,7 +108,8 @@ impl Exchange {
             key: self.key_trace.as_ref(),
         };
         let reply = self.http.post_json(body, deadline, cancel)?;
-        judgement::judge(reply, &secrets).map_err(|error| error.with_attempts(1))
+        let requests = reply.requests;
+        judgement::judge(reply, &secrets).map_err(|error| error.with_attempts(requests))
     }
 
     /// The wait, paid for, or `None` if the failure stands.

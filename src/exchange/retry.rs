@@ -8,6 +8,9 @@ use crate::error::{Error, ErrorKind};
 
 /// The longest wait that the back-off itself asks for.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// What must be left of the call's time after a wait: an attempt that has less would only replace the
+/// failure that is known by a timeout.
+const ATTEMPT_MIN: Duration = Duration::from_millis(10);
 /// The first step of the back-off.
 const BASE: Duration = Duration::from_millis(100);
 /// The same where the service said that it is overloaded, and not for how long.
@@ -29,7 +32,7 @@ pub(crate) fn wait_before_next(
     let wait = backoff(failure, attempts)
         .mul_f64(random)
         .max(failure.retry_after().unwrap_or_default());
-    (wait < left).then_some(wait)
+    (wait + ATTEMPT_MIN < left).then_some(wait)
 }
 
 /// Whether another attempt may succeed within the same call.
@@ -235,7 +238,7 @@ mod tests {
             wait_before_next(&wish, 1, 3, Duration::from_secs(2), 0.0),
             None
         );
-        assert!(wait_before_next(&wish, 1, 3, Duration::from_millis(2001), 0.0).is_some());
+        assert!(wait_before_next(&wish, 1, 3, Duration::from_millis(2011), 0.0).is_some());
         let lost = failure(ErrorKind::ConnectionLost);
         assert_eq!(wait_before_next(&lost, 1, 3, Duration::ZERO, 0.0), None);
     }

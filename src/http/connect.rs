@@ -94,7 +94,11 @@ impl Target {
             started: Vec::new(),
             last_error: None,
         };
-        let stream = race.run(&interleaved(&addresses))?;
+        let stream = race.run(&interleaved(&addresses)).inspect_err(|error| {
+            if error.kind() == ErrorKind::Connect {
+                self.names.forget();
+            }
+        })?;
         Ok(WaitingSocket::new(stream, Arc::clone(control)))
     }
 }

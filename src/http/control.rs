@@ -39,6 +39,7 @@ impl Deadline {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Slot,
+    Start,
     Resolve,
     Connect,
     Tunnel,
@@ -137,14 +138,16 @@ impl Control {
 
     /// Ends the attempt at once, from any thread.
     pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
-        self.wake();
+        if !self.cancelled.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
     }
 
     /// Likewise, and every later one.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.wake();
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
     }
 
     fn wake(&self) {
@@ -219,7 +222,7 @@ impl Control {
 
     /// Why the attempt must not even begin, if it must not.
     pub(crate) fn may_go_on(&self) -> Result<(), Error> {
-        self.limit(Phase::Exchange).map(|_| ())
+        self.limit(Phase::Start).map(|_| ())
     }
 
     /// When `phase` must be over, or why it must not go on.
@@ -334,6 +337,7 @@ fn poll(wake: i32, fds: &[BorrowedFd<'_>], ready: Ready, until: Instant) -> io::
 pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
     let doing = match phase {
         Phase::Slot => "waiting until another exchange of this client had ended",
+        Phase::Start => "before the request was sent",
         Phase::Resolve => "looking up the host's name",
         Phase::Connect => "connecting",
         Phase::Tunnel => "waiting for the proxy",

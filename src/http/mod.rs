@@ -81,6 +81,8 @@ pub(crate) struct HttpClient {
 /// A reply whose body was read, or could not be.
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    /// How many requests were sent for it: one, or two where a kept connection was dead.
+    pub(crate) requests: u32,
     pub(crate) retry_after: Option<String>,
     pub(crate) date: Option<String>,
     /// The body, or why it is not all there.
@@ -143,9 +145,19 @@ impl HttpClient {
         }
         // The service never saw it, or closed before it did: once more, on a connection that is
         // new for certain, because the slot is.
+        let before = slot.control.requests();
         drop(slot);
-        let slot = slots.make()?;
-        let result = self.attempt(&slot, body, deadline, cancel);
+        let slot = slots.make().map_err(|error| error.with_attempts(before))?;
+        let result = match self.attempt(&slot, body, deadline, cancel) {
+            Ok(reply) => Ok(Reply {
+                requests: before + reply.requests,
+                ..reply
+            }),
+            Err(error) => {
+                let requests = before + error.attempts();
+                Err(error.with_attempts(requests))
+            }
+        };
         keep(slots, slot, result)
     }
 
@@ -206,6 +218,7 @@ impl HttpClient {
         let (status, headers) = (response.status().as_u16(), response.headers());
         Ok(Reply {
             status,
+            requests: slot.control.requests(),
             retry_after: text(headers, RETRY_AFTER),
             date: text(headers, DATE),
             ends_with_connection: response.body().content_length().is_none()
@@ -215,8 +228,8 @@ impl HttpClient {
     }
 }
 
-/// Puts the slot back if a connection is left in it: a whole reply came, or nothing was done at all.
-/// A slot without one would only hold descriptors.
+/// Puts the slot back if a connection may be left in it: a whole reply came, or nothing was done at
+/// all. A slot without one would only hold descriptors.
 fn keep(slots: &Slots, slot: Slot, result: Result<Reply, Error>) -> Result<Reply, Error> {
     let whole = matches!(&result, Ok(Reply { body: Ok(_), .. }));
     if whole || slot.control.did_nothing() {

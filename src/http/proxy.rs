@@ -85,7 +85,8 @@ fn read_one_status(
     const START: &[u8] = b"HTTP/1.";
     // It may echo the credentials, and must not grow: that would leave a copy behind.
     let mut head = Zeroizing::new(Vec::with_capacity(HEAD_MAX));
-    while !head.ends_with(b"\r\n\r\n") {
+    // A bare line feed is a line end too (RFC 9112, 2.2).
+    while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         if head.len() == HEAD_MAX {
             return Err(garbled());
         }

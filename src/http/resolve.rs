@@ -80,6 +80,11 @@ impl NameCache {
         }
     }
 
+    /// Its addresses did not answer: the next one looks up again.
+    pub(crate) fn forget(&self) {
+        lock(&self.0).answer = None;
+    }
+
     fn look_up(&self, name: &str, port: u16, control: &Control) -> Result<Vec<SocketAddr>, Error> {
         let flight = {
             let mut names = lock(&self.0);
@@ -175,7 +180,13 @@ fn spawn(
             .unwrap_or_else(|_| Err(NotFound::passing("the lookup panicked")));
         {
             let mut names = lock(&names);
-            if let Ok(addresses) = &found {
+            let newer = names
+                .answer
+                .as_ref()
+                .is_some_and(|answer| answer.since > flight.since);
+            if let Ok(addresses) = &found
+                && !newer
+            {
                 names.answer = Some(Answer {
                     addresses: addresses.clone(),
                     since: Instant::now(),
@@ -196,15 +207,32 @@ fn spawn(
 /// Runs `body`, and lets a thread that it makes begin with all signals blocked: the handlers of the
 /// host are not ours to run.
 fn without_signals<T>(body: impl FnOnce() -> T) -> T {
-    // SAFETY: both sets live on this stack throughout; a signal set is plain numbers, of which any
-    // are valid, and sigfillset(3) and pthread_sigmask(3) fill them before they are read.
-    unsafe {
-        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
-        let result = body();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
-        result
+    let _restored = BlockedSignals::new();
+    body()
+}
+
+/// All signals are blocked in this thread until it is dropped; `None` if they could not be.
+struct BlockedSignals(Option<libc::sigset_t>);
+
+impl BlockedSignals {
+    fn new() -> Self {
+        // SAFETY: both sets live on this stack throughout; a signal set is plain numbers, of which any
+        // are valid, and the two functions write to nothing else.
+        unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&mut all);
+            let failed = libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) != 0;
+            Self((!failed).then_some(before))
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            // SAFETY: a set that pthread_sigmask(3) itself has filled; nothing is written.
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
+        }
     }
 }
 

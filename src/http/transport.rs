@@ -140,6 +140,7 @@ impl Transport for SlotTransport {
         match self.receive() {
             Ok(amount) => {
                 self.buffers.input_appended(amount);
+                // Only what was decrypted: a server's farewell over TLS is no answer.
                 if amount > 0 {
                     self.control.note_answer();
                 }
