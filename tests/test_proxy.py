@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 from support.peers import tinyproxy
-from support.project import CC, HEADER, RELEASE, ROOT, clean_env, counters, run, sandbox, scratch, settings
+from support.project import build_example, clean_env, counters, run, sandbox, scratch, settings
 
 USER, PASSWORD = "canary-proxy-user", "canary-proxy-pass"
 
@@ -20,9 +20,7 @@ class Tinyproxy(unittest.TestCase):
         folder = scratch()
         cls.addClassCleanup(folder.cleanup)
         cls.folder = Path(folder.name)
-        cls.program = cls.folder / "token"
-        link = [f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", f"-Wl,-rpath,{RELEASE}"]
-        run(CC, ROOT / "examples" / "token.c", *link, "-o", cls.program)
+        cls.program = build_example(cls.folder)
 
     def setUp(self):
         running = sandbox()

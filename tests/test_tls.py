@@ -14,7 +14,7 @@ from pathlib import Path
 
 from support.certificates import HOUR, Authority
 from support.peers import TOKEN, Peer, nginx, raw_peer, tls_peer
-from support.project import APPLICATION_ID, CC, HEADER, KEY, RELEASE, ROOT, clean_env, run, scratch
+from support.project import APPLICATION_ID, KEY, build_example, clean_env, run, scratch
 
 GOT_A_TOKEN = f"got a token of {len(TOKEN)} characters"
 # What the handshake's failure is called, and the cure.
@@ -59,9 +59,7 @@ class Tls(unittest.TestCase):
         folder = scratch()
         cls.addClassCleanup(folder.cleanup)
         cls.folder = Path(folder.name)
-        cls.program = cls.folder / "token"
-        link = [f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", f"-Wl,-rpath,{RELEASE}"]
-        run(CC, ROOT / "examples" / "token.c", *link, "-o", cls.program)
+        cls.program = build_example(cls.folder)
         cls.ca = Authority(cls.folder, "private")
         cls.other_ca = Authority(cls.folder, "other")
         cls.good = cls.ca.leaf("good")

@@ -85,6 +85,14 @@ def settings(addresses: dict, scheme: str = "http") -> dict[str, str]:
     }
 
 
+def build_example(folder: Path) -> Path:
+    """examples/token.c, linked against the built library wherever it is run from."""
+    program = folder / "token"
+    link = [f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", f"-Wl,-rpath,{RELEASE}"]
+    run(CC, ROOT / "examples" / "token.c", *link, "-o", program)
+    return program
+
+
 def scratch():
     """A directory that goes when it is left."""
     return tempfile.TemporaryDirectory(prefix="spike_auth-")
