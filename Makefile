@@ -74,7 +74,7 @@ sandbox:
 
 .PHONY: header
 header: ## write include/spike_auth.h anew from src/capi
-	SPIKE_AUTH_WRITE_HEADER=1 $(CARGO) test --locked --test header
+	SPIKE_AUTH_WRITE_HEADER=1 $(CARGO) test --locked --test header the_header_is_fresh
 
 .PHONY: tools
 tools:
