@@ -11,8 +11,8 @@
  *     if (spike_auth_config_new(&config, &err) != SPIKE_AUTH_STATUS_OK ||
  *         spike_auth_config_load_env(config, &err) != SPIKE_AUTH_STATUS_OK ||
  *         spike_auth_client_new(config, &client, &err) != SPIKE_AUTH_STATUS_OK ||
- *         spike_auth_client_exchange(client, "alice", SPIKE_AUTH_NUL_TERMINATED, NULL,
- *                                    token, sizeof token, &token_len, &err) != SPIKE_AUTH_STATUS_OK)
+ *         spike_auth_client_get_token(client, "alice", SPIKE_AUTH_NUL_TERMINATED, NULL,
+ *                                     token, sizeof token, &token_len, &err) != SPIKE_AUTH_STATUS_OK)
  *         fprintf(stderr, "%s\n", err.message);
  *     spike_auth_client_free(client);
  *     spike_auth_config_free(config);
@@ -55,7 +55,8 @@
  * meanwhile.
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
- * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. A fork
+ * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
+ * has the tokens that were in its parent's cache, and a cache of its own from then on. A fork
  * by raw system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at
  * the fork is out of reach.
  *
@@ -195,7 +196,7 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG = 11,
     /**
-     * There is no token for this user in the cache. Not returned by this version.
+     * There is no token for this user in the cache.
      */
     SPIKE_AUTH_STATUS_NOT_CACHED = 12,
     /**
@@ -275,7 +276,7 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_RESPONSE_TOO_LARGE = 67,
     /**
-     * The new token equals the one just reported as rejected. Not returned by this version.
+     * The new token equals the one just reported as rejected, or was reported too.
      */
     SPIKE_AUTH_STATUS_TOKEN_REJECTED = 68,
     /**
@@ -349,6 +350,74 @@ typedef struct spike_auth_error {
      */
     uint64_t reserved[8];
 } spike_auth_error;
+
+/**
+ * What a client's cache has done since the client was made, and what it holds. 256 bytes, for ever.
+ *
+ * It counts the calls of spike_auth_client_get_token(), spike_auth_client_get_authorization() and
+ * spike_auth_client_peek_token(), and the exchanges that they begin. spike_auth_client_exchange() and
+ * spike_auth_client_exchange_signature() do not touch the cache and are not counted. A call that fails before
+ * it looks (a bad user id, a closed client) is not counted either.
+ *
+ * The counters add up: hits + misses is the number of calls that asked; coalesced + exchanges <= misses;
+ * failures <= exchanges; requests <= exchanges + retries. An exchange that is under way is counted in
+ * exchanges; its requests, retries and failure are counted when it ends. In a child of fork all begin at
+ * zero, but entries, bytes and forks.
+ */
+typedef struct spike_auth_stats {
+    /**
+     * Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found a token.
+     */
+    uint64_t hits;
+    /**
+     * Calls that were not.
+     */
+    uint64_t misses;
+    /**
+     * Misses that waited for an exchange which another call had begun.
+     */
+    uint64_t coalesced;
+    /**
+     * Exchanges that misses began.
+     */
+    uint64_t exchanges;
+    /**
+     * Requests that these exchanges sent.
+     */
+    uint64_t requests;
+    /**
+     * Requests among them that were not the first of their exchange.
+     */
+    uint64_t retries;
+    /**
+     * Exchanges that ended without a token that could be handed out.
+     */
+    uint64_t failures;
+    /**
+     * Tokens that were dropped because spike_auth_client_invalidate() reported them.
+     */
+    uint64_t invalidations;
+    /**
+     * Tokens that were dropped to make room.
+     */
+    uint64_t evictions;
+    /**
+     * Tokens that are held now. One that has ended is held until it is asked for, or evicted.
+     */
+    uint64_t entries;
+    /**
+     * The memory that they take, in bytes, as it counts for spike_auth_config_set_cache_max_bytes().
+     */
+    uint64_t bytes;
+    /**
+     * How many forks lie between the process that made the client and this one.
+     */
+    uint64_t forks;
+    /**
+     * Zero. Kept for later versions.
+     */
+    uint64_t reserved[20];
+} spike_auth_stats;
 
 #ifdef __cplusplus
 extern "C" {
@@ -670,6 +739,45 @@ spike_auth_status_t spike_auth_config_set_max_concurrency(struct spike_auth_conf
                                                           struct spike_auth_error *err);
 
 /**
+ * Sets how many tokens a client keeps at the most; where there is no room, one that has not been asked for
+ * lately goes. The default is 100 000.
+ *
+ * @param entries  0: none. Calls that ask for the same user at the same time share an exchange all the same.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_cache_capacity(struct spike_auth_config *config,
+                                                         uint32_t entries,
+                                                         struct spike_auth_error *err);
+
+/**
+ * Sets how much memory the tokens that a client keeps may take, whichever bound is met first. The default is
+ * 64 MiB.
+ *
+ * @param bytes  0 for the default. A token takes about 200 bytes more than its length and the user id's. One
+ *               that could never fit is handed out and not kept.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_config *config,
+                                                          uint64_t bytes,
+                                                          struct spike_auth_error *err);
+
+/**
+ * Sets the greatest age of a kept token. A token ends at its own time if it has one (less a margin of 60
+ * seconds, or of a tenth of its lifetime if that is less), and at this age in any case. The default is one
+ * hour: a token that says nothing of its end must not live for ever after it was revoked. Time while the
+ * machine is suspended does not count.
+ *
+ * @param ms  milliseconds; 0 for no limit
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_cache_ttl_ms(struct spike_auth_config *config,
+                                                       uint64_t ms,
+                                                       struct spike_auth_error *err);
+
+/**
  * Makes a handle with the client's deadline, not cancelled.
  *
  * @param call  gets the handle; NULL if the function fails. Free it with spike_auth_call_free().
@@ -848,6 +956,158 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
                                                          size_t *token_len,
                                                          struct spike_auth_error *err);
 
+/**
+ * The access token of a user: from the client's cache, else by an exchange that is then kept. However
+ * many calls ask for the same user at the same time, one exchange serves them all, its failure too; each
+ * waits as long as its own deadline allows. What spike_auth_client_exchange() says of an exchange holds for
+ * this one.
+ *
+ * A token that is in the cache costs no lock, no allocation and no system call.
+ *
+ * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
+ * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         NULL for the client's deadline, or a handle that sets another one or cancels
+ * @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
+ * @param token_cap    SPIKE_AUTH_TOKEN_SIZE is always enough. For a token that is in the cache its own size
+ *                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
+ *                     before anything is sent.
+ * @param token_len    gets the token's length without the NUL
+ * @param err          NULL or where the details go. A call that shared another's exchange gets that exchange's
+ *                     number of attempts.
+ *
+ * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
+ *
+ * TOKEN_REJECTED: see spike_auth_client_invalidate(). UNAUTHORIZED with attempts 0: the service has refused
+ * the signatures of five different users in a row, so the key must be wrong. Until a signature is accepted,
+ * one request in five seconds is sent to see, and all other calls fail at once; retry_after_ms says when the
+ * next is due.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_get_token(const struct spike_auth_client *client,
+                                                const char *user_id,
+                                                size_t user_id_len,
+                                                const struct spike_auth_call *call,
+                                                char *token,
+                                                size_t token_cap,
+                                                size_t *token_len,
+                                                struct spike_auth_error *err);
+
+/**
+ * The value of an Authorization header for a user: "Bearer ", and the token as
+ * spike_auth_client_get_token() gives it.
+ *
+ * @param user_id      as there
+ * @param user_id_len  as there
+ * @param call         as there
+ * @param out          gets the value and a NUL
+ * @param out_cap      SPIKE_AUTH_AUTHORIZATION_SIZE is always enough; otherwise as there, with seven more
+ * @param out_len      gets the length without the NUL
+ * @param err          NULL or where the details go
+ *
+ * Fails as spike_auth_client_get_token() does.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_get_authorization(const struct spike_auth_client *client,
+                                                        const char *user_id,
+                                                        size_t user_id_len,
+                                                        const struct spike_auth_call *call,
+                                                        char *out,
+                                                        size_t out_cap,
+                                                        size_t *out_len,
+                                                        struct spike_auth_error *err);
+
+/**
+ * The access token of a user if it is in the cache. Never waits and sends nothing.
+ *
+ * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
+ * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param token        gets the token and a NUL
+ * @param token_cap    the token's own size or more; SPIKE_AUTH_TOKEN_SIZE is always enough
+ * @param token_len    gets the token's length without the NUL
+ * @param err          NULL or where the details go
+ *
+ * Fails with NOT_CACHED, INVALID_USER_ID, BUFFER_TOO_SMALL, CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_peek_token(const struct spike_auth_client *client,
+                                                 const char *user_id,
+                                                 size_t user_id_len,
+                                                 char *token,
+                                                 size_t token_cap,
+                                                 size_t *token_len,
+                                                 struct spike_auth_error *err);
+
+/**
+ * Reports that the service refused a token (a 401 to a call with it). Drops it from the cache, if it is
+ * still the one that is there: so a hundred workers that report the same token make one new exchange. Call
+ * spike_auth_client_get_token() afterwards, and try once more with what it gives.
+ *
+ * In the five seconds after a report, one exchange gets another token. If that is the rejected one again, or
+ * is reported as well, spike_auth_client_get_token() fails with TOKEN_REJECTED until they are over, without a
+ * request; retry_after_ms says for how long.
+ *
+ * @param user_id       whose token it was
+ * @param user_id_len   its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param rejected      the token, without "Bearer "
+ * @param rejected_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err           NULL or where the details go
+ *
+ * Fails with INVALID_USER_ID, INVALID_ARGUMENT (what can be no token, such as an empty text), CLOSED. That the token is not in the cache is
+ * no failure.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_invalidate(const struct spike_auth_client *client,
+                                                 const char *user_id,
+                                                 size_t user_id_len,
+                                                 const char *rejected,
+                                                 size_t rejected_len,
+                                                 struct spike_auth_error *err);
+
+/**
+ * Drops what the cache holds for a user, whatever it is: the next call makes an exchange. No other effect.
+ * After a 401 use spike_auth_client_invalidate() instead.
+ *
+ * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
+ * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err          NULL or where the details go
+ *
+ * Fails with INVALID_USER_ID, CLOSED. That there is nothing to drop is no failure.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_forget(const struct spike_auth_client *client,
+                                             const char *user_id,
+                                             size_t user_id_len,
+                                             struct spike_auth_error *err);
+
+/**
+ * Drops all that the cache holds, and wipes it. Exchanges under way go on.
+ *
+ * Fails with CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_clear(const struct spike_auth_client *client,
+                                            struct spike_auth_error *err);
+
+/**
+ * Reads the counters of a client's cache.
+ *
+ * @param stats  gets them; need not be initialised. All zero if the function fails.
+ * @param err    NULL or where the details go
+ *
+ * Fails with CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_stats(const struct spike_auth_client *client,
+                                            struct spike_auth_stats *stats,
+                                            struct spike_auth_error *err);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus
@@ -857,6 +1117,8 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
 /* Their sizes never change: a program may be older or newer than the library. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
 static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
+static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats is 256 bytes for ever");
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
 _Static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
+_Static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats is 256 bytes for ever");
 #endif

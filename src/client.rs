@@ -1,11 +1,15 @@
 //! Puts the rooms together: one application, one key, one base URL.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use crate::cache::{Asker, Cache, Entry, Limits, Monotonic, Stats};
 use crate::call::Call;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Cancel, Claim, Exchange};
+use crate::exchange::{Cancel, Claim, Deadline, Exchange, Outcome, Progress};
+use crate::http::PerProcess;
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
 use crate::user_id::UserId;
@@ -14,6 +18,8 @@ use crate::user_id::UserId;
 pub struct Client {
     key: Option<HmacKey>,
     exchange: Exchange,
+    cache: PerProcess<Cache>,
+    cache_limits: Limits,
     closed: AtomicBool,
 }
 
@@ -29,6 +35,8 @@ impl Client {
         Ok(Self {
             key: config.hmac_key.clone(),
             exchange: Exchange::new(config, application_id)?,
+            cache: PerProcess::new(Cache::new(config.cache, Monotonic)),
+            cache_limits: config.cache,
             closed: AtomicBool::new(false),
         })
     }
@@ -82,12 +90,129 @@ impl Client {
     }
 
     fn run(&self, claim: &Claim<'_>, call: Option<&Call>) -> Result<AccessToken, Error> {
-        match call {
-            Some(call) => self
-                .exchange
-                .run(claim, call.timeout(), call.cancel_switch()),
-            None => self.exchange.run(claim, None, &Cancel::new()),
+        let deadline = self.exchange.deadline(call.and_then(Call::timeout));
+        with_cancel(call, |cancel| self.exchange.run(claim, deadline, cancel))
+    }
+
+    /// The token of `user_id`: from the cache, else by an exchange, which all who ask for the same
+    /// user at the same time share. Blocks for the latter only.
+    pub fn get_token(&self, user_id: &[u8], call: Option<&Call>) -> Result<AccessToken, Error> {
+        self.with_token(user_id, call, || Ok(()), |token| Ok(token.clone()))
+    }
+
+    /// Hands the token of `user_id` to `deliver`, without a copy. `may_fetch` is asked before
+    /// anything is sent for it.
+    #[inline]
+    pub(crate) fn with_token<T, E: From<Error>>(
+        &self,
+        user_id: &[u8],
+        call: Option<&Call>,
+        may_fetch: impl FnOnce() -> Result<(), E>,
+        deliver: impl FnOnce(&AccessToken) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (key, user) = self.signer(user_id)?;
+        if call.is_some_and(|call| call.cancel_switch().is_thrown()) {
+            return Err(Error::cancelled().into());
         }
+        let cache = self.cache();
+        let found = cache.get(user);
+        if let Some(token) = found.as_ref().and_then(|found| found.token()) {
+            return deliver(token);
+        }
+        may_fetch()?;
+        let entry = self.fetch(cache, key, user, call)?;
+        deliver(entry.token())
+    }
+
+    #[cold]
+    fn fetch(
+        &self,
+        cache: &Cache,
+        key: &HmacKey,
+        user: UserId<'_>,
+        call: Option<&Call>,
+    ) -> Result<Arc<Entry>, Error> {
+        let signature = key.signature(user);
+        let deadline = self.exchange.deadline(call.and_then(Call::timeout));
+        with_cancel(call, |cancel| {
+            let asker = ClientAsker {
+                exchange: &self.exchange,
+                claim: Claim {
+                    user,
+                    signature: &signature,
+                },
+                deadline,
+                cancel,
+            };
+            cache.fetch(user, &asker)
+        })
+    }
+
+    /// Hands the token of `user_id` to `deliver` if it is in the cache; else fails with
+    /// [`ErrorKind::NotCached`]. Never blocks.
+    pub(crate) fn with_cached_token<T, E: From<Error>>(
+        &self,
+        user_id: &[u8],
+        deliver: impl FnOnce(&AccessToken) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.check_open()?;
+        let found = self.cache().peek(UserId::new(user_id)?);
+        match found.as_ref().and_then(|found| found.token()) {
+            Some(token) => deliver(token),
+            None => Err(not_cached().into()),
+        }
+    }
+
+    /// The token of `user_id` if it is in the cache. Never blocks.
+    pub fn peek_token(&self, user_id: &[u8]) -> Result<AccessToken, Error> {
+        self.with_cached_token(user_id, |token| Ok(token.clone()))
+    }
+
+    /// The service refused `rejected`, a token of `user_id`: drops it if it is still the one in the
+    /// cache. At most one exchange gets another within five seconds; if that is the same, or is
+    /// reported too, calls fail with [`ErrorKind::TokenRejected`] until they are over.
+    pub fn invalidate(&self, user_id: &[u8], rejected: &[u8]) -> Result<(), Error> {
+        self.check_open()?;
+        let user = UserId::new(user_id)?;
+        AccessToken::check(rejected).map_err(|why| {
+            Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "The rejected token cannot be one: {why}. Pass the token that the service \
+                     refused, without \"Bearer \"."
+                ),
+            )
+        })?;
+        self.cache().invalidate(user, rejected);
+        Ok(())
+    }
+
+    /// Drops what the cache holds for `user_id`.
+    pub fn forget(&self, user_id: &[u8]) -> Result<(), Error> {
+        self.check_open()?;
+        self.cache().forget(UserId::new(user_id)?);
+        Ok(())
+    }
+
+    /// Drops all that the cache holds.
+    pub fn clear(&self) -> Result<(), Error> {
+        self.check_open()?;
+        self.cache().clear();
+        Ok(())
+    }
+
+    /// What the cache did and holds. In a child of a fork the counters begin at zero.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        self.check_open()?;
+        Ok(self.cache().stats())
+    }
+
+    #[inline]
+    fn cache(&self) -> &Cache {
+        self.cache.get_from(|parent| match parent {
+            Some(parent) => parent.inherit(Monotonic),
+            None => Cache::new(self.cache_limits, Monotonic),
+        })
     }
 
     /// Ends the calls in flight at once, each with [`ErrorKind::Closed`]; every later call on this
@@ -115,4 +240,43 @@ impl Client {
             )
         })
     }
+}
+
+/// A call of this client, as the cache sees it.
+struct ClientAsker<'a> {
+    exchange: &'a Exchange,
+    claim: Claim<'a>,
+    deadline: Deadline,
+    cancel: &'a Cancel,
+}
+
+impl Asker for ClientAsker<'_> {
+    fn deadline(&self) -> Instant {
+        self.deadline.at
+    }
+
+    fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error> {
+        self.exchange.wait(self.deadline, self.cancel, done)
+    }
+
+    fn exchange(&self, progress: &mut Progress) -> Outcome {
+        self.exchange
+            .resume(&self.claim, self.deadline, self.cancel, progress)
+    }
+}
+
+/// Runs `body` with the switch of the call's handle, or with one that nobody can throw.
+fn with_cancel<T>(call: Option<&Call>, body: impl FnOnce(&Cancel) -> T) -> T {
+    match call {
+        Some(call) => body(call.cancel_switch()),
+        None => body(&Cancel::new()),
+    }
+}
+
+#[cold]
+fn not_cached() -> Error {
+    Error::new(
+        ErrorKind::NotCached,
+        "There is no token for this user in the cache. Get one with get_token or get_authorization.",
+    )
 }

@@ -2,7 +2,7 @@
 //!
 //! The core is safe Rust and can be used as such; the C ABI in [`capi`] is its main surface, with
 //! the header `include/spike_auth.h`. Data takes one way through the modules:
-//! user id, signature, request body, connection, reply, access token.
+//! user id, signature, request body, connection, reply, access token, cache.
 //!
 //! A Rust program that installs a logger for the `log` crate sees what ureq logs, at the levels debug
 //! and trace: whole replies, tokens included. Filter out the targets `ureq` and `ureq_proto`. The C
@@ -15,13 +15,14 @@
 //! config.set_application_id(b"9999")?;
 //! config.set_hmac_key(b"HMAC_KEY_FROM_ADMIN_CONSOLE")?;
 //! let client = Client::new(&config)?;
-//! let token = client.exchange(b"my_application_user_123", None)?;
+//! let token = client.get_token(b"my_application_user_123", None)?;
 //! # Ok::<(), spike_auth::Error>(())
 //! ```
 
 #[cfg(panic = "abort")]
 compile_error!("spike_auth catches panics at its C boundary: build it with panic = \"unwind\"");
 
+mod cache;
 mod call;
 pub mod capi;
 mod client;
@@ -33,6 +34,7 @@ mod signing;
 mod token;
 mod user_id;
 
+pub use cache::Stats;
 pub use call::Call;
 pub use client::Client;
 pub use config::{Config, TlsRoots};

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 7] = [
-    "version", "status", "error", "sign", "config", "call", "client",
+const SOURCES: [&str; 9] = [
+    "version", "status", "error", "sign", "config", "call", "client", "cache", "stats",
 ];
 
 fn generate() -> String {

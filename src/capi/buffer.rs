@@ -110,6 +110,27 @@ pub(super) unsafe fn free<T>(ptr: *mut T) {
     }
 }
 
+/// The place for a public struct, all zero until there is one.
+pub(super) struct StructOut<T>(*mut T);
+
+impl<T> StructOut<T> {
+    /// # Safety
+    /// `out` is NULL or points to memory for one `T`, of which all zeros is one.
+    pub(super) unsafe fn new(out: *mut T, what: &str) -> Result<Self, Failure> {
+        if out.is_null() {
+            return Err(null(what));
+        }
+        // SAFETY: not NULL, and writable as the caller promises; bytes are aligned anywhere.
+        unsafe { out.cast::<u8>().write_bytes(0, size_of::<T>()) };
+        Ok(Self(out))
+    }
+
+    pub(super) fn write(self, value: T) {
+        // SAFETY: as in `new`, which this was made by; aligned or not.
+        unsafe { self.0.write_unaligned(value) };
+    }
+}
+
 /// A caller's buffer for a text, empty until there is one. Never read: it may be uninitialised.
 pub(super) struct TextOut {
     out: *mut u8,
@@ -194,13 +215,24 @@ impl TextOut {
 
     /// Writes `text` and its NUL.
     pub(super) fn write(&self, text: &[u8]) -> Result<(), Failure> {
-        self.require(text.len() + 1)?;
-        // SAFETY: `require` found room for the text and one more, and the text is not in it.
+        self.write_both(&[], text)
+    }
+
+    /// Writes two texts, one after the other, and a NUL.
+    #[inline]
+    pub(super) fn write_both(&self, first: &[u8], second: &[u8]) -> Result<(), Failure> {
+        let len = first.len() + second.len();
+        self.require(len + 1)?;
+        // SAFETY: `require` found room for both and one more, and neither is in it.
         unsafe {
-            self.out.copy_from_nonoverlapping(text.as_ptr(), text.len());
-            self.out.add(text.len()).write(0);
+            self.out
+                .copy_from_nonoverlapping(first.as_ptr(), first.len());
+            self.out
+                .add(first.len())
+                .copy_from_nonoverlapping(second.as_ptr(), second.len());
+            self.out.add(len).write(0);
         }
-        self.set_len(text.len());
+        self.set_len(len);
         Ok(())
     }
 

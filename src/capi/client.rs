@@ -17,7 +17,7 @@ use crate::user_id::InvalidUserId;
 /// and keep it: it keeps connections. All its functions may be called from any number of threads at once,
 /// but for spike_auth_client_free().
 pub struct spike_auth_client {
-    client: Client,
+    pub(super) client: Client,
 }
 
 /// Makes a client of a configuration, which is copied: free it or change it afterwards. Reads the trusted

@@ -366,3 +366,66 @@ pub unsafe extern "C" fn spike_auth_config_set_max_concurrency(
     // SAFETY: the header asks of the caller what this needs.
     unsafe { set(config, err, |config| Ok(config.set_max_concurrency(n)?)) }
 }
+
+/// Sets how many tokens a client keeps at the most; where there is no room, one that has not been asked for
+/// lately goes. The default is 100 000.
+///
+/// @param entries  0: none. Calls that ask for the same user at the same time share an exchange all the same.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_cache_capacity(
+    config: *mut spike_auth_config,
+    entries: u32,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the header asks of the caller what this needs.
+    unsafe {
+        set(config, err, |config| {
+            config.set_cache_capacity(entries);
+            Ok(())
+        })
+    }
+}
+
+/// Sets how much memory the tokens that a client keeps may take, whichever bound is met first. The default is
+/// 64 MiB.
+///
+/// @param bytes  0 for the default. A token takes about 200 bytes more than its length and the user id's. One
+///               that could never fit is handed out and not kept.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_cache_max_bytes(
+    config: *mut spike_auth_config,
+    bytes: u64,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the header asks of the caller what this needs.
+    unsafe {
+        set(config, err, |config| {
+            config.set_cache_max_bytes(bytes);
+            Ok(())
+        })
+    }
+}
+
+/// Sets the greatest age of a kept token. A token ends at its own time if it has one (less a margin of 60
+/// seconds, or of a tenth of its lifetime if that is less), and at this age in any case. The default is one
+/// hour: a token that says nothing of its end must not live for ever after it was revoked. Time while the
+/// machine is suspended does not count.
+///
+/// @param ms  milliseconds; 0 for no limit
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_cache_ttl_ms(
+    config: *mut spike_auth_config,
+    ms: u64,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the header asks of the caller what this needs.
+    unsafe {
+        set(config, err, |config| {
+            config.set_cache_ttl_ms(ms);
+            Ok(())
+        })
+    }
+}

@@ -12,21 +12,25 @@
 
 mod boundary;
 mod buffer;
+mod cache;
 mod call;
 mod client;
 mod config;
 mod error;
 mod sign;
+mod stats;
 mod status;
 #[cfg(feature = "test-panic")]
 mod test_panic;
 mod version;
 
+pub use cache::*;
 pub use call::*;
 pub use client::*;
 pub use config::*;
 pub use error::*;
 pub use sign::*;
+pub use stats::*;
 pub use status::*;
 #[cfg(feature = "test-panic")]
 pub use test_panic::*;

@@ -38,7 +38,7 @@ pub enum spike_auth_status {
     SignatureMismatch = 10,
     /// The configuration lacks the application id.
     IncompleteConfig = 11,
-    /// There is no token for this user in the cache. Not returned by this version.
+    /// There is no token for this user in the cache.
     NotCached = 12,
     /// An environment variable has a bad value; the message names it.
     InvalidEnvironment = 13,
@@ -81,7 +81,7 @@ pub enum spike_auth_status {
     InvalidResponse = 66,
     /// The reply is larger than any token needs.
     ResponseTooLarge = 67,
-    /// The new token equals the one just reported as rejected. Not returned by this version.
+    /// The new token equals the one just reported as rejected, or was reported too.
     TokenRejected = 68,
     // Should not happen.
     /// Something failed that should not be able to, such as a system call.
@@ -102,6 +102,7 @@ impl From<ErrorKind> for spike_auth_status {
             ErrorKind::KeyRequired => Self::KeyRequired,
             ErrorKind::SignatureMismatch => Self::SignatureMismatch,
             ErrorKind::IncompleteConfig => Self::IncompleteConfig,
+            ErrorKind::NotCached => Self::NotCached,
             ErrorKind::InvalidEnvironment => Self::InvalidEnvironment,
             ErrorKind::Closed => Self::Closed,
             ErrorKind::TlsRoots => Self::TlsRoots,
@@ -121,6 +122,7 @@ impl From<ErrorKind> for spike_auth_status {
             ErrorKind::UnexpectedStatus => Self::UnexpectedStatus,
             ErrorKind::InvalidResponse => Self::InvalidResponse,
             ErrorKind::ResponseTooLarge => Self::ResponseTooLarge,
+            ErrorKind::TokenRejected => Self::TokenRejected,
             ErrorKind::Internal => Self::Internal,
         }
     }
@@ -152,6 +154,7 @@ fn find(status: spike_auth_status_t) -> Option<&'static Row> {
 }
 
 /// The names and the meanings once more, as text; a test compares both with the header.
+#[rustfmt::skip] // a table, a row a line
 const STATUSES: &[Row] = {
     use spike_auth_status as Status;
     &[
@@ -167,7 +170,7 @@ const STATUSES: &[Row] = {
         (Status::KeyRequired, c"SPIKE_AUTH_STATUS_KEY_REQUIRED", c"The client has no HMAC key and was asked to sign."),
         (Status::SignatureMismatch, c"SPIKE_AUTH_STATUS_SIGNATURE_MISMATCH", c"The signature is well formed but not the one of this user id."),
         (Status::IncompleteConfig, c"SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG", c"The configuration lacks the application id."),
-        (Status::NotCached, c"SPIKE_AUTH_STATUS_NOT_CACHED", c"There is no token for this user in the cache. Not returned by this version."),
+        (Status::NotCached, c"SPIKE_AUTH_STATUS_NOT_CACHED", c"There is no token for this user in the cache."),
         (Status::InvalidEnvironment, c"SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT", c"An environment variable has a bad value; the message names it."),
         (Status::Closed, c"SPIKE_AUTH_STATUS_CLOSED", c"The client was closed."),
         (Status::TlsRoots, c"SPIKE_AUTH_STATUS_TLS_ROOTS", c"There are no usable TLS roots, or the CA certificates given cannot be read."),
@@ -187,7 +190,7 @@ const STATUSES: &[Row] = {
         (Status::UnexpectedStatus, c"SPIKE_AUTH_STATUS_UNEXPECTED_STATUS", c"A status that the service is not known to answer with (3xx and all others)."),
         (Status::InvalidResponse, c"SPIKE_AUTH_STATUS_INVALID_RESPONSE", c"The reply holds no usable token."),
         (Status::ResponseTooLarge, c"SPIKE_AUTH_STATUS_RESPONSE_TOO_LARGE", c"The reply is larger than any token needs."),
-        (Status::TokenRejected, c"SPIKE_AUTH_STATUS_TOKEN_REJECTED", c"The new token equals the one just reported as rejected. Not returned by this version."),
+        (Status::TokenRejected, c"SPIKE_AUTH_STATUS_TOKEN_REJECTED", c"The new token equals the one just reported as rejected, or was reported too."),
         (Status::Internal, c"SPIKE_AUTH_STATUS_INTERNAL", c"Something failed that should not be able to, such as a system call."),
         (Status::Panic, c"SPIKE_AUTH_STATUS_PANIC", c"A bug of the library: it panicked, and the panic was caught."),
     ]

@@ -15,6 +15,7 @@ pub(crate) use proxy::ProxyUrl;
 pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
 
+use crate::cache::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::signing::{HmacKey, KeyTrace};
 
@@ -32,6 +33,14 @@ const ATTEMPTS_MAX: u32 = 10;
 /// How many exchanges are in flight at once where nothing is set.
 pub(crate) const DEFAULT_CONCURRENCY: u32 = 32;
 const CONCURRENCY_MAX: u32 = 1024;
+
+/// What the cache may hold where nothing is set.
+pub(crate) const DEFAULT_CACHE_ENTRIES: u32 = 100_000;
+pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The greatest age of an entry where nothing is set: a token that says nothing of its end must not
+/// live for ever after it was revoked.
+pub(crate) const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(3600);
 
 /// Ten minutes: the longest deadline.
 const TIMEOUT_MAX_MS: u32 = 600_000;
@@ -58,6 +67,7 @@ pub struct Config {
     pub(crate) ca_certificates: CaCertificates,
     pub(crate) tls_roots: TlsRoots,
     pub(crate) user_agent: String,
+    pub(crate) cache: Limits,
 }
 
 impl Config {
@@ -76,6 +86,11 @@ impl Config {
             ca_certificates: CaCertificates::default(),
             tls_roots: TlsRoots::default(),
             user_agent: user_agent(""),
+            cache: Limits {
+                entries: DEFAULT_CACHE_ENTRIES.into(),
+                bytes: DEFAULT_CACHE_BYTES,
+                ttl: Some(DEFAULT_CACHE_TTL),
+            },
         })
     }
 
@@ -159,6 +174,27 @@ impl Config {
         }
         self.user_agent = user_agent(&String::from_utf8_lossy(suffix));
         Ok(())
+    }
+
+    /// Sets how many tokens are kept at the most. 0: none; calls that ask for the same user at the
+    /// same time share an exchange all the same.
+    pub fn set_cache_capacity(&mut self, entries: u32) {
+        self.cache.entries = entries.into();
+    }
+
+    /// Sets how many bytes of memory the kept tokens may take, 0 for the default. A token takes about
+    /// 200 bytes more than it is long.
+    pub fn set_cache_max_bytes(&mut self, bytes: u64) {
+        self.cache.bytes = match bytes {
+            0 => DEFAULT_CACHE_BYTES,
+            bytes => bytes,
+        };
+    }
+
+    /// Sets the greatest age of a kept token in milliseconds. 0: none, it is kept until it ends by
+    /// itself.
+    pub fn set_cache_ttl_ms(&mut self, ms: u64) {
+        self.cache.ttl = (ms > 0).then(|| Duration::from_millis(ms));
     }
 
     /// Reads `SPIKE_APPLICATION_ID`, `SPIKE_HMAC_KEY` or `SPIKE_HMAC_KEY_FILE`,

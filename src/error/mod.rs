@@ -30,6 +30,8 @@ pub enum ErrorKind {
     SignatureMismatch,
     /// The configuration lacks the application id.
     IncompleteConfig,
+    /// There is no token for this user in the cache.
+    NotCached,
     /// An environment variable has a bad value.
     InvalidEnvironment,
     /// The client was closed.
@@ -68,6 +70,8 @@ pub enum ErrorKind {
     InvalidResponse,
     /// The reply is larger than any token needs.
     ResponseTooLarge,
+    /// The new token was reported as rejected too, or equals the one that was.
+    TokenRejected,
     /// Something failed that should not be able to.
     Internal,
 }
@@ -76,8 +80,10 @@ pub enum ErrorKind {
 ///
 /// The message says what failed and what to do about it. It never holds a key, a signature, a
 /// token, or the user id, whatever a server puts into its reply.
+#[derive(Clone)]
 pub struct Error(Box<Facts>); // boxed, so that a good result stays small
 
+#[derive(Clone)]
 struct Facts {
     kind: ErrorKind,
     message: Cow<'static, str>,

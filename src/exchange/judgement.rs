@@ -4,14 +4,14 @@ use std::time::SystemTime;
 
 use ureq::http::StatusCode;
 
-use super::reply::{Unusable, read_token};
+use super::reply::{self, Unusable};
 use super::{problem, retry_after};
 use crate::error::{Error, ErrorKind, Secrets};
 use crate::http::{Reply, connection_lost};
-use crate::token::AccessToken;
+use crate::token::Grant;
 
 /// The token of `reply`, or what its failure means.
-pub(crate) fn judge(reply: Reply, secrets: &Secrets<'_>) -> Result<AccessToken, Error> {
+pub(crate) fn judge(reply: Reply, secrets: &Secrets<'_>) -> Result<Grant, Error> {
     if reply.status == 200 {
         let status = reply.status;
         return accept(reply).map_err(|error| error.with_http_status(status));
@@ -19,16 +19,21 @@ pub(crate) fn judge(reply: Reply, secrets: &Secrets<'_>) -> Result<AccessToken, 
     Err(refuse(reply, secrets))
 }
 
-fn accept(reply: Reply) -> Result<AccessToken, Error> {
+fn accept(reply: Reply) -> Result<Grant, Error> {
     let body = reply.body?;
-    read_token(&body).map_err(|why| match why {
+    let said = reply::read(&body).map_err(|why| match why {
         // Where a length was told, the body is whole, and it is the server that stopped short.
         Unusable::CutShort if reply.ends_with_connection => {
             connection_lost("the reply ends in the middle")
         }
         Unusable::CutShort => unusable("it is JSON that ends in the middle"),
         Unusable::Because(why) => unusable(why),
-    })
+    })?;
+    let now = reply
+        .date
+        .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
+        .unwrap_or_else(SystemTime::now);
+    Ok(Grant::new(said.token, said.expires_in, now))
 }
 
 fn unusable(why: &str) -> Error {
@@ -172,7 +177,7 @@ mod tests {
         }
     }
 
-    fn judged(reply: Reply) -> Result<AccessToken, Error> {
+    fn judged(reply: Reply) -> Result<Grant, Error> {
         let user = UserId::new(b"my_application_user_123").unwrap();
         let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
         let trace = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
@@ -247,6 +252,7 @@ mod tests {
             judged(reply(200, r#"{"access_token":"abc"}"#))
                 .ok()
                 .unwrap()
+                .token
                 .as_bytes(),
             b"abc"
         );
@@ -265,6 +271,22 @@ mod tests {
             (lost.kind(), lost.retryable()),
             (ErrorKind::ConnectionLost, true)
         );
+    }
+
+    #[test]
+    fn a_lifetime_counts_from_the_replys_own_date() {
+        // {"exp":1445412540}: one minute after the date
+        let body = r#"{"access_token":"e30.eyJleHAiOjE0NDU0MTI1NDB9.c2ln"}"#;
+        let dated = |date: Option<&str>| Reply {
+            date: date.map(Into::into),
+            ..reply(200, body)
+        };
+        let lifetime = |reply| judged(reply).ok().unwrap().lifetime.unwrap().as_secs();
+        assert_eq!(lifetime(dated(Some("Wed, 21 Oct 2015 07:28:00 GMT"))), 60);
+        assert_eq!(lifetime(dated(Some("Wed, 21 Oct 2015 08:28:00 GMT"))), 0);
+        // Without a date that can be read, our own clock; and it is long past 2015.
+        assert_eq!(lifetime(dated(Some("yesterday"))), 0);
+        assert_eq!(lifetime(dated(None)), 0);
     }
 
     #[test]

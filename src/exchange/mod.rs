@@ -10,11 +10,11 @@ mod retry_after;
 use std::time::{Duration, Instant};
 
 use crate::config::{ApplicationId, Config};
-use crate::error::{Error, Secrets};
-pub(crate) use crate::http::Cancel;
-use crate::http::{Deadline, HttpClient, Settings};
+use crate::error::{Error, ErrorKind, Secrets};
+pub(crate) use crate::http::{Cancel, Deadline};
+use crate::http::{HttpClient, Settings};
 use crate::signing::{KeyTrace, Signature};
-use crate::token::AccessToken;
+use crate::token::{AccessToken, Grant};
 use crate::user_id::UserId;
 use request::RequestBody;
 use retry::Budget;
@@ -61,78 +61,197 @@ impl Exchange {
         })
     }
 
-    /// One exchange: as many attempts as the retry policy and the time allow. `timeout` takes the
-    /// place of the client's.
+    /// One exchange: as many attempts as the retry policy and the time allow.
     pub(crate) fn run(
         &self,
         claim: &Claim<'_>,
-        timeout: Option<Duration>,
+        deadline: Deadline,
         cancel: &Cancel,
     ) -> Result<AccessToken, Error> {
-        let deadline = Deadline::after(timeout.unwrap_or(self.timeout));
-        let body = self.body.with(claim.user, claim.signature);
-        let (mut attempts, mut sent) = (1, 0);
-        loop {
-            let failure = match self.attempt(claim, &body, deadline, cancel) {
-                Ok(token) => {
-                    if attempts == 1 {
-                        self.budget.refund();
-                    }
-                    return Ok(token);
-                }
-                Err(failure) => {
-                    sent += failure.attempts();
-                    failure.with_attempts(sent)
-                }
-            };
-            let Some(wait) = self.wait_before_next(&failure, attempts, deadline) else {
-                return Err(failure);
-            };
-            self.http
-                .sleep(Instant::now() + wait, cancel)
-                .map_err(|error| error.with_attempts(sent))?;
-            attempts += 1;
+        match self.resume(claim, deadline, cancel, &mut Progress::default()) {
+            Outcome::Granted(grant) => Ok(grant.token),
+            Outcome::Failed(error) | Outcome::Unfinished(error) => Err(error),
         }
     }
 
+    /// Goes on with an exchange from where `progress` stands, and keeps that up to date.
+    pub(crate) fn resume(
+        &self,
+        claim: &Claim<'_>,
+        deadline: Deadline,
+        cancel: &Cancel,
+        progress: &mut Progress,
+    ) -> Outcome {
+        let body = self.body.with(claim.user, claim.signature);
+        loop {
+            if let Err(outcome) = self.pause(deadline, cancel, progress) {
+                return outcome;
+            }
+            progress.attempts += 1;
+            let (result, requests) = self.attempt(claim, &body, deadline, cancel);
+            progress.sent += requests;
+            let failure = match result {
+                Ok(grant) => {
+                    if progress.attempts == 1 {
+                        self.budget.refund();
+                    }
+                    return Outcome::Granted(grant);
+                }
+                Err(failure) => failure.with_attempts(progress.sent),
+            };
+            if is_the_callers_own(&failure) {
+                progress.break_off(requests, self.max_attempts);
+                return Outcome::Unfinished(failure);
+            }
+            match retry::wait_before_next(&failure, progress.attempts, self.max_attempts, random())
+            {
+                None => return Outcome::Failed(failure),
+                Some(wait) => {
+                    progress.pause = Some(Pause {
+                        until: Instant::now() + wait,
+                        failure,
+                        paid: false,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The wait between two attempts, if one is due.
+    fn pause(
+        &self,
+        deadline: Deadline,
+        cancel: &Cancel,
+        progress: &mut Progress,
+    ) -> Result<(), Outcome> {
+        let Some(pause) = &mut progress.pause else {
+            return Ok(());
+        };
+        let wait = pause.until.saturating_duration_since(Instant::now());
+        if !retry::fits(wait, deadline.left()) {
+            return Err(Outcome::Unfinished(pause.failure.clone()));
+        }
+        pause.paid = pause.paid || self.budget.pay(&pause.failure);
+        if !pause.paid {
+            return Err(Outcome::Failed(pause.failure.clone()));
+        }
+        self.http
+            .sleep(pause.until, cancel)
+            .map_err(|error| Outcome::Unfinished(error.with_attempts(progress.sent)))?;
+        progress.pause = None;
+        Ok(())
+    }
+
+    /// One attempt, and how many requests it sent.
     fn attempt(
         &self,
         claim: &Claim<'_>,
         body: &[u8],
         deadline: Deadline,
         cancel: &Cancel,
-    ) -> Result<AccessToken, Error> {
+    ) -> (Result<Grant, Error>, u32) {
         let secrets = Secrets {
             user_id: claim.user.as_bytes(),
             signature: claim.signature,
             key: self.key_trace.as_ref(),
         };
-        let reply = self.http.post_json(body, deadline, cancel)?;
-        let requests = reply.requests;
-        judgement::judge(reply, &secrets).map_err(|error| error.with_attempts(requests))
+        match self.http.post_json(body, deadline, cancel) {
+            Ok(reply) => {
+                let requests = reply.requests;
+                (judgement::judge(reply, &secrets), requests)
+            }
+            Err(error) => {
+                let requests = error.attempts();
+                (Err(error), requests)
+            }
+        }
     }
 
-    /// The wait, paid for, or `None` if the failure stands.
-    fn wait_before_next(
+    /// Waits until `done`, for something that another call does; fails when the time is up, or the
+    /// call is stopped. Whoever makes it done unparks the thread.
+    pub(crate) fn wait(
         &self,
-        failure: &Error,
-        attempts: u32,
         deadline: Deadline,
-    ) -> Option<Duration> {
-        let wait = retry::wait_before_next(
-            failure,
-            attempts,
-            self.max_attempts,
-            deadline.left(),
-            random(),
-        );
-        wait.filter(|_| self.budget.pay(failure))
+        cancel: &Cancel,
+        done: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        self.http.wait(deadline, cancel, done)
+    }
+
+    /// The deadline of a call that begins now. `timeout` takes the place of the client's.
+    pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Deadline {
+        Deadline::after(timeout.unwrap_or(self.timeout))
     }
 
     /// Ends exchanges in flight at once and refuses later ones.
     pub(crate) fn close(&self) {
         self.http.close();
     }
+}
+
+/// Whether a failure says something about the call, and nothing about the exchange.
+fn is_the_callers_own(failure: &Error) -> bool {
+    matches!(
+        failure.kind(),
+        ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Closed
+    )
+}
+
+/// How far an exchange has come. Whoever goes on with it goes on from here.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// Attempts that were begun.
+    attempts: u32,
+    /// Requests that were sent.
+    sent: u32,
+    /// What stands between the last attempt and the next.
+    pause: Option<Pause>,
+}
+
+struct Pause {
+    until: Instant,
+    /// What it is for, and what stands if there is no next attempt.
+    failure: Error,
+    /// The retry is paid for: it is not paid again by whoever goes on.
+    paid: bool,
+}
+
+impl Progress {
+    /// How many requests were sent.
+    pub(crate) fn requests(&self) -> u32 {
+        self.sent
+    }
+
+    /// The failure that stands if nobody goes on, where nobody can before `latest`.
+    pub(crate) fn stands_at(&self, latest: Instant) -> Option<&Error> {
+        self.pause
+            .as_ref()
+            .filter(|pause| {
+                !retry::fits(
+                    Duration::ZERO,
+                    latest.saturating_duration_since(pause.until),
+                )
+            })
+            .map(|pause| &pause.failure)
+    }
+
+    /// The last attempt came to no end. It counts if a request went out, but whoever goes on has
+    /// one left in any case: nobody fails because somebody else had no time.
+    fn break_off(&mut self, requests: u32, max_attempts: u32) {
+        if requests == 0 {
+            self.attempts -= 1;
+        }
+        self.attempts = self.attempts.min(max_attempts - 1);
+    }
+}
+
+/// What came of an exchange, for now.
+pub(crate) enum Outcome {
+    Granted(Grant),
+    /// Anybody would have failed.
+    Failed(Error),
+    /// The caller was stopped, or had no time left. Another may go on.
+    Unfinished(Error),
 }
 
 /// A number from 0 up to and without 1. From the kernel each time, and so never the same in a

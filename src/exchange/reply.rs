@@ -1,11 +1,13 @@
-//! The body of a good reply. One member is taken; everything else is skipped unread, because a
-//! second credential stands beside it.
+//! The body of a good reply. Two members are taken; everything else is skipped unread, because a
+//! second credential stands beside them.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
-use crate::token::AccessToken;
+use crate::token::{self, AccessToken};
 
 /// Why a body holds no token.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,15 +18,22 @@ pub(crate) enum Unusable {
     Because(&'static str),
 }
 
-/// The token of a 200.
-pub(crate) fn read_token(body: &[u8]) -> Result<AccessToken, Unusable> {
+/// What a 200 says.
+pub(crate) struct Said {
+    pub(crate) token: AccessToken,
+    /// Not documented, and taken if it is there.
+    pub(crate) expires_in: Option<Duration>,
+}
+
+/// Reads the body of a 200.
+pub(crate) fn read(body: &[u8]) -> Result<Said, Unusable> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let mut reason = "it is not a JSON object with the text member access_token";
-    let token = json.deserialize_map(ReplyVisitor {
+    let said = json.deserialize_map(ReplyVisitor {
         reason: &mut reason,
     });
-    match token.and_then(|token| json.end().map(|()| token)) {
-        Ok(token) => Ok(token),
+    match said.and_then(|said| json.end().map(|()| said)) {
+        Ok(said) => Ok(said),
         Err(error) if error.is_eof() && !body.trim_ascii().is_empty() => Err(Unusable::CutShort),
         Err(_) if body.trim_ascii().is_empty() => Err(Unusable::Because("it is empty")),
         Err(_) => Err(Unusable::Because(reason)),
@@ -37,37 +46,52 @@ struct ReplyVisitor<'a> {
 }
 
 impl<'de> Visitor<'de> for ReplyVisitor<'_> {
-    type Value = AccessToken;
+    type Value = Said;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<AccessToken, A::Error> {
-        let mut token = None;
-        while let Some(name) = members.next_key::<MemberName>()? {
-            if !name.is_access_token {
-                members.next_value::<IgnoredAny>()?;
-                continue;
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Said, A::Error> {
+        let (mut token, mut expires_in) = (None, None);
+        while let Some(name) = members.next_key()? {
+            match name {
+                MemberName::AccessToken => {
+                    let Token(this) = members.next_value()?;
+                    if token.is_some() {
+                        *self.reason = "it has two members access_token";
+                        return Err(A::Error::custom(""));
+                    }
+                    token = Some(this);
+                }
+                MemberName::ExpiresIn => {
+                    // Of several the shortest: a token that is thrown away too soon does no harm.
+                    let said = token::seconds(members.next_value::<&RawValue>()?);
+                    expires_in = expires_in.into_iter().chain(said).min();
+                }
+                MemberName::Other => {
+                    members.next_value::<IgnoredAny>()?;
+                }
             }
-            let Token(this) = members.next_value()?;
-            if token.is_some() {
-                *self.reason = "it has two members access_token";
-                return Err(A::Error::custom(""));
-            }
-            token = Some(this);
         }
-        let checked = token.unwrap_or(Err("it has no member access_token"));
-        checked.map_err(|why| {
-            *self.reason = why;
-            A::Error::custom("")
-        })
+        match token.unwrap_or(Err("it has no member access_token")) {
+            Ok(token) => Ok(Said {
+                token,
+                expires_in: expires_in.map(Duration::from_secs),
+            }),
+            Err(why) => {
+                *self.reason = why;
+                Err(A::Error::custom(""))
+            }
+        }
     }
 }
 
 /// The name of a member, compared where it stands and not copied.
-struct MemberName {
-    is_access_token: bool,
+enum MemberName {
+    AccessToken,
+    ExpiresIn,
+    Other,
 }
 
 impl<'de> serde::Deserialize<'de> for MemberName {
@@ -81,8 +105,10 @@ impl<'de> serde::Deserialize<'de> for MemberName {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<MemberName, E> {
-                Ok(MemberName {
-                    is_access_token: name == "access_token",
+                Ok(match name {
+                    "access_token" => MemberName::AccessToken,
+                    "expires_in" => MemberName::ExpiresIn,
+                    _ => MemberName::Other,
                 })
             }
         }
@@ -117,8 +143,39 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(body: &str) -> Result<String, Unusable> {
-        read_token(body.as_bytes())
-            .map(|token| String::from_utf8(token.as_bytes().to_vec()).unwrap())
+        super::read(body.as_bytes())
+            .map(|said| String::from_utf8(said.token.as_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn expires_in_is_taken_if_it_can_be_and_spoils_nothing() {
+        for (value, expected) in [
+            ("3600", Some(3600)),
+            ("3600.7", Some(3600)),
+            (r#""3600""#, Some(3600)),
+            ("0", Some(0)),
+            ("-1", Some(0)),
+            ("1e99", Some(u64::MAX)),
+            ("null", None),
+            (r#""soon""#, None),
+            ("[1]", None),
+            (r#"{"expires_in":1}"#, None),
+            (r#"60,"expires_in":30,"expires_in":"x""#, Some(30)),
+        ] {
+            let body = format!(r#"{{"expires_in":{value},"access_token":"abc"}}"#);
+            let said = super::read(body.as_bytes()).unwrap();
+            assert_eq!(
+                said.expires_in.map(|time| time.as_secs()),
+                expected,
+                "{body}"
+            );
+        }
+        assert_eq!(
+            super::read(br#"{"access_token":"abc"}"#)
+                .unwrap()
+                .expires_in,
+            None
+        );
     }
 
     #[test]
@@ -185,7 +242,7 @@ mod tests {
                 other => panic!("{body}: {other:?}"),
             }
         }
-        assert!(read_token(b"{\"access_token\":\"\xff\"}").is_err());
+        assert!(super::read(b"{\"access_token\":\"\xff\"}").is_err());
     }
 
     #[test]
@@ -214,7 +271,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_at_all(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = read_token(&body);
+            let _ = super::read(&body);
         }
 
         #[test]

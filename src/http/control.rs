@@ -39,6 +39,7 @@ impl Deadline {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Slot,
+    Shared,
     Start,
     Resolve,
     Connect,
@@ -337,6 +338,7 @@ fn poll(wake: i32, fds: &[BorrowedFd<'_>], ready: Ready, until: Instant) -> io::
 pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
     let doing = match phase {
         Phase::Slot => "waiting until another exchange of this client had ended",
+        Phase::Shared => "waiting for the same user's exchange, which another call had begun",
         Phase::Start => "before the request was sent",
         Phase::Resolve => "looking up the host's name",
         Phase::Connect => "connecting",

@@ -75,6 +75,13 @@ impl<T> PerProcess<T> {
 
     /// This process's value. In a child, the first call makes it with `make`.
     pub(crate) fn get(&self, make: impl Fn() -> T) -> &T {
+        self.get_from(|_| make())
+    }
+
+    /// Likewise; `make` is shown its parent's. Nobody will ever change that again in this process, and
+    /// a thread that this process does not have may have left it half changed.
+    #[inline]
+    pub(crate) fn get_from(&self, make: impl Fn(Option<&T>) -> T) -> &T {
         let now = generation();
         let mut at = self;
         loop {
@@ -82,7 +89,9 @@ impl<T> PerProcess<T> {
                 Some(value) if at.generation == now => return value,
                 _ => {}
             }
-            at = at.child.get_or_init(|| Box::new(Self::new(make())));
+            at = at
+                .child
+                .get_or_init(|| Box::new(Self::new(make(at.value.as_ref()))));
         }
     }
 

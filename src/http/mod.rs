@@ -43,7 +43,8 @@ pub(crate) use cancel::Cancel;
 use cancel::Waker;
 use connect::Target;
 pub(crate) use control::{Deadline, connection_lost};
-use fork::PerProcess;
+use control::{Phase, timed_out};
+pub(crate) use fork::PerProcess;
 use slots::{Slot, Slots};
 
 /// The largest body that is read.
@@ -163,7 +164,21 @@ impl HttpClient {
 
     /// Waits until `until`, unless the call is stopped first.
     pub(crate) fn sleep(&self, until: Instant, cancel: &Cancel) -> Result<(), Error> {
-        self.slots().sleep(until, cancel)
+        self.slots().wait(until, cancel, &|| false).map(|_| ())
+    }
+
+    /// Waits until `done`, for something that another call does. Whoever makes it done unparks the
+    /// thread.
+    pub(crate) fn wait(
+        &self,
+        deadline: Deadline,
+        cancel: &Cancel,
+        done: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        if self.slots().wait(deadline.at, cancel, done)? {
+            return Ok(());
+        }
+        Err(timed_out(deadline.timeout, Phase::Shared))
     }
 
     /// Ends calls in flight at once and refuses later ones. In a child it closes the child's.

@@ -112,11 +112,16 @@ impl Slots {
         why
     }
 
-    /// Waits until `until`, unless the call is stopped first.
-    pub(crate) fn sleep(&self, until: Instant, cancel: &Cancel) -> Result<(), Error> {
+    /// Waits until `done` (true) or until `until` (false), unless the call is stopped first.
+    pub(crate) fn wait(
+        &self,
+        until: Instant,
+        cancel: &Cancel,
+        done: &dyn Fn() -> bool,
+    ) -> Result<bool, Error> {
         let this = std::thread::current();
         self.state().sleepers.push(this.clone());
-        let result = self.park(until, cancel, || false);
+        let result = self.park(until, cancel, done);
         let mut state = self.state();
         if let Some(at) = state
             .sleepers
@@ -125,7 +130,7 @@ impl Slots {
         {
             state.sleepers.swap_remove(at);
         }
-        result.map(|_| ())
+        result
     }
 
     /// Parks until `done` (true), until `until` (false), or until the call is stopped.

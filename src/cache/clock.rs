@@ -1,0 +1,45 @@
+//! The time by which entries end: one that only goes forward, whatever becomes of the wall clock.
+
+use std::time::Instant;
+
+/// Where the cache learns the time.
+pub(crate) trait Clock {
+    fn now(&self) -> Instant;
+}
+
+/// The system's monotonic clock. It stands still while the machine is suspended.
+pub(crate) struct Monotonic;
+
+impl Clock for Monotonic {
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod manual {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A clock that a test moves.
+    pub(crate) struct Manual(Mutex<Instant>);
+
+    impl Manual {
+        pub(crate) fn new() -> Self {
+            Self(Mutex::new(Instant::now()))
+        }
+
+        pub(crate) fn advance(&self, time: Duration) {
+            *self.0.lock().unwrap() += time;
+        }
+    }
+
+    impl Clock for Manual {
+        fn now(&self) -> Instant {
+            *self.0.lock().unwrap()
+        }
+    }
+}

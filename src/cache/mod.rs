@@ -1,0 +1,522 @@
+//! Tokens that were exchanged before, each kept until it ends, and one exchange per user for those
+//! that are not there.
+//!
+//! It knows users, tokens and time; of the network it knows only that an [`Asker`] can make an
+//! exchange, and can wait. It belongs to one process: a child of a fork [inherits](Cache::inherit).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `entry.rs` | one user's token |
+//! | `table.rs` | from a user to an entry, read without a lock |
+//! | `queues.rs` | which entry goes when there is no room |
+//! | `bounds.rs` | how much may be held, and how much is |
+//! | `shard.rs` | a part of the users, and the lock over all that may change for them |
+//! | `flights.rs` | exchanges under way, and who waits for them |
+//! | `rejections.rs`, `breaker.rs` | when not to ask |
+//! | `counters.rs`, `clock.rs` | what was done; the time |
+//!
+//! # Why no cache crate
+//!
+//! The well-kept ones are moka, quick_cache, mini-moka, foyer and stretto. moka has bounds by weight
+//! and an end for each entry, but brings seventeen crates; quick_cache (twelve, S3-FIFO, bounds by
+//! weight) has no end for entries; mini-moka is no longer developed, stretto and foyer are larger
+//! still. All of them read under locks: one hot user then costs two threads seven times what it costs
+//! one (measured with a `RwLock`), and a child that was forked while a thread held such a lock waits for
+//! it for ever. None can be read after a fork without asking its locks. Concurrent maps without locks
+//! (papaya, crossbeam's) wait, before they free anything, for threads that a forked child does not have,
+//! so that a child would never wipe a token again. What is taken from a crate is the one part that must
+//! not be written by hand: `arc-swap` (no dependencies), with which a reader holds an entry without
+//! writing to memory that others read, and which owes a thread that is gone one entry at the most.
+
+mod bounds;
+mod breaker;
+mod clock;
+mod counters;
+mod entry;
+mod flights;
+mod queues;
+mod rejections;
+mod shard;
+mod table;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use subtle::ConstantTimeEq;
+
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{Outcome, Progress};
+use crate::token::{AccessToken, Grant};
+use crate::user_id::UserId;
+use bounds::Bounds;
+use breaker::Breaker;
+use clock::Clock;
+pub(crate) use clock::Monotonic;
+use counters::Counters;
+pub use counters::Stats;
+pub(crate) use entry::Entry;
+use entry::Key;
+use flights::{Flight, Landed, Next, Ticket};
+use shard::{Locked, Shard};
+pub(crate) use table::Found;
+
+/// A shard for so many entries; fewer make the choice of a victim poor.
+const ENTRIES_PER_SHARD: u64 = 128;
+const SHARDS_MAX: u64 = 64;
+/// How many reports of rejected tokens are remembered in all.
+const REPORTS_MAX: usize = 4096;
+/// How long before its end a token is not handed out any more, at the most: a tenth of its lifetime,
+/// or this.
+const MARGIN_MAX: Duration = Duration::from_secs(60);
+
+/// What a cache may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// 0: nothing is kept; flights are shared all the same.
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    /// The greatest age of an entry.
+    pub(crate) ttl: Option<Duration>,
+}
+
+/// One who asks for a token: how it gets one itself, and how it waits for another's.
+pub(crate) trait Asker {
+    fn deadline(&self) -> Instant;
+
+    /// Waits until `done`; fails when its time is up or it is stopped.
+    fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error>;
+
+    /// Makes an exchange, or goes on with one that another has begun.
+    fn exchange(&self, progress: &mut Progress) -> Outcome;
+}
+
+/// The cache of one client in one process.
+pub(crate) struct Cache<C: Clock = Monotonic> {
+    clock: C,
+    /// Keyed anew for each client: nobody can choose users that collide.
+    users: RandomState,
+    tokens: RandomState,
+    ttl: Option<Duration>,
+    shards: Box<[Shard]>,
+    bounds: Bounds,
+    breaker: Breaker,
+    counters: Counters,
+    forks: u64,
+}
+
+impl<C: Clock> Cache<C> {
+    pub(crate) fn new(limits: Limits, clock: C) -> Self {
+        let shards = (limits.entries / ENTRIES_PER_SHARD)
+            .clamp(1, SHARDS_MAX)
+            .next_power_of_two() as usize;
+        Self {
+            clock,
+            users: RandomState::new(),
+            tokens: RandomState::new(),
+            ttl: limits.ttl,
+            shards: (0..shards)
+                .map(|_| Shard::new(REPORTS_MAX / shards))
+                .collect(),
+            bounds: Bounds::new(limits.entries, limits.bytes),
+            breaker: Breaker::new(),
+            counters: Counters::default(),
+            forks: 0,
+        }
+    }
+
+    /// The cache of a child: what its parent held at the fork, taken over piece by piece when it is
+    /// asked for; no flights, no reports, and counters at zero. Takes none of the parent's locks.
+    pub(crate) fn inherit(&self, clock: C) -> Self {
+        let reports = REPORTS_MAX / self.shards.len();
+        Self {
+            clock,
+            users: self.users.clone(),
+            tokens: self.tokens.clone(),
+            ttl: self.ttl,
+            shards: self
+                .shards
+                .iter()
+                .map(|shard| shard.inherit(reports))
+                .collect(),
+            bounds: self.bounds.emptied(),
+            breaker: Breaker::new(),
+            counters: Counters::default(),
+            forks: self.forks + 1,
+        }
+    }
+
+    /// The token of `user`, if it is here. Costs no lock, no allocation and no system call where it
+    /// is; where it is not, a lock for a few instructions.
+    #[inline]
+    pub(crate) fn peek(&self, user: UserId<'_>) -> Option<Found> {
+        let key = self.key(user);
+        let found = self.find(key).or_else(|| self.find_for_certain(key))?;
+        self.counters.hit();
+        Some(found)
+    }
+
+    /// The same for a call that will have one made if it is not here.
+    #[inline]
+    pub(crate) fn get(&self, user: UserId<'_>) -> Option<Found> {
+        let found = self.peek(user);
+        if found.is_none() {
+            self.counters.misses.add(1);
+        }
+        found
+    }
+
+    /// A token by an exchange: this call's own, or the one that is under way. For a call that
+    /// [missed](Cache::get).
+    pub(crate) fn fetch(&self, user: UserId<'_>, asker: &dyn Asker) -> Landed {
+        let key = self.key(user);
+        let now = self.clock.now();
+        let joined = {
+            let mut shard = self.lock(key);
+            if let Some(entry) = self.good(&mut shard, key, now) {
+                return Ok(entry);
+            }
+            shard.room.rejections.check(key.hash, now)?;
+            let joined = shard.room.flights.join(key.user, asker.deadline());
+            if joined.is_none() {
+                self.breaker.admit(now)?;
+                shard.room.flights.begin(key.user);
+            }
+            joined
+        };
+        match joined {
+            Some((flight, ticket)) => {
+                self.counters.coalesced.add(1);
+                self.wait(key, flight, ticket, asker)
+            }
+            None => {
+                self.counters.exchanges.add(1);
+                self.lead(key, Progress::default(), asker)
+            }
+        }
+    }
+
+    /// The service refused `rejected`: drops the entry if it holds that very token, and remembers
+    /// the report.
+    pub(crate) fn invalidate(&self, user: UserId<'_>, rejected: &[u8]) {
+        let key = self.key(user);
+        let now = self.clock.now();
+        let mut shard = self.lock(key);
+        let held = shard.find(key);
+        match &held {
+            Some(entry) if !bool::from(entry.token().as_bytes().ct_eq(rejected)) => return,
+            Some(entry) => {
+                shard.remove(entry);
+                self.counters.invalidations.add(1);
+            }
+            None => {}
+        }
+        let token = self.tokens.hash_one(rejected);
+        shard
+            .room
+            .rejections
+            .report(key.hash, token, held.is_some(), now);
+    }
+
+    /// Drops the entry of `user`, whatever it is.
+    pub(crate) fn forget(&self, user: UserId<'_>) {
+        let key = self.key(user);
+        let mut shard = self.lock(key);
+        if let Some(entry) = shard.find(key) {
+            shard.remove(&entry);
+        }
+    }
+
+    /// Drops all entries.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            let cleared = shard.lock(&self.bounds).clear();
+            drop(cleared);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        // A child counts what it took over, and so takes over the rest.
+        for shard in &self.shards {
+            drop(shard.lock(&self.bounds));
+        }
+        let counters = &self.counters;
+        Stats {
+            // What follows is counted before what it follows from is read, so that the sums hold
+            // while other threads go on.
+            failures: counters.failures.get(),
+            retries: counters.retries.get(),
+            requests: counters.requests.get(),
+            coalesced: counters.coalesced.get(),
+            exchanges: counters.exchanges.get(),
+            misses: counters.misses.get(),
+            hits: counters.hits(),
+            invalidations: counters.invalidations.get(),
+            evictions: counters.evictions.get(),
+            entries: self.bounds.entries(),
+            bytes: self.bounds.bytes(),
+            forks: self.forks,
+        }
+    }
+
+    #[inline]
+    fn key<'a>(&self, user: UserId<'a>) -> Key<'a> {
+        let user = user.as_bytes();
+        // Without the length before it, which `hash_one` adds: nothing follows the user.
+        let mut hasher = self.users.build_hasher();
+        hasher.write(user);
+        Key {
+            hash: hasher.finish(),
+            user,
+        }
+    }
+
+    #[inline]
+    fn home(&self, key: Key<'_>) -> usize {
+        // Not the bits by which a table is entered.
+        (key.hash >> 48) as usize & (self.shards.len() - 1)
+    }
+
+    #[inline]
+    #[allow(clippy::indexing_slicing)] // `home` is below the number of shards, a power of two
+    fn shard(&self, key: Key<'_>) -> &Shard {
+        &self.shards[self.home(key)]
+    }
+
+    fn lock(&self, key: Key<'_>) -> Locked<'_> {
+        self.shard(key).lock(&self.bounds)
+    }
+
+    #[inline]
+    fn find(&self, key: Key<'_>) -> Option<Found> {
+        let found = self.shard(key).find(key)?;
+        let entry = found.entry()?;
+        // The clock is read only for a token that ends.
+        if entry.ends().is_some_and(|end| end <= self.clock.now()) {
+            return None;
+        }
+        entry.note_use();
+        Some(found)
+    }
+
+    #[cold]
+    fn find_for_certain(&self, key: Key<'_>) -> Option<Found> {
+        let now = self.clock.now();
+        self.good(&mut self.lock(key), key, now).map(Found::from)
+    }
+
+    /// The entry of `key`; one that has ended is dropped.
+    fn good(&self, shard: &mut Locked<'_>, key: Key<'_>, now: Instant) -> Option<Arc<Entry>> {
+        let entry = shard.find(key)?;
+        if entry.ends().is_some_and(|end| end <= now) {
+            shard.remove(&entry);
+            return None;
+        }
+        entry.note_use();
+        Some(entry)
+    }
+
+    /// Makes the exchange of a flight, or goes on with it.
+    fn lead(&self, key: Key<'_>, progress: Progress, asker: &dyn Asker) -> Landed {
+        let mut lead = Lead {
+            cache: self,
+            key,
+            progress,
+            is_over: false,
+        };
+        let landed = match asker.exchange(&mut lead.progress) {
+            Outcome::Granted(grant) => self.store(key, &lead.progress, grant),
+            Outcome::Failed(error) => self.fail(key, &lead.progress, error),
+            // Dropping it hands it over.
+            Outcome::Unfinished(error) => return Err(error),
+        };
+        lead.is_over = true;
+        landed
+    }
+
+    fn wait(
+        &self,
+        key: Key<'_>,
+        flight: Arc<Flight>,
+        ticket: Arc<Ticket>,
+        asker: &dyn Asker,
+    ) -> Landed {
+        let mut seat = Seat {
+            cache: self,
+            key,
+            ticket,
+            is_left: false,
+        };
+        asker.wait(&|| flight.landed().is_some() || seat.ticket.is_called())?;
+        seat.is_left = true;
+        if let Some(landed) = flight.landed() {
+            return landed.clone();
+        }
+        let progress = self.lock(key).room.flights.take_baton(key.user);
+        self.lead(key, progress, asker)
+    }
+
+    /// Ends a flight with a token: for all who wait, and for those who come.
+    fn store(&self, key: Key<'_>, progress: &Progress, grant: Grant) -> Landed {
+        self.breaker.note_success();
+        let now = self.clock.now();
+        let term = self.term(grant.lifetime, now);
+        let weight = entry::weight(key.user.len(), grant.token.as_bytes().len());
+        let has_room = term.is_some() && self.make_room(key, weight);
+        let token_hash = self.tokens.hash_one(grant.token.as_bytes());
+        let mut shard = self.lock(key);
+        let landed = match shard.room.rejections.check_new(key.hash, token_hash, now) {
+            Ok(()) => Ok(match term {
+                Some(Term(ends)) if has_room => shard.put(key, grant.token, ends),
+                _ => Arc::new(Entry::loose(key, grant.token)),
+            }),
+            Err(error) => {
+                if has_room {
+                    self.bounds.release(weight);
+                }
+                Err(error
+                    .with_http_status(200)
+                    .with_attempts(progress.requests()))
+            }
+        };
+        let waiting = shard.room.flights.land(key.user, landed.clone());
+        drop(shard);
+        self.count_end(progress, landed.is_ok());
+        wake(waiting);
+        landed
+    }
+
+    /// Ends a flight with a failure that is everybody's.
+    fn fail(&self, key: Key<'_>, progress: &Progress, error: Error) -> Landed {
+        if error.kind() == ErrorKind::Unauthorized {
+            self.breaker.note_refusal(key.hash, self.clock.now());
+        }
+        let waiting = self
+            .lock(key)
+            .room
+            .flights
+            .land(key.user, Err(error.clone()));
+        self.count_end(progress, false);
+        wake(waiting);
+        Err(error)
+    }
+
+    /// The leader goes, and the flight is not over.
+    fn pass_on(&self, key: Key<'_>, progress: Progress) {
+        let next = self.lock(key).room.flights.pass_on(key.user, progress);
+        match next {
+            Next::Called(heir) => heir.unpark(),
+            Next::Landed(progress, waiting) => {
+                self.count_end(&progress, false);
+                wake(waiting);
+            }
+            Next::Over(progress) => self.count_end(&progress, false),
+        }
+    }
+
+    fn count_end(&self, progress: &Progress, granted: bool) {
+        let requests = u64::from(progress.requests());
+        self.counters.requests.add(requests);
+        self.counters.retries.add(requests.saturating_sub(1));
+        self.counters.failures.add(u64::from(!granted));
+    }
+
+    /// Reserves room for an entry, and evicts others for it: of its own shard as long as there are
+    /// any, then of those that follow.
+    fn make_room(&self, key: Key<'_>, weight: usize) -> bool {
+        if !self.bounds.allow(weight) {
+            return false;
+        }
+        let home = self.home(key);
+        let (before, from) = self.shards.split_at_checked(home).unwrap_or_default();
+        for shard in from.iter().chain(before) {
+            loop {
+                if self.bounds.reserve(weight) {
+                    return true;
+                }
+                if !shard.lock(&self.bounds).evict() {
+                    break;
+                }
+                self.counters.evictions.add(1);
+            }
+        }
+        // What is left is being put in by other threads.
+        false
+    }
+
+    /// Until when a token is kept; `None`: not at all.
+    fn term(&self, lifetime: Option<Duration>, now: Instant) -> Option<Term> {
+        if lifetime == Some(Duration::ZERO) {
+            return None;
+        }
+        // What is beyond the clock's range never comes.
+        let by_lifetime = lifetime
+            .map(|lifetime| lifetime - MARGIN_MAX.min(lifetime / 10))
+            .and_then(|time| now.checked_add(time));
+        let by_age = self.ttl.and_then(|ttl| now.checked_add(ttl));
+        Some(Term(by_lifetime.into_iter().chain(by_age).min()))
+    }
+}
+
+/// When an entry ends; `None`: never.
+struct Term(Option<Instant>);
+
+/// A flight's leader. Whatever becomes of it, a panic too, the flight goes on or ends.
+struct Lead<'a, C: Clock> {
+    cache: &'a Cache<C>,
+    key: Key<'a>,
+    progress: Progress,
+    is_over: bool,
+}
+
+impl<C: Clock> Drop for Lead<'_, C> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let progress = std::mem::take(&mut self.progress);
+            self.cache.pass_on(self.key, progress);
+        }
+    }
+}
+
+/// A waiter's place.
+struct Seat<'a, C: Clock> {
+    cache: &'a Cache<C>,
+    key: Key<'a>,
+    ticket: Arc<Ticket>,
+    is_left: bool,
+}
+
+impl<C: Clock> Drop for Seat<'_, C> {
+    fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
+        let baton = {
+            let mut shard = self.cache.lock(self.key);
+            let flights = &mut shard.room.flights;
+            flights.leave(self.key.user, &self.ticket);
+            self.ticket
+                .is_called()
+                .then(|| flights.take_baton(self.key.user))
+        };
+        if let Some(progress) = baton {
+            self.cache.pass_on(self.key, progress);
+        }
+    }
+}
+
+fn wake(waiting: Vec<Thread>) {
+    waiting.iter().for_each(Thread::unpark);
+}
+
+impl Found {
+    /// The token that was found.
+    #[inline]
+    pub(crate) fn token(&self) -> Option<&AccessToken> {
+        self.entry().map(|entry| entry.token())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! Random operations on a cache, against a plain model of the rules.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const USERS: u8 = 6;
+const WINDOW: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+enum Operation {
+    /// Ask, with a server that would give the token of this number, good for so many seconds.
+    Ask {
+        user: u8,
+        token: u8,
+        lifetime: Option<u64>,
+    },
+    /// Ask, with a server that would refuse.
+    AskInVain {
+        user: u8,
+    },
+    Peek {
+        user: u8,
+    },
+    Invalidate {
+        user: u8,
+        token: u8,
+    },
+    Forget {
+        user: u8,
+    },
+    Clear,
+    Wait {
+        ms: u64,
+    },
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let user = || 0..USERS;
+    let lifetime = prop_oneof![
+        3 => Just(None),
+        1 => Just(Some(0)),
+        2 => (1..100u64).prop_map(Some),
+    ];
+    prop_oneof![
+        8 => (user(), 0..4u8, lifetime).prop_map(|(user, token, lifetime)| Operation::Ask { user, token, lifetime }),
+        2 => user().prop_map(|user| Operation::AskInVain { user }),
+        3 => user().prop_map(|user| Operation::Peek { user }),
+        4 => (user(), 0..4u8).prop_map(|(user, token)| Operation::Invalidate { user, token }),
+        1 => user().prop_map(|user| Operation::Forget { user }),
+        1 => Just(Operation::Clear),
+        4 => (1..6000u64).prop_map(|ms| Operation::Wait { ms }),
+    ]
+}
+
+#[derive(Default)]
+struct Model {
+    now: Duration,
+    held: HashMap<u8, (u8, Option<Duration>)>,
+    reports: HashMap<u8, Report>,
+    refused: Vec<u8>,
+    probe_at: Option<Duration>,
+    invalidations: u64,
+}
+
+struct Report {
+    until: Duration,
+    token: u8,
+    replacement: Option<u8>,
+    is_blocked: bool,
+}
+
+impl Model {
+    fn holds(&self, user: u8) -> Option<u8> {
+        let (token, ends) = self.held.get(&user)?;
+        ends.is_none_or(|end| self.now < end).then_some(*token)
+    }
+
+    fn report(&mut self, user: u8) -> Option<&mut Report> {
+        let now = self.now;
+        self.reports
+            .get_mut(&user)
+            .filter(|report| now < report.until)
+    }
+
+    /// What is known before anything is sent, if anything is.
+    fn answer(&mut self, user: u8) -> Option<Result<u8, ErrorKind>> {
+        if let Some(token) = self.holds(user) {
+            return Some(Ok(token));
+        }
+        self.held.remove(&user);
+        if self.report(user).is_some_and(|report| report.is_blocked) {
+            return Some(Err(ErrorKind::TokenRejected));
+        }
+        if let Some(at) = self.probe_at {
+            if self.now < at {
+                return Some(Err(ErrorKind::Unauthorized));
+            }
+            self.probe_at = Some(self.now + WINDOW);
+        }
+        None
+    }
+
+    fn ask(&mut self, user: u8, token: u8, lifetime: Option<u64>) -> Result<u8, ErrorKind> {
+        if let Some(answer) = self.answer(user) {
+            return answer;
+        }
+        (self.probe_at, self.refused) = (None, Vec::new());
+        if let Some(report) = self.report(user) {
+            if report.token == token {
+                report.is_blocked = true;
+                return Err(ErrorKind::TokenRejected);
+            }
+            report.replacement = Some(token);
+        }
+        let ends = lifetime.map(|seconds| self.now + Duration::from_secs(seconds) * 9 / 10);
+        self.held.remove(&user);
+        if lifetime != Some(0) {
+            self.held.insert(user, (token, ends));
+        }
+        Ok(token)
+    }
+
+    fn ask_in_vain(&mut self, user: u8) -> Result<u8, ErrorKind> {
+        if let Some(answer) = self.answer(user) {
+            return answer;
+        }
+        if self.probe_at.is_none() && !self.refused.contains(&user) {
+            self.refused.push(user);
+            if self.refused.len() == 5 {
+                self.probe_at = Some(self.now + WINDOW);
+            }
+        }
+        Err(ErrorKind::Unauthorized)
+    }
+
+    fn invalidate(&mut self, user: u8, token: u8) {
+        // One that has ended may not have been dropped yet, and is recognised all the same.
+        let held = self.held.get(&user).map(|(token, _)| *token);
+        if held.is_some_and(|held| held != token) {
+            return;
+        }
+        if held.is_some() {
+            self.held.remove(&user);
+            self.invalidations += 1;
+        }
+        let until = self.now + WINDOW;
+        match self.report(user) {
+            Some(report) if report.token == token => {}
+            Some(report) => {
+                report.is_blocked |= held.is_some() || report.replacement == Some(token)
+            }
+            None => {
+                let report = Report {
+                    until,
+                    token,
+                    replacement: None,
+                    is_blocked: false,
+                };
+                self.reports.insert(user, report);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_cache_does_as_the_model_does(operations in proptest::collection::vec(operation(), 0..200)) {
+        let (cache, mut model) = (cache(1000), Model::default());
+        let text = |token: u8| format!("token-{token}");
+        let id = |user: u8| format!("user-{user}");
+        let refusal = || Outcome::Failed(Error::new(ErrorKind::Unauthorized, "").with_http_status(401));
+        let mut asked = 0;
+        for operation in operations {
+            match operation {
+                Operation::Ask { user, token, lifetime } => {
+                    asked += 1;
+                    let got = ask(&cache, &id(user), grant(&text(token), lifetime));
+                    prop_assert_eq!(got, model.ask(user, token, lifetime).map(text));
+                }
+                Operation::AskInVain { user } => {
+                    asked += 1;
+                    let got = ask(&cache, &id(user), refusal());
+                    prop_assert_eq!(got, model.ask_in_vain(user).map(text));
+                }
+                Operation::Peek { user } => {
+                    let found = peek(&cache, &id(user));
+                    asked += u64::from(found.is_some());
+                    prop_assert_eq!(found, model.holds(user).map(text));
+                    if model.holds(user).is_none() {
+                        model.held.remove(&user);
+                    }
+                }
+                Operation::Invalidate { user: number, token } => {
+                    cache.invalidate(user(&id(number)), text(token).as_bytes());
+                    model.invalidate(number, token);
+                }
+                Operation::Forget { user: number } => {
+                    cache.forget(user(&id(number)));
+                    model.held.remove(&number);
+                }
+                Operation::Clear => {
+                    cache.clear();
+                    model.held.clear();
+                }
+                Operation::Wait { ms } => {
+                    cache.clock.advance(Duration::from_millis(ms));
+                    model.now += Duration::from_millis(ms);
+                }
+            }
+            let stats = cache.stats();
+            prop_assert_eq!(stats.hits + stats.misses, asked);
+            prop_assert!(stats.exchanges <= stats.misses);
+            prop_assert!(stats.failures <= stats.exchanges);
+            prop_assert_eq!(stats.invalidations, model.invalidations);
+            prop_assert_eq!(stats.evictions, 0);
+        }
+    }
+
+    /// With little room, what is found is the latest all the same, and the bound holds.
+    #[test]
+    fn what_a_small_cache_finds_is_right(
+        capacity in 1..300u64,
+        operations in proptest::collection::vec((0..400u16, any::<bool>()), 0..1500),
+    ) {
+        let cache = cache(capacity);
+        let mut latest: HashMap<u16, usize> = HashMap::new();
+        for (number, (user_number, renew)) in operations.into_iter().enumerate() {
+            let id = format!("user-{user_number}");
+            if renew {
+                cache.forget(user(&id));
+                latest.remove(&user_number);
+            }
+            let token = ask(&cache, &id, grant(&format!("t{number}"), None)).unwrap();
+            let known = latest.get(&user_number).map(|known| format!("t{known}"));
+            let fresh = format!("t{number}");
+            prop_assert!(token == fresh || Some(&token) == known.as_ref());
+            if token == fresh {
+                latest.insert(user_number, number);
+            }
+            prop_assert_eq!(peek(&cache, &id), Some(token));
+            let stats = cache.stats();
+            prop_assert!(stats.entries <= capacity);
+            prop_assert!(stats.entries as usize <= latest.len());
+        }
+        let (stats, held) = (cache.stats(), (0..400).filter(|n| peek(&cache, &format!("user-{n}")).is_some()).count());
+        prop_assert_eq!(stats.entries, held as u64);
+    }
+}

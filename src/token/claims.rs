@@ -1,0 +1,146 @@
+//! When a token says of itself that it ends. A hint: nothing is verified, and a token that is no JWT
+//! (RFC 7519) says nothing.
+
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// Base64url as RFC 7515 has it, and forgiving: a padding that should not be there does no harm.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+#[derive(Deserialize)]
+struct Claims<'a> {
+    /// Kept as text: a claim of a wrong type must not spoil the others.
+    #[serde(borrow)]
+    exp: Option<&'a RawValue>,
+}
+
+/// The claim `exp` (RFC 7519, 4.1.4) in seconds since 1970. The length of a token bounds what is
+/// decoded, and JSON that is skipped costs no stack, however deep it is.
+pub(super) fn expiry(token: &[u8]) -> Option<u64> {
+    let mut parts = token.split(|&byte| byte == b'.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let mut json = Zeroizing::new(vec![0; base64::decoded_len_estimate(payload.len())]);
+    let len = BASE64URL.decode_slice(payload, &mut json).ok()?;
+    let claims: Claims<'_> = serde_json::from_slice(json.get(..len)?).ok()?;
+    seconds(claims.exp?)
+}
+
+/// A number of seconds, whole or not, as a JSON number or a text of one. Less than nothing is
+/// nothing, and more than fits is the most there is.
+pub(crate) fn seconds(json: &RawValue) -> Option<u64> {
+    let text = json.get();
+    let text = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    // Rust takes "inf" and "nan" for numbers too.
+    if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        return None;
+    }
+    text.parse()
+        .ok()
+        .or_else(|| text.parse::<f64>().ok().map(|number| number as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};
+    use proptest::prelude::*;
+
+    fn jwt(claims: &str) -> Vec<u8> {
+        format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)).into_bytes()
+    }
+
+    #[test]
+    fn exp_in_every_form_of_a_number() {
+        for (claims, expected) in [
+            (r#"{"exp":1700000000}"#, Some(1_700_000_000)),
+            (r#"{"exp":1700000000.9}"#, Some(1_700_000_000)),
+            (r#"{"exp":1.7e9}"#, Some(1_700_000_000)),
+            (r#"{"exp":"1700000000"}"#, Some(1_700_000_000)),
+            (r#"{"exp":0}"#, Some(0)),
+            (r#"{"exp":-5}"#, Some(0)),
+            (r#"{"exp":-5.5}"#, Some(0)),
+            (r#"{"exp":18446744073709551615}"#, Some(u64::MAX)),
+            (r#"{"exp":1e300}"#, Some(u64::MAX)),
+            (r#"{"exp":1e9999}"#, Some(u64::MAX)),
+            (r#"{"iss":"9999","sub":"a"}"#, None),
+            (r#"{"exp":null}"#, None),
+            (r#"{"exp":true}"#, None),
+            (r#"{"exp":"soon"}"#, None),
+            (r#"{"exp":"inf"}"#, None),
+            (r#"{"exp":"nan"}"#, None),
+            (r#"{"exp":""}"#, None),
+            (r#"{"exp":[1]}"#, None),
+            (r#"{"exp":{"exp":1}}"#, None),
+            // Which of the two holds is anybody's guess.
+            (r#"{"exp":1,"exp":2}"#, None),
+            (r#"{"EXP":1}"#, None),
+            (r#"{"other":{"exp":1}}"#, None),
+            (r#"["exp",1]"#, None),
+            ("", None),
+        ] {
+            assert_eq!(expiry(&jwt(claims)), expected, "{claims}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_jwt_says_nothing() {
+        let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1}"#);
+        for token in [
+            payload.clone(),
+            format!("a.{payload}"),
+            format!("a.{payload}.b.c"),
+            format!("a.{payload}~.b"),
+            "..".into(),
+            "...".into(),
+            ".".into(),
+            String::new(),
+        ] {
+            assert_eq!(expiry(token.as_bytes()), None, "{token}");
+        }
+        let padded = PADDED.encode(r#"{"exp":10}"#);
+        assert!(padded.ends_with('='));
+        assert_eq!(expiry(format!("a.{padded}.b").as_bytes()), Some(10));
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = format!(
+            r#"{{"x":{}{},"exp":7}}"#,
+            "[".repeat(3000),
+            "]".repeat(3000)
+        );
+        assert_eq!(expiry(&jwt(&deep)), Some(7));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_at_all(token in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = expiry(&token);
+        }
+
+        #[test]
+        fn any_claims_at_all(claims in "\\PC{0,60}") {
+            let _ = expiry(&jwt(&claims));
+        }
+
+        #[test]
+        fn every_number(exp in any::<u64>()) {
+            prop_assert_eq!(expiry(&jwt(&format!(r#"{{"exp":{exp}}}"#))), Some(exp));
+        }
+    }
+}
