@@ -296,9 +296,9 @@ typedef enum spike_auth_status {
 typedef struct spike_auth_call spike_auth_call;
 
 /**
- * Signs user ids and exchanges signatures for access tokens, for one application. Make one per process
- * and keep it: it keeps connections. All its functions may be called from any number of threads at once,
- * but for spike_auth_client_free().
+ * Signs user ids, exchanges signatures for access tokens and keeps these, for one application. Make one per
+ * process and keep it: it keeps connections and tokens. All its functions may be called from any number of
+ * threads at once, but for spike_auth_client_free().
  */
 typedef struct spike_auth_client spike_auth_client;
 
@@ -841,8 +841,8 @@ SPIKE_AUTH_API
 void spike_auth_client_close(const struct spike_auth_client *client);
 
 /**
- * Closes a client, frees it and wipes its key. NULL is fine. Not while another thread is inside a call on
- * it: close it first, wait until those calls have returned, then free it.
+ * Closes a client, frees it and wipes its key and its tokens. NULL is fine. Not while another thread is
+ * inside a call on it: close it first, wait until those calls have returned, then free it.
  */
 SPIKE_AUTH_API
 void spike_auth_client_free(struct spike_auth_client *client);

@@ -52,14 +52,14 @@ class Tinyproxy(unittest.TestCase):
     def test_a_token_comes_through_it(self):
         with self.proxy() as port:
             for proxy in (f"http://127.0.0.1:{port}", f"127.0.0.1:{port}", f"http://localhost:{port}/"):
-                self.assertEqual(self.exchange(proxy), (0, "got a token of 143 characters"))
+                self.assertEqual(self.exchange(proxy), (0, "got a token of 143 characters twice; requests sent: 1"))
             self.assertEqual(self.asked(), 3)
         self.assertEqual(counters(self.addresses)["requests"], 3)
 
     def test_credentials_open_it_and_nothing_else_does(self):
         with self.proxy(f"BasicAuth {USER} {PASSWORD}") as port:
             good = f"http://{USER}:{PASSWORD}@127.0.0.1:{port}"
-            self.assertEqual(self.exchange(good), (0, "got a token of 143 characters"))
+            self.assertEqual(self.exchange(good), (0, "got a token of 143 characters twice; requests sent: 1"))
             for wrong in ("", f"{USER}:wrong@", f"{USER}@", f"wrong:{PASSWORD}@"):
                 # This proxy says 401 where 407 is meant, to a request without credentials.
                 self.fails(self.exchange(f"http://{wrong}127.0.0.1:{port}"), "it asks for other credentials")

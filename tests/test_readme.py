@@ -24,7 +24,7 @@ class Readme(unittest.TestCase):
             warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
             run(CC, *warnings, source, f"-I{ROOT / 'include'}", f"-L{RELEASE}", "-lspike_auth", "-o", program)
             env = clean_env(LD_LIBRARY_PATH=str(RELEASE), **settings(addresses))
-            self.assertRegex(run(program, "alice", env=env), r"\Agot a token of \d+ characters\n\Z")
+            self.assertRegex(run(program, "alice", env=env), r"\Agot a token of \d+ characters twice; requests sent: 1\n\Z")
 
     def test_its_program_says_what_is_wrong(self):
         with scratch() as folder, sandbox() as addresses:

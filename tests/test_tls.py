@@ -16,7 +16,7 @@ from support.certificates import HOUR, Authority
 from support.peers import TOKEN, Peer, nginx, raw_peer, tls_peer
 from support.project import APPLICATION_ID, KEY, build_example, clean_env, run, scratch
 
-GOT_A_TOKEN = f"got a token of {len(TOKEN)} characters"
+GOT_A_TOKEN = f"got a token of {len(TOKEN)} characters twice; requests sent: 1"
 # What the handshake's failure is called, and the cure.
 EXPIRED = "the server's certificate has expired. Renew it, or correct this machine's clock."
 NOT_YET_VALID = "the server's certificate is not valid yet. Correct this machine's clock."

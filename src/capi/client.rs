@@ -13,9 +13,9 @@ use crate::client::Client;
 use crate::signing::SIGNATURE_LEN;
 use crate::user_id::InvalidUserId;
 
-/// Signs user ids and exchanges signatures for access tokens, for one application. Make one per process
-/// and keep it: it keeps connections. All its functions may be called from any number of threads at once,
-/// but for spike_auth_client_free().
+/// Signs user ids, exchanges signatures for access tokens and keeps these, for one application. Make one per
+/// process and keep it: it keeps connections and tokens. All its functions may be called from any number of
+/// threads at once, but for spike_auth_client_free().
 pub struct spike_auth_client {
     pub(super) client: Client,
 }
@@ -61,8 +61,8 @@ pub unsafe extern "C" fn spike_auth_client_close(client: *const spike_auth_clien
     });
 }
 
-/// Closes a client, frees it and wipes its key. NULL is fine. Not while another thread is inside a call on
-/// it: close it first, wait until those calls have returned, then free it.
+/// Closes a client, frees it and wipes its key and its tokens. NULL is fine. Not while another thread is
+/// inside a call on it: close it first, wait until those calls have returned, then free it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_client_free(client: *mut spike_auth_client) {
     // SAFETY: the header asks of the caller what this needs.

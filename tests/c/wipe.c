@@ -3,7 +3,7 @@
  *
  *     wipe BASE_URL CA_FILE MASKED_KEY MASKED_PROXY_URL [NAME=MASKED_NEEDLE]... -- USER...
  *
- * Exchanges for each user, frees everything, and looks for the needles twice: in each block on the heap when it is
+ * Exchanges for each user, keeps and drops the token, frees everything, and looks for the needles twice: in each block on the heap when it is
  * freed or moved, and in all writable memory at the end, but for the stack. The key, the proxy's URL (empty for none)
  * and the needles come in hex with each byte masked, and are held otherwise only while they are handed over, so that
  * what is found is not this program's own copy. Each find is one line, "freed NAME ..." or "left NAME ...".
@@ -173,14 +173,17 @@ static spike_auth_client *make_client(const char *base_url, const char *ca_pem, 
     check(spike_auth_config_set_ca_pem(config, ca_pem, strlen(ca_pem), &err), &err, "CA");
     check(spike_auth_config_set_max_attempts(config, 2, &err), &err, "attempts");
     check(spike_auth_config_set_timeout_ms(config, 600, &err), &err, "timeout");
+    check(spike_auth_config_set_cache_capacity(config, 2, &err), &err, "cache capacity");
     check(spike_auth_client_new(config, &client, &err), &err, "client_new");
     spike_auth_config_free(config);
     return client;
 }
 
+static char token[SPIKE_AUTH_TOKEN_SIZE], header[SPIKE_AUTH_AUTHORIZATION_SIZE];
+
 static void exchange(const spike_auth_client *client, const char *user)
 {
-    static char token[SPIKE_AUTH_TOKEN_SIZE], signature[SPIKE_AUTH_SIGNATURE_SIZE];
+    static char signature[SPIKE_AUTH_SIGNATURE_SIZE];
     size_t len = 0;
     spike_auth_error err;
     check(spike_auth_client_sign_user(client, user, SPIKE_AUTH_NUL_TERMINATED, signature, sizeof signature, &len, &err),
@@ -190,6 +193,42 @@ static void exchange(const spike_auth_client *client, const char *user)
                                                             sizeof token, &len, &err);
     printf("%s: %s\n", user, spike_auth_status_name(status));
     explicit_bzero(token, sizeof token);
+}
+
+/* Whether there is a token, which is kept from then on. */
+static int get(const spike_auth_client *client, const char *user, size_t *len)
+{
+    spike_auth_error err;
+    return spike_auth_client_get_token(client, user, SPIKE_AUTH_NUL_TERMINATED, NULL, token, sizeof token, len, &err) ==
+           SPIKE_AUTH_STATUS_OK;
+}
+
+/* Leaves the token to be evicted by the next user's, or to go with the client. */
+static void keep(const spike_auth_client *client, const char *user)
+{
+    size_t len = 0;
+    if (get(client, user, &len))
+        explicit_bzero(token, sizeof token);
+}
+
+/* Drops the token in every other way that there is. */
+static void drop(const spike_auth_client *client, const char *user)
+{
+    size_t len = 0;
+    spike_auth_error err;
+    if (!get(client, user, &len))
+        return;
+    check(spike_auth_client_forget(client, user, SPIKE_AUTH_NUL_TERMINATED, &err), &err, "forget");
+    if (get(client, user, &len))
+        check(spike_auth_client_clear(client, &err), &err, "clear");
+    if (get(client, user, &len))
+        check(spike_auth_client_invalidate(client, user, SPIKE_AUTH_NUL_TERMINATED, token, len, &err), &err, "invalidate");
+    spike_auth_status_t again = spike_auth_client_get_authorization(client, user, SPIKE_AUTH_NUL_TERMINATED, NULL, header,
+                                                                    sizeof header, &len, &err);
+    /* The service gives the same token always. */
+    check(again == SPIKE_AUTH_STATUS_TOKEN_REJECTED ? SPIKE_AUTH_STATUS_OK : again, &err, "get_authorization");
+    explicit_bzero(token, sizeof token);
+    explicit_bzero(header, sizeof header);
 }
 
 /* Leaves one needle behind in each way, to show that it is found. */
@@ -246,6 +285,12 @@ int main(int argc, char **argv)
     for (int round = 0; round < 2; round++)
         for (int i = arg + 1; i < argc; i++)
             exchange(client, argv[i]);
+    for (int i = arg + 1; i < argc; i++)
+        keep(client, argv[i]);
+    spike_auth_client_free(client);
+    client = make_client(argv[1], ca_pem, argv[3], argv[4]);
+    for (int i = arg + 1; i < argc; i++)
+        drop(client, argv[i]);
     spike_auth_client_free(client);
     watching = 0;
     look_everywhere();
