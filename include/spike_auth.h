@@ -47,18 +47,18 @@
  *
  * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. Only where
  * there is no memory left at all does the library abort. Do not pthread_cancel() a thread that is inside a
- * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no callback, no SIGPIPE, no
- * background thread (the lookup of a name runs on a helper thread with all signals blocked, 16 at the most);
- * descriptors are close-on-exec. Settings come from the environment through spike_auth_config_load_env()
- * alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and SSL_CERT_DIR, which name the platform's
- * trusted roots (these are loaded once per process): do not change the environment in another thread
- * meanwhile.
+ * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no
+ * callback, no SIGPIPE, no background thread (the lookup of a name runs on a helper thread with all signals
+ * blocked, 16 at the most); descriptors are close-on-exec. Settings come from the environment through
+ * spike_auth_config_load_env() alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and
+ * SSL_CERT_DIR, which name the platform's trusted roots (these are loaded once per process): do not change
+ * the environment in another thread meanwhile.
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
  * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
- * has the tokens that were in its parent's cache, and a cache of its own from then on. A fork
- * by raw system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at
- * the fork is out of reach.
+ * has the tokens that were in its parent's cache, and a cache of its own from then on. A fork by raw
+ * system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at the
+ * fork is out of reach.
  *
  * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and shown by no
  * message. What is in your buffers is yours to wipe.
@@ -366,7 +366,7 @@ typedef struct spike_auth_error {
  */
 typedef struct spike_auth_stats {
     /**
-     * Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found a token.
+     * Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found one.
      */
     uint64_t hits;
     /**
@@ -959,10 +959,11 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
 /**
  * The access token of a user: from the client's cache, else by an exchange that is then kept. However
  * many calls ask for the same user at the same time, one exchange serves them all, its failure too; each
- * waits as long as its own deadline allows. What spike_auth_client_exchange() says of an exchange holds for
- * this one.
+ * waits as long as its own deadline allows. If the call that makes the exchange is cancelled or out of time,
+ * another goes on with it, and sends again what was broken off. What spike_auth_client_exchange() says of an
+ * exchange holds for this one.
  *
- * A token that is in the cache costs no lock, no allocation and no system call.
+ * A token that is in the cache costs no lock, no system call, and but for a thread's first no allocation.
  *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -972,8 +973,8 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
  *                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
  *                     before anything is sent.
  * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go. A call that shared another's exchange gets that exchange's
- *                     number of attempts.
+ * @param err          NULL or where the details go. A call that waited for another's exchange to its end gets
+ *                     that exchange's number of attempts.
  *
  * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
  *
@@ -1055,8 +1056,8 @@ spike_auth_status_t spike_auth_client_peek_token(const struct spike_auth_client 
  * @param rejected_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  * @param err           NULL or where the details go
  *
- * Fails with INVALID_USER_ID, INVALID_ARGUMENT (what can be no token, such as an empty text), CLOSED. That the token is not in the cache is
- * no failure.
+ * Fails with INVALID_USER_ID, INVALID_ARGUMENT (what can be no token, such as an empty text), CLOSED. That the
+ * token is not in the cache is no failure.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1068,8 +1069,9 @@ spike_auth_status_t spike_auth_client_invalidate(const struct spike_auth_client 
                                                  struct spike_auth_error *err);
 
 /**
- * Drops what the cache holds for a user, whatever it is: the next call makes an exchange. No other effect.
- * After a 401 use spike_auth_client_invalidate() instead.
+ * Drops what the cache holds for a user, whatever it is. No other effect: an exchange that is under way goes
+ * on for those who wait for it, and its token is not kept. After a 401 use spike_auth_client_invalidate()
+ * instead.
  *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -1085,7 +1087,8 @@ spike_auth_status_t spike_auth_client_forget(const struct spike_auth_client *cli
                                              struct spike_auth_error *err);
 
 /**
- * Drops all that the cache holds, and wipes it. Exchanges under way go on.
+ * Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget(). In a
+ * child of fork, what its parent held stays in the child's memory until that ends.
  *
  * Fails with CLOSED.
  */

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::cache::{Asker, Cache, Entry, Limits, Monotonic, Stats};
+use crate::cache::{Asker, Cache, Entry, Monotonic, Stats};
 use crate::call::Call;
-use crate::config::Config;
+use crate::config::{CacheLimits, Config};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Cancel, Claim, Deadline, Exchange, Outcome, Progress};
-use crate::http::PerProcess;
+use crate::exchange::{Cancel, Claim, Deadline, Exchange, Leave, Outcome, Progress};
+use crate::http::{PerProcess, generation};
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
 use crate::user_id::UserId;
@@ -19,7 +19,9 @@ pub struct Client {
     key: Option<HmacKey>,
     exchange: Exchange,
     cache: PerProcess<Cache>,
-    cache_limits: Limits,
+    cache_limits: CacheLimits,
+    /// The generation of the process that made the client.
+    made_in: u64,
     closed: AtomicBool,
 }
 
@@ -37,6 +39,7 @@ impl Client {
             exchange: Exchange::new(config, application_id)?,
             cache: PerProcess::new(Cache::new(config.cache, Monotonic)),
             cache_limits: config.cache,
+            made_in: generation(),
             closed: AtomicBool::new(false),
         })
     }
@@ -210,7 +213,7 @@ impl Client {
     #[inline]
     fn cache(&self) -> &Cache {
         self.cache.get_from(|parent| match parent {
-            Some(parent) => parent.inherit(Monotonic),
+            Some(parent) => parent.inherit(Monotonic, generation() - self.made_in),
             None => Cache::new(self.cache_limits, Monotonic),
         })
     }
@@ -255,13 +258,25 @@ impl Asker for ClientAsker<'_> {
         self.deadline.at
     }
 
+    fn time(&self) -> Duration {
+        self.deadline.timeout
+    }
+
     fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error> {
         self.exchange.wait(self.deadline, self.cancel, done)
     }
 
-    fn exchange(&self, progress: &mut Progress) -> Outcome {
-        self.exchange
-            .resume(&self.claim, self.deadline, self.cancel, progress)
+    fn exchange(
+        &self,
+        progress: &mut Progress,
+        may_send: &dyn Fn() -> Result<(), Error>,
+    ) -> Outcome {
+        let leave = Leave {
+            deadline: self.deadline,
+            cancel: self.cancel,
+            to_send: may_send,
+        };
+        self.exchange.resume(&self.claim, &leave, progress)
     }
 }
 

@@ -3,23 +3,30 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::rejections::whole_ms;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, whole_ms};
 
 /// So many different users in a row, and no success between: it is not the users.
 const USERS: usize = 5;
 /// How often one request goes out to see whether that has changed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// Asked for an exchange that is about to begin, and told of each that has ended.
+/// Asked for an exchange that is about to begin, and told of each that has ended. Users are hashes.
 pub(super) struct Breaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The users that were refused since the last success, each once, as hashes.
+    /// The users that were refused since the last success, each once.
     refused: Vec<u64>,
-    /// When the next probe may go out. `None`: nothing is stopped.
-    probe_at: Option<Instant>,
+    open: Option<Open>,
+}
+
+struct Open {
+    /// When the next probe may go out.
+    probe_at: Instant,
+    /// Whose exchange the last probe is.
+    probe: Option<u64>,
+    /// What the last probe had of time, and it was not enough for an answer: who has more goes first.
+    too_short: Duration,
 }
 
 impl Breaker {
@@ -27,16 +34,33 @@ impl Breaker {
         Self(Mutex::default())
     }
 
-    /// Whether an exchange may begin now. If it may while the breaker is open, it is the probe.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), Error> {
+    /// Whether an exchange may begin now, by a caller who has so much time. If it may while the breaker
+    /// is open, it is the probe.
+    pub(super) fn admit(&self, user: u64, time: Duration, now: Instant) -> Result<(), Error> {
         let mut state = self.state();
-        match state.probe_at {
-            None => Ok(()),
-            Some(at) if now >= at => {
-                state.probe_at = Some(now + PROBE_EVERY);
-                Ok(())
+        let Some(open) = &mut state.open else {
+            return Ok(());
+        };
+        let mut at = open.probe_at;
+        if time <= open.too_short {
+            at += PROBE_EVERY;
+        }
+        if now < at {
+            return Err(refused(at - now));
+        }
+        open.probe_at = now + PROBE_EVERY;
+        open.probe = Some(user);
+        Ok(())
+    }
+
+    /// Whether a request of an exchange that was admitted may still go out: it may have waited for its
+    /// turn while others were refused.
+    pub(super) fn check(&self, user: u64, now: Instant) -> Result<(), Error> {
+        match &self.state().open {
+            Some(open) if open.probe != Some(user) => {
+                Err(refused(open.probe_at.saturating_duration_since(now)))
             }
-            Some(at) => Err(refused(at - now)),
+            _ => Ok(()),
         }
     }
 
@@ -48,12 +72,28 @@ impl Breaker {
     /// The service refused the signature of this user.
     pub(super) fn note_refusal(&self, user: u64, now: Instant) {
         let mut state = self.state();
-        if state.probe_at.is_some() || state.refused.contains(&user) {
+        if let Some(open) = &mut state.open {
+            open.too_short = Duration::ZERO;
             return;
         }
-        state.refused.push(user);
+        if !state.refused.contains(&user) {
+            state.refused.push(user);
+        }
         if state.refused.len() >= USERS {
-            state.probe_at = Some(now + PROBE_EVERY);
+            state.open = Some(Open {
+                probe_at: now + PROBE_EVERY,
+                probe: None,
+                too_short: Duration::ZERO,
+            });
+        }
+    }
+
+    /// An exchange of this user ended for want of time, of which it had so much, or was stopped.
+    pub(super) fn note_unfinished(&self, user: u64, time: Duration) {
+        if let Some(open) = &mut self.state().open
+            && open.probe == Some(user)
+        {
+            open.too_short = time;
         }
     }
 
@@ -80,10 +120,17 @@ fn refused(wait: Duration) -> Error {
 mod tests {
     use super::*;
 
+    const USER: u64 = 77;
+    const TIME: Duration = Duration::from_secs(10);
+
     fn opened(start: Instant) -> Breaker {
         let breaker = Breaker::new();
         (0..5).for_each(|user| breaker.note_refusal(user, start));
         breaker
+    }
+
+    fn admits(breaker: &Breaker, time: Duration, now: Instant) -> bool {
+        breaker.admit(USER, time, now).is_ok()
     }
 
     #[test]
@@ -92,10 +139,10 @@ mod tests {
         let breaker = Breaker::new();
         for user in [1, 2, 3, 4, 4, 3, 2, 1] {
             breaker.note_refusal(user, start);
-            assert!(breaker.admit(start).is_ok());
+            assert!(admits(&breaker, TIME, start));
         }
         breaker.note_refusal(5, start);
-        let error = breaker.admit(start).unwrap_err();
+        let error = breaker.admit(USER, TIME, start).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
         assert_eq!((error.attempts(), error.http_status()), (0, None));
         assert_eq!(error.retry_after(), Some(PROBE_EVERY));
@@ -109,7 +156,7 @@ mod tests {
         (0..4).for_each(|user| breaker.note_refusal(user, start));
         breaker.note_success();
         (0..4).for_each(|user| breaker.note_refusal(user, start));
-        assert!(breaker.admit(start).is_ok());
+        assert!(admits(&breaker, TIME, start));
     }
 
     #[test]
@@ -119,12 +166,45 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let admitted: Vec<_> = (0..200)
             .map(|step| step * 100)
-            .filter(|ms| breaker.admit(at(*ms)).is_ok())
+            .filter(|ms| admits(&breaker, TIME, at(*ms)))
             .collect();
         assert_eq!(admitted, [5000, 10_000, 15_000]);
-        breaker.note_refusal(77, at(15_100));
-        assert!(breaker.admit(at(15_200)).is_err(), "the probe was refused");
+        breaker.note_refusal(USER, at(15_100));
+        assert!(!admits(&breaker, TIME, at(15_200)), "the probe was refused");
         breaker.note_success();
-        assert!(breaker.admit(at(15_300)).is_ok());
+        assert!(admits(&breaker, TIME, at(15_300)));
+    }
+
+    #[test]
+    fn what_was_admitted_before_is_held_back_but_for_the_probe() {
+        let start = Instant::now();
+        let breaker = Breaker::new();
+        assert!(admits(&breaker, TIME, start));
+        (0..5).for_each(|user| breaker.note_refusal(user, start));
+        assert!(breaker.check(USER, start).is_err());
+        assert!(admits(&breaker, TIME, start + PROBE_EVERY));
+        assert!(breaker.check(USER, start + PROBE_EVERY).is_ok());
+        assert!(breaker.check(USER + 1, start + PROBE_EVERY).is_err());
+    }
+
+    #[test]
+    fn a_probe_without_time_gives_way_to_who_has_more() {
+        let start = Instant::now();
+        let breaker = opened(start);
+        let short = Duration::from_millis(50);
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(admits(&breaker, short, at(5000)));
+        breaker.note_unfinished(USER, short);
+        assert!(!admits(&breaker, short, at(10_000)));
+        assert!(admits(&breaker, TIME, at(10_001)));
+        breaker.note_unfinished(USER, short);
+        assert!(!admits(&breaker, short, at(15_001)));
+        assert!(
+            admits(&breaker, short, at(20_001)),
+            "nobody with more time came"
+        );
+        breaker.note_unfinished(USER + 1, TIME);
+        breaker.note_refusal(USER, at(20_002));
+        assert!(admits(&breaker, short, at(25_001)), "that one was answered");
     }
 }

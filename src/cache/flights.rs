@@ -6,12 +6,11 @@
 //! who comes finds the flight, or the entry.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::entry::Entry;
+use super::sync::{self, AtomicBool, OnceLock, Ordering, Thread};
 use crate::error::Error;
 use crate::exchange::Progress;
 
@@ -52,6 +51,8 @@ struct InFlight {
     waiting: Vec<Arc<Ticket>>,
     /// From a leader that left to the waiter that was called.
     baton: Option<Progress>,
+    /// The user was forgotten since it began.
+    is_forgotten: bool,
 }
 
 /// What becomes of a flight that its leader left.
@@ -73,7 +74,7 @@ impl Flights {
     ) -> Option<(Arc<Flight>, Arc<Ticket>)> {
         let in_flight = self.0.get_mut(user)?;
         let ticket = Arc::new(Ticket {
-            thread: std::thread::current(),
+            thread: sync::current(),
             deadline,
             called: AtomicBool::new(false),
         });
@@ -89,6 +90,26 @@ impl Flights {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What the flight of this user brings, if there is one, may be older than now.
+    pub(super) fn forget(&mut self, user: &[u8]) {
+        if let Some(in_flight) = self.0.get_mut(user) {
+            in_flight.is_forgotten = true;
+        }
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        self.0
+            .values_mut()
+            .for_each(|in_flight| in_flight.is_forgotten = true);
+    }
+
+    /// Whether what a flight brings may be kept.
+    pub(super) fn may_keep(&self, user: &[u8]) -> bool {
+        self.0
+            .get(user)
+            .is_some_and(|in_flight| !in_flight.is_forgotten)
     }
 
     /// Ends one. Whoever waits finds `landed`: unpark them.

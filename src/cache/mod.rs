@@ -12,6 +12,7 @@
 //! | `bounds.rs` | how much may be held, and how much is |
 //! | `shard.rs` | a part of the users, and the lock over all that may change for them |
 //! | `flights.rs` | exchanges under way, and who waits for them |
+//! | `sync.rs` | how the threads of a flight reach each other |
 //! | `rejections.rs`, `breaker.rs` | when not to ask |
 //! | `counters.rs`, `clock.rs` | what was done; the time |
 //!
@@ -37,6 +38,7 @@ mod flights;
 mod queues;
 mod rejections;
 mod shard;
+mod sync;
 mod table;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -46,7 +48,8 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
-use crate::error::{Error, ErrorKind};
+use crate::config::CacheLimits;
+use crate::error::Error;
 use crate::exchange::{Outcome, Progress};
 use crate::token::{AccessToken, Grant};
 use crate::user_id::UserId;
@@ -64,6 +67,8 @@ pub(crate) use table::Found;
 
 /// A shard for so many entries; fewer make the choice of a victim poor.
 const ENTRIES_PER_SHARD: u64 = 128;
+/// No entry takes less.
+const ENTRY_BYTES_MIN: u64 = 256;
 const SHARDS_MAX: u64 = 64;
 /// How many reports of rejected tokens are remembered in all.
 const REPORTS_MAX: usize = 4096;
@@ -71,25 +76,23 @@ const REPORTS_MAX: usize = 4096;
 /// or this.
 const MARGIN_MAX: Duration = Duration::from_secs(60);
 
-/// What a cache may hold.
-#[derive(Clone, Copy)]
-pub(crate) struct Limits {
-    /// 0: nothing is kept; flights are shared all the same.
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
-    /// The greatest age of an entry.
-    pub(crate) ttl: Option<Duration>,
-}
-
 /// One who asks for a token: how it gets one itself, and how it waits for another's.
 pub(crate) trait Asker {
     fn deadline(&self) -> Instant;
 
+    /// How much time it has in all.
+    fn time(&self) -> Duration;
+
     /// Waits until `done`; fails when its time is up or it is stopped.
     fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error>;
 
-    /// Makes an exchange, or goes on with one that another has begun.
-    fn exchange(&self, progress: &mut Progress) -> Outcome;
+    /// Makes an exchange, or goes on with one that another has begun. Asks `may_send` right before
+    /// each request.
+    fn exchange(
+        &self,
+        progress: &mut Progress,
+        may_send: &dyn Fn() -> Result<(), Error>,
+    ) -> Outcome;
 }
 
 /// The cache of one client in one process.
@@ -107,8 +110,9 @@ pub(crate) struct Cache<C: Clock = Monotonic> {
 }
 
 impl<C: Clock> Cache<C> {
-    pub(crate) fn new(limits: Limits, clock: C) -> Self {
-        let shards = (limits.entries / ENTRIES_PER_SHARD)
+    pub(crate) fn new(limits: CacheLimits, clock: C) -> Self {
+        let entries = limits.entries.min(limits.bytes / ENTRY_BYTES_MIN);
+        let shards = (entries / ENTRIES_PER_SHARD)
             .clamp(1, SHARDS_MAX)
             .next_power_of_two() as usize;
         Self {
@@ -128,7 +132,8 @@ impl<C: Clock> Cache<C> {
 
     /// The cache of a child: what its parent held at the fork, taken over piece by piece when it is
     /// asked for; no flights, no reports, and counters at zero. Takes none of the parent's locks.
-    pub(crate) fn inherit(&self, clock: C) -> Self {
+    /// `forks` lie between the process that made the first of them and this one.
+    pub(crate) fn inherit(&self, clock: C, forks: u64) -> Self {
         let reports = REPORTS_MAX / self.shards.len();
         Self {
             clock,
@@ -143,7 +148,7 @@ impl<C: Clock> Cache<C> {
             bounds: self.bounds.emptied(),
             breaker: Breaker::new(),
             counters: Counters::default(),
-            forks: self.forks + 1,
+            forks,
         }
     }
 
@@ -177,10 +182,12 @@ impl<C: Clock> Cache<C> {
             if let Some(entry) = self.good(&mut shard, key, now) {
                 return Ok(entry);
             }
+            // Also where a flight is under way: what it will bring is for those who came before the
+            // report.
             shard.room.rejections.check(key.hash, now)?;
             let joined = shard.room.flights.join(key.user, asker.deadline());
             if joined.is_none() {
-                self.breaker.admit(now)?;
+                self.breaker.admit(key.hash, asker.time(), now)?;
                 shard.room.flights.begin(key.user);
             }
             joined
@@ -219,16 +226,18 @@ impl<C: Clock> Cache<C> {
             .report(key.hash, token, held.is_some(), now);
     }
 
-    /// Drops the entry of `user`, whatever it is.
+    /// Drops the entry of `user`, whatever it is. A flight under way brings its token to those who
+    /// wait, and leaves it to nobody else.
     pub(crate) fn forget(&self, user: UserId<'_>) {
         let key = self.key(user);
         let mut shard = self.lock(key);
+        shard.room.flights.forget(key.user);
         if let Some(entry) = shard.find(key) {
             shard.remove(&entry);
         }
     }
 
-    /// Drops all entries.
+    /// Drops all entries; of flights as [`Cache::forget`].
     pub(crate) fn clear(&self) {
         for shard in &self.shards {
             let cleared = shard.lock(&self.bounds).clear();
@@ -243,11 +252,11 @@ impl<C: Clock> Cache<C> {
         }
         let counters = &self.counters;
         Stats {
-            // What follows is counted before what it follows from is read, so that the sums hold
-            // while other threads go on.
+            // Of each sum the lesser side is read first, and counted last: so they hold while other
+            // threads go on.
             failures: counters.failures.get(),
-            retries: counters.retries.get(),
             requests: counters.requests.get(),
+            retries: counters.retries.get(),
             coalesced: counters.coalesced.get(),
             exchanges: counters.exchanges.get(),
             misses: counters.misses.get(),
@@ -325,11 +334,14 @@ impl<C: Clock> Cache<C> {
             progress,
             is_over: false,
         };
-        let landed = match asker.exchange(&mut lead.progress) {
+        let may_send = || self.breaker.check(key.hash, self.clock.now());
+        let landed = match asker.exchange(&mut lead.progress, &may_send) {
             Outcome::Granted(grant) => self.store(key, &lead.progress, grant),
             Outcome::Failed(error) => self.fail(key, &lead.progress, error),
-            // Dropping it hands it over.
-            Outcome::Unfinished(error) => return Err(error),
+            Outcome::Unfinished(error) => {
+                self.breaker.note_unfinished(key.hash, asker.time());
+                return Err(error); // dropping the lead hands it over
+            }
         };
         lead.is_over = true;
         landed
@@ -366,22 +378,27 @@ impl<C: Clock> Cache<C> {
         let has_room = term.is_some() && self.make_room(key, weight);
         let token_hash = self.tokens.hash_one(grant.token.as_bytes());
         let mut shard = self.lock(key);
-        let landed = match shard.room.rejections.check_new(key.hash, token_hash, now) {
-            Ok(()) => Ok(match term {
-                Some(Term(ends)) if has_room => shard.put(key, grant.token, ends),
-                _ => Arc::new(Entry::loose(key, grant.token)),
-            }),
-            Err(error) => {
-                if has_room {
-                    self.bounds.release(weight);
-                }
-                Err(error
-                    .with_http_status(200)
-                    .with_attempts(progress.requests()))
+        let checked = shard
+            .room
+            .rejections
+            .check_new(key.hash, token_hash, now)
+            .map_err(|error| progress.with_reply(error));
+        let (mut is_put, mut outgrown) = (false, None);
+        let landed = checked.map(|()| match term {
+            Some(Term(ends)) if has_room && shard.room.flights.may_keep(key.user) => {
+                is_put = true;
+                let (entry, left_behind) = shard.put(key, grant.token, ends);
+                outgrown = left_behind;
+                entry
             }
-        };
+            _ => Arc::new(Entry::loose(key, grant.token)),
+        });
         let waiting = shard.room.flights.land(key.user, landed.clone());
         drop(shard);
+        drop(outgrown);
+        if has_room && !is_put {
+            self.bounds.release(weight);
+        }
         self.count_end(progress, landed.is_ok());
         wake(waiting);
         landed
@@ -389,7 +406,8 @@ impl<C: Clock> Cache<C> {
 
     /// Ends a flight with a failure that is everybody's.
     fn fail(&self, key: Key<'_>, progress: &Progress, error: Error) -> Landed {
-        if error.kind() == ErrorKind::Unauthorized {
+        // Not what the breaker itself said.
+        if error.http_status() == Some(401) {
             self.breaker.note_refusal(key.hash, self.clock.now());
         }
         let waiting = self
@@ -417,8 +435,8 @@ impl<C: Clock> Cache<C> {
 
     fn count_end(&self, progress: &Progress, granted: bool) {
         let requests = u64::from(progress.requests());
-        self.counters.requests.add(requests);
         self.counters.retries.add(requests.saturating_sub(1));
+        self.counters.requests.add(requests);
         self.counters.failures.add(u64::from(!granted));
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, whole_ms};
 
 /// How long a report is remembered, from when it came.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -24,10 +24,24 @@ pub(super) struct Rejections {
 struct Report {
     until: Instant,
     rejected: u64,
+    /// The cache held the rejected token. If not, it may be one of long ago.
+    was_held: bool,
     /// What an exchange brought since.
     replacement: Option<u64>,
     /// The replacement is no good either.
     is_blocked: bool,
+}
+
+impl Report {
+    fn new(rejected: u64, was_held: bool, now: Instant) -> Self {
+        Self {
+            until: now + REMEMBERED,
+            rejected,
+            was_held,
+            replacement: None,
+            is_blocked: false,
+        }
+    }
 }
 
 impl Rejections {
@@ -42,37 +56,35 @@ impl Rejections {
 
     /// `token` was refused. `was_held`: it is the one that the cache held.
     pub(super) fn report(&mut self, user: u64, token: u64, was_held: bool, now: Instant) {
-        self.forget_old(now);
-        match self.reports.get_mut(&user) {
+        match self.live(user, now) {
             // Another worker with the same report.
-            Some(report) if report.rejected == token => {}
+            Some(report) if report.rejected == token => report.was_held |= was_held,
+            Some(report) if was_held && !report.was_held => {
+                *report = Report::new(token, was_held, now);
+            }
             Some(report) => {
                 report.is_blocked |= was_held || report.replacement == Some(token);
             }
-            None => self.remember(user, token, now),
+            None => self.remember(user, Report::new(token, was_held, now), now),
         }
     }
 
-    fn remember(&mut self, user: u64, token: u64, now: Instant) {
-        if self.order.len() >= self.max
+    fn remember(&mut self, user: u64, report: Report, now: Instant) {
+        self.forget_old(now);
+        if self.reports.insert(user, report).is_some() {
+            return; // an old one, which the order still knows
+        }
+        self.order.push_back(user);
+        if self.order.len() > self.max
             && let Some(oldest) = self.order.pop_front()
         {
             self.reports.remove(&oldest);
         }
-        self.order.push_back(user);
-        let report = Report {
-            until: now + REMEMBERED,
-            rejected: token,
-            replacement: None,
-            is_blocked: false,
-        };
-        self.reports.insert(user, report);
     }
 
     /// Whether to ask for a token of this user at all.
     pub(super) fn check(&mut self, user: u64, now: Instant) -> Result<(), Error> {
-        self.forget_old(now);
-        match self.reports.get(&user) {
+        match self.live(user, now) {
             Some(report) if report.is_blocked => Err(rejected(report.until - now)),
             _ => Ok(()),
         }
@@ -80,8 +92,7 @@ impl Rejections {
 
     /// Whether a new token may be handed out.
     pub(super) fn check_new(&mut self, user: u64, token: u64, now: Instant) -> Result<(), Error> {
-        self.forget_old(now);
-        let Some(report) = self.reports.get_mut(&user) else {
+        let Some(report) = self.live(user, now) else {
             return Ok(());
         };
         if report.rejected != token {
@@ -90,6 +101,12 @@ impl Rejections {
         }
         report.is_blocked = true;
         Err(rejected(report.until - now))
+    }
+
+    fn live(&mut self, user: u64, now: Instant) -> Option<&mut Report> {
+        self.reports
+            .get_mut(&user)
+            .filter(|report| now < report.until)
     }
 
     fn forget_old(&mut self, now: Instant) {
@@ -117,11 +134,6 @@ fn rejected(wait: Duration) -> Error {
     )
     .with_retryable(true)
     .with_retry_after(Some(wait))
-}
-
-/// Rounded up: whoever waits so long does not come a moment too early.
-pub(super) fn whole_ms(time: Duration) -> Duration {
-    Duration::from_millis(time.as_nanos().div_ceil(1_000_000) as u64)
 }
 
 #[cfg(test)]
@@ -179,6 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn a_report_of_long_ago_does_not_cost_the_next_one_its_exchange() {
+        let (mut rejections, start) = fresh();
+        rejections.report(USER, OLD, false, start);
+        assert!(rejections.check_new(USER, NEW, start).is_ok());
+        let later = start + second(1.0);
+        rejections.report(USER, NEW, true, later);
+        assert!(
+            rejections.check(USER, later).is_ok(),
+            "one exchange is free"
+        );
+        assert!(rejections.check_new(USER, NEW, later).is_err());
+        assert!(rejections.check(USER, later + second(4.999)).is_err());
+        assert!(rejections.check(USER, later + second(5.0)).is_ok());
+    }
+
+    #[test]
     fn another_users_report_is_another_matter() {
         let (mut rejections, start) = fresh();
         rejections.report(USER, OLD, true, start);
@@ -199,12 +227,5 @@ mod tests {
         assert!(rejections.check_new(6, OLD, start).is_err());
         rejections.forget_old(start + REMEMBERED);
         assert_eq!((rejections.reports.len(), rejections.order.len()), (0, 0));
-    }
-
-    #[test]
-    fn waits_are_rounded_up() {
-        assert_eq!(whole_ms(Duration::from_nanos(1)), Duration::from_millis(1));
-        assert_eq!(whole_ms(Duration::from_millis(7)), Duration::from_millis(7));
-        assert_eq!(whole_ms(Duration::ZERO), Duration::ZERO);
     }
 }

@@ -1,5 +1,6 @@
 //! A part of the cache: the users whose hashes fall into it, under one lock.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -9,7 +10,7 @@ use super::entry::{Entry, Key};
 use super::flights::Flights;
 use super::queues::Queues;
 use super::rejections::Rejections;
-use super::table::{Found, GrowingTable};
+use super::table::{Found, GrowingTable, Outgrown};
 use crate::token::AccessToken;
 
 pub(super) struct Shard {
@@ -84,7 +85,7 @@ impl Shard {
     }
 
     /// Held for a few instructions, never across I/O; while a table grows, for as long as it takes
-    /// to copy a pointer for each entry.
+    /// to copy a pointer for each entry; in a child for the first time, a token for each.
     pub(super) fn lock<'a>(&'a self, bounds: &'a Bounds) -> Locked<'a> {
         let mut locked = Locked {
             shelf: &self.shelf,
@@ -98,19 +99,20 @@ impl Shard {
     }
 }
 
-impl Locked<'_> {
+impl<'a> Locked<'a> {
     pub(super) fn find(&self, key: Key<'_>) -> Option<Arc<Entry>> {
         let found = self.shelf.table.find(key)?;
         found.entry().map(Arc::clone)
     }
 
-    /// Puts in an entry for which room was reserved, in the place of any that is there.
+    /// Puts in an entry for which room was reserved, in the place of any that is there. Drop the
+    /// second part of the result when the lock is open again.
     pub(super) fn put(
         &mut self,
         key: Key<'_>,
         token: AccessToken,
         ends: Option<Instant>,
-    ) -> Arc<Entry> {
+    ) -> (Arc<Entry>, Option<Outgrown<'a>>) {
         if let Some(old) = self.find(key) {
             self.remove(&old);
         }
@@ -119,8 +121,8 @@ impl Locked<'_> {
             .room
             .queues
             .add(key.hash, |node| Entry::new(key, token, ends, node));
-        self.shelf.table.put(Arc::clone(&entry), count);
-        entry
+        let outgrown = self.shelf.table.put(Arc::clone(&entry), count);
+        (entry, outgrown)
     }
 
     pub(super) fn remove(&mut self, entry: &Entry) {
@@ -147,24 +149,32 @@ impl Locked<'_> {
             .iter()
             .for_each(|entry| self.bounds.release(entry.weight()));
         self.shelf.table.clear();
+        self.room.flights.forget_all();
         queues
     }
 
     fn take_over(&mut self, before: &[Arc<Shelf>]) {
+        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+        let mut taken = Vec::new();
         for shelf in before {
             for found in shelf.table.iter() {
                 let Some(entry) = found.entry() else { continue };
+                let key = entry.key();
+                // The latest holds.
+                if !seen.insert(Box::from(key.user)) || !self.bounds.reserve(entry.weight()) {
+                    continue;
+                }
                 // A copy of each: to count one more reader would write to memory that is still
                 // shared with the parent.
-                let key = entry.key();
-                if self.find(key).is_none() && self.bounds.reserve(entry.weight()) {
-                    self.put(key, entry.token().clone(), entry.ends());
-                }
+                let (token, ends) = (entry.token().clone(), entry.ends());
+                let queues = &mut self.room.queues;
+                taken.push(queues.add(key.hash, |node| Entry::new(key, token, ends, node)));
             }
             if shelf.is_complete.load(Ordering::Acquire) {
                 break;
             }
         }
+        self.shelf.table.fill(taken);
         self.shelf.is_complete.store(true, Ordering::Release);
     }
 }

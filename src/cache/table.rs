@@ -5,6 +5,9 @@
 //! Writers exclude each other by a lock of their owner's. Whoever reads meanwhile sees every state
 //! in between: an entry that is being moved can be overlooked, but what is found is right, because
 //! it is compared whole. So "found" can be trusted without the lock, and "not found" with it.
+//!
+//! A reader pays nothing for that. Whoever takes an entry out pays: each thread that ever read, or as
+//! many as there ever were at once, is asked whether it reads this one now.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -68,23 +71,41 @@ impl GrowingTable {
     }
 
     /// Puts in an entry whose user has none, where `count` are in already. For whoever holds the
-    /// lock.
-    pub(super) fn put(&self, entry: Arc<Entry>, count: usize) {
+    /// lock. What it may leave behind is emptied when the result is dropped: not under the lock.
+    pub(super) fn put(&self, entry: Arc<Entry>, count: usize) -> Option<Outgrown<'_>> {
+        let table = self.table();
+        if let Some(table) = table
+            && table.has_room_for(count + 1)
+        {
+            table.put(entry);
+            return None;
+        }
+        let entries = table
+            .into_iter()
+            .flat_map(Table::iter)
+            .filter_map(|found| found.entry().cloned())
+            .chain([entry])
+            .collect();
         let size = self.current.load(Ordering::Relaxed);
-        let table = self.of_size(size);
-        if table.has_room_for(count + 1) {
-            return table.put(entry);
+        self.publish(table.map_or(size, |_| size + 1), entries);
+        table.map(Outgrown)
+    }
+
+    /// Puts in all of `entries`, each of another user, where there are none. For whoever holds the
+    /// lock.
+    pub(super) fn fill(&self, entries: Vec<Arc<Entry>>) {
+        let size = (0..SIZES).find(|size| room(SLOTS_MIN << size) >= entries.len());
+        if let Some(size) = size.filter(|_| !entries.is_empty()) {
+            self.publish(size, entries);
         }
-        let larger = self.of_size(size + 1);
-        for found in table.iter() {
-            found
-                .entry()
-                .into_iter()
-                .for_each(|entry| larger.put(Arc::clone(entry)));
+    }
+
+    /// Another table takes over. It is made as a whole, before anybody reads it.
+    fn publish(&self, size: usize, entries: Vec<Arc<Entry>>) {
+        if let Some(place) = self.tables.get(size) {
+            let _ = place.set(Table::of(entries, SLOTS_MIN << size));
+            self.current.store(size, Ordering::Release);
         }
-        larger.put(entry);
-        self.current.store(size + 1, Ordering::Release);
-        table.clear();
     }
 
     /// Takes out an entry. For whoever holds the lock.
@@ -105,11 +126,20 @@ impl GrowingTable {
     fn table(&self) -> Option<&Table> {
         self.tables.get(self.current.load(Ordering::Acquire))?.get()
     }
+}
 
-    #[allow(clippy::indexing_slicing)] // below it memory ends long before
-    fn of_size(&self, size: usize) -> &Table {
-        self.tables[size].get_or_init(|| Table::with_slots(SLOTS_MIN << size))
+/// A table that was left behind for a larger one, with what it held.
+pub(super) struct Outgrown<'a>(&'a Table);
+
+impl Drop for Outgrown<'_> {
+    fn drop(&mut self) {
+        self.0.clear();
     }
+}
+
+/// How many entries fit into so many slots: three in four.
+const fn room(slots: usize) -> usize {
+    slots / 4 * 3
 }
 
 struct Table {
@@ -118,11 +148,23 @@ struct Table {
 }
 
 impl Table {
-    /// `count` is a power of two.
-    fn with_slots(count: usize) -> Self {
+    /// `count` is a power of two, and there is room.
+    fn of(entries: Vec<Arc<Entry>>, count: usize) -> Self {
+        let mut tags = vec![EMPTY; count];
+        let mut slots: Vec<Option<Arc<Entry>>> = vec![None; count];
+        for entry in entries {
+            let hash = entry.key().hash;
+            let mut at = hash as usize & (count - 1);
+            while tags.get(at).is_some_and(|tag| *tag != EMPTY) {
+                at = (at + 1) & (count - 1);
+            }
+            if let (Some(tag), Some(slot)) = (tags.get_mut(at), slots.get_mut(at)) {
+                (*tag, *slot) = (tag_of(hash), Some(entry));
+            }
+        }
         Self {
-            tags: (0..count).map(|_| AtomicU32::new(EMPTY)).collect(),
-            slots: (0..count).map(|_| ArcSwapOption::empty()).collect(),
+            tags: tags.into_iter().map(AtomicU32::new).collect(),
+            slots: slots.into_iter().map(ArcSwapOption::new).collect(),
         }
     }
 
@@ -130,9 +172,9 @@ impl Table {
         self.slots.len()
     }
 
-    /// Whether there is room for `count` entries in all: three slots in four.
+    /// Whether there is room for `count` entries in all.
     fn has_room_for(&self, count: usize) -> bool {
-        count <= self.slots.len() / 4 * 3
+        count <= room(self.slots.len())
     }
 
     #[inline]
@@ -192,14 +234,18 @@ impl Table {
 
     fn clear(&self) {
         for at in 0..self.slots.len() {
-            self.set(at, EMPTY, None);
+            if self.tag(at) != EMPTY {
+                self.set(at, EMPTY, None);
+            }
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = Found> + '_ {
-        self.slots
+        self.tags
             .iter()
-            .map(|slot| Found(slot.load()))
+            .zip(&self.slots)
+            .filter(|(tag, _)| tag.load(Ordering::Acquire) != EMPTY)
+            .map(|(_, slot)| Found(slot.load()))
             .filter(|found| found.0.is_some())
     }
 
@@ -230,6 +276,18 @@ impl Table {
     /// How many steps it is from one slot to another.
     fn distance(&self, from: usize, to: usize) -> usize {
         to.wrapping_sub(from) & (self.tags.len() - 1)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        let slots = std::mem::take(&mut self.slots).into_vec();
+        for (tag, slot) in self.tags.iter().zip(slots) {
+            if tag.load(Ordering::Relaxed) == EMPTY {
+                // It owns nothing, and its drop would ask all threads whether they read it.
+                std::mem::forget(slot);
+            }
+        }
     }
 }
 
@@ -326,7 +384,7 @@ mod tests {
     #[test]
     fn readers_see_no_entry_of_another_user() {
         let table = GrowingTable::new();
-        (0..10).for_each(|number| table.put(entry(number), number.into()));
+        (0..10).for_each(|number| drop(table.put(entry(number), number.into())));
         let over = AtomicU32::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {

@@ -15,10 +15,11 @@ const SCHEME: &[u8] = b"Bearer ";
 
 /// The access token of a user: from the client's cache, else by an exchange that is then kept. However
 /// many calls ask for the same user at the same time, one exchange serves them all, its failure too; each
-/// waits as long as its own deadline allows. What spike_auth_client_exchange() says of an exchange holds for
-/// this one.
+/// waits as long as its own deadline allows. If the call that makes the exchange is cancelled or out of time,
+/// another goes on with it, and sends again what was broken off. What spike_auth_client_exchange() says of an
+/// exchange holds for this one.
 ///
-/// A token that is in the cache costs no lock, no allocation and no system call.
+/// A token that is in the cache costs no lock, no system call, and but for a thread's first no allocation.
 ///
 /// @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
 /// @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -28,8 +29,8 @@ const SCHEME: &[u8] = b"Bearer ";
 ///                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
 ///                     before anything is sent.
 /// @param token_len    gets the token's length without the NUL
-/// @param err          NULL or where the details go. A call that shared another's exchange gets that exchange's
-///                     number of attempts.
+/// @param err          NULL or where the details go. A call that waited for another's exchange to its end gets
+///                     that exchange's number of attempts.
 ///
 /// Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
 ///
@@ -151,8 +152,8 @@ pub unsafe extern "C" fn spike_auth_client_peek_token(
 /// @param rejected_len  its length, or SPIKE_AUTH_NUL_TERMINATED
 /// @param err           NULL or where the details go
 ///
-/// Fails with INVALID_USER_ID, INVALID_ARGUMENT (what can be no token, such as an empty text), CLOSED. That the token is not in the cache is
-/// no failure.
+/// Fails with INVALID_USER_ID, INVALID_ARGUMENT (what can be no token, such as an empty text), CLOSED. That the
+/// token is not in the cache is no failure.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_invalidate(
@@ -174,8 +175,9 @@ pub unsafe extern "C" fn spike_auth_client_invalidate(
     }
 }
 
-/// Drops what the cache holds for a user, whatever it is: the next call makes an exchange. No other effect.
-/// After a 401 use spike_auth_client_invalidate() instead.
+/// Drops what the cache holds for a user, whatever it is. No other effect: an exchange that is under way goes
+/// on for those who wait for it, and its token is not kept. After a 401 use spike_auth_client_invalidate()
+/// instead.
 ///
 /// @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
 /// @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -200,7 +202,8 @@ pub unsafe extern "C" fn spike_auth_client_forget(
     }
 }
 
-/// Drops all that the cache holds, and wipes it. Exchanges under way go on.
+/// Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget(). In a
+/// child of fork, what its parent held stays in the child's memory until that ends.
 ///
 /// Fails with CLOSED.
 #[unsafe(no_mangle)]

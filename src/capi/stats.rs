@@ -22,7 +22,7 @@ use crate::cache::Stats;
 /// zero, but entries, bytes and forks.
 #[repr(C)]
 pub struct spike_auth_stats {
-    /// Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found a token.
+    /// Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found one.
     pub hits: u64,
     /// Calls that were not.
     pub misses: u64,

@@ -15,7 +15,6 @@ pub(crate) use proxy::ProxyUrl;
 pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
 
-use crate::cache::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::signing::{HmacKey, KeyTrace};
 
@@ -47,6 +46,16 @@ const TIMEOUT_MAX_MS: u32 = 600_000;
 
 const USER_AGENT_SUFFIX_MAX: usize = 256;
 
+/// What a cache may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct CacheLimits {
+    /// 0: nothing is kept; exchanges are shared all the same.
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    /// The greatest age of an entry.
+    pub(crate) ttl: Option<Duration>,
+}
+
 /// The settings of a client to be.
 ///
 /// Each setter checks its value at once and changes nothing if it fails. Only the application id
@@ -67,7 +76,7 @@ pub struct Config {
     pub(crate) ca_certificates: CaCertificates,
     pub(crate) tls_roots: TlsRoots,
     pub(crate) user_agent: String,
-    pub(crate) cache: Limits,
+    pub(crate) cache: CacheLimits,
 }
 
 impl Config {
@@ -86,7 +95,7 @@ impl Config {
             ca_certificates: CaCertificates::default(),
             tls_roots: TlsRoots::default(),
             user_agent: user_agent(""),
-            cache: Limits {
+            cache: CacheLimits {
                 entries: DEFAULT_CACHE_ENTRIES.into(),
                 bytes: DEFAULT_CACHE_BYTES,
                 ttl: Some(DEFAULT_CACHE_TTL),

@@ -185,6 +185,11 @@ impl Error {
     }
 }
 
+/// Rounded up: whoever waits so long does not come a moment too early.
+pub(crate) fn whole_ms(time: Duration) -> Duration {
+    Duration::from_millis(time.as_nanos().div_ceil(1_000_000) as u64)
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())
@@ -205,3 +210,15 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_rounded_up() {
+        assert_eq!(whole_ms(Duration::from_nanos(1)), Duration::from_millis(1));
+        assert_eq!(whole_ms(Duration::from_millis(7)), Duration::from_millis(7));
+        assert_eq!(whole_ms(Duration::ZERO), Duration::ZERO);
+    }
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ApplicationId, Config};
 use crate::error::{Error, ErrorKind, Secrets};
-pub(crate) use crate::http::{Cancel, Deadline};
+pub(crate) use crate::http::{Cancel, Deadline, Leave};
 use crate::http::{HttpClient, Settings};
 use crate::signing::{KeyTrace, Signature};
 use crate::token::{AccessToken, Grant};
@@ -68,7 +68,12 @@ impl Exchange {
         deadline: Deadline,
         cancel: &Cancel,
     ) -> Result<AccessToken, Error> {
-        match self.resume(claim, deadline, cancel, &mut Progress::default()) {
+        let leave = Leave {
+            deadline,
+            cancel,
+            to_send: &|| Ok(()),
+        };
+        match self.resume(claim, &leave, &mut Progress::default()) {
             Outcome::Granted(grant) => Ok(grant.token),
             Outcome::Failed(error) | Outcome::Unfinished(error) => Err(error),
         }
@@ -78,17 +83,16 @@ impl Exchange {
     pub(crate) fn resume(
         &self,
         claim: &Claim<'_>,
-        deadline: Deadline,
-        cancel: &Cancel,
+        leave: &Leave<'_>,
         progress: &mut Progress,
     ) -> Outcome {
         let body = self.body.with(claim.user, claim.signature);
         loop {
-            if let Err(outcome) = self.pause(deadline, cancel, progress) {
+            if let Err(outcome) = self.pause(leave, progress) {
                 return outcome;
             }
             progress.attempts += 1;
-            let (result, requests) = self.attempt(claim, &body, deadline, cancel);
+            let (result, requests) = self.attempt(claim, &body, leave);
             progress.sent += requests;
             let failure = match result {
                 Ok(grant) => {
@@ -118,17 +122,12 @@ impl Exchange {
     }
 
     /// The wait between two attempts, if one is due.
-    fn pause(
-        &self,
-        deadline: Deadline,
-        cancel: &Cancel,
-        progress: &mut Progress,
-    ) -> Result<(), Outcome> {
+    fn pause(&self, leave: &Leave<'_>, progress: &mut Progress) -> Result<(), Outcome> {
         let Some(pause) = &mut progress.pause else {
             return Ok(());
         };
         let wait = pause.until.saturating_duration_since(Instant::now());
-        if !retry::fits(wait, deadline.left()) {
+        if !retry::fits(wait, leave.deadline.left()) {
             return Err(Outcome::Unfinished(pause.failure.clone()));
         }
         pause.paid = pause.paid || self.budget.pay(&pause.failure);
@@ -136,7 +135,7 @@ impl Exchange {
             return Err(Outcome::Failed(pause.failure.clone()));
         }
         self.http
-            .sleep(pause.until, cancel)
+            .sleep(pause.until, leave.cancel)
             .map_err(|error| Outcome::Unfinished(error.with_attempts(progress.sent)))?;
         progress.pause = None;
         Ok(())
@@ -147,15 +146,14 @@ impl Exchange {
         &self,
         claim: &Claim<'_>,
         body: &[u8],
-        deadline: Deadline,
-        cancel: &Cancel,
+        leave: &Leave<'_>,
     ) -> (Result<Grant, Error>, u32) {
         let secrets = Secrets {
             user_id: claim.user.as_bytes(),
             signature: claim.signature,
             key: self.key_trace.as_ref(),
         };
-        match self.http.post_json(body, deadline, cancel) {
+        match self.http.post_json(body, leave) {
             Ok(reply) => {
                 let requests = reply.requests;
                 (judgement::judge(reply, &secrets), requests)
@@ -222,6 +220,11 @@ impl Progress {
         self.sent
     }
 
+    /// A failure that was found in a good reply.
+    pub(crate) fn with_reply(&self, failure: Error) -> Error {
+        failure.with_http_status(200).with_attempts(self.sent)
+    }
+
     /// The failure that stands if nobody goes on, where nobody can before `latest`.
     pub(crate) fn stands_at(&self, latest: Instant) -> Option<&Error> {
         self.pause
@@ -236,7 +239,8 @@ impl Progress {
     }
 
     /// The last attempt came to no end. It counts if a request went out, but whoever goes on has
-    /// one left in any case: nobody fails because somebody else had no time.
+    /// one left in any case: nobody fails because somebody else had no time. So callers that are
+    /// stopped one after the other send a request each, as they would alone.
     fn break_off(&mut self, requests: u32, max_attempts: u32) {
         if requests == 0 {
             self.attempts -= 1;

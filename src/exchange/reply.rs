@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use crate::token::{self, AccessToken};
 
@@ -121,20 +122,44 @@ struct Token(Result<AccessToken, &'static str>);
 
 impl<'de> serde::Deserialize<'de> for Token {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TokenVisitor;
-        impl Visitor<'_> for TokenVisitor {
-            type Value = Token;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Token, E> {
-                Ok(Token(AccessToken::new(text.as_bytes())))
-            }
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        let text = json
+            .strip_prefix('"')
+            .and_then(|json| json.strip_suffix('"'))
+            .ok_or_else(|| D::Error::custom("not a text"))?;
+        if !text.contains('\\') {
+            return Ok(Self(AccessToken::new(text.as_bytes())));
         }
-        deserializer.deserialize_str(TokenVisitor)
+        // serde would do this in a buffer of its own, which nobody wipes.
+        Ok(Self(AccessToken::new(&unescaped(text.as_bytes()))))
     }
+}
+
+/// JSON's escapes (RFC 8259, 7) for the characters that a token may hold. All others become one that it
+/// may not.
+fn unescaped(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    const NO_TOKEN: u8 = 0;
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text.iter().copied();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            plain.push(byte);
+            continue;
+        }
+        let escaped = match rest.next() {
+            Some(b'/') => Some(b'/'),
+            Some(b'u') => rest
+                .by_ref()
+                .take(4)
+                .try_fold(0, |code, digit| {
+                    Some(code * 16 + char::from(digit).to_digit(16)?)
+                })
+                .and_then(|code: u32| u8::try_from(code).ok()),
+            _ => None,
+        };
+        plain.push(escaped.unwrap_or(NO_TOKEN));
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -254,6 +279,39 @@ mod tests {
                 Unusable::CutShort,
                 "{}",
                 &whole[..end]
+            );
+        }
+    }
+
+    #[test]
+    fn escapes_are_read_as_json_has_them() {
+        for (value, expected) in [
+            (r"a\/b", "a/b"),
+            (r"\u0061\u002Db", "a-b"),
+            (r"\u002db\/", "-b/"),
+        ] {
+            let body = format!(r#"{{"access_token":"{value}"}}"#);
+            assert_eq!(read(&body).unwrap(), expected);
+        }
+        for bad in [
+            r#"a\"b"#,
+            r"a\\b",
+            r"a\nb",
+            r"\u0161",
+            r"\u0000",
+            r"\ud83d\ude00",
+        ] {
+            match read(&format!(r#"{{"access_token":"{bad}"}}"#)) {
+                Err(Unusable::Because(why)) => {
+                    assert!(why.contains("no bearer token"), "{bad}: {why}")
+                }
+                other => panic!("{bad}: {other:?}"),
+            }
+        }
+        for broken in [r"a\x", r"\u00g0", r"\u00"] {
+            assert!(
+                read(&format!(r#"{{"access_token":"{broken}"}}"#)).is_err(),
+                "{broken}"
             );
         }
     }

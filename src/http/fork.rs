@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)] // pthread_atfork(3)
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceBox;
 
@@ -15,8 +15,15 @@ use crate::error::{Error, ErrorKind};
 /// How many forks lie between the process that loaded the library and this one.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
+/// The process that counted last. Two threads at once may both register the handler: it then runs
+/// twice in a child, and counts once.
+static COUNTED_BY: AtomicU32 = AtomicU32::new(0);
+
 extern "C" fn in_the_child() {
-    GENERATION.fetch_add(1, Ordering::Release);
+    let this = std::process::id();
+    if COUNTED_BY.swap(this, Ordering::Relaxed) != this {
+        GENERATION.fetch_add(1, Ordering::Release);
+    }
 }
 
 /// The generation of this process. Costs a load from memory, where getpid(2) is a system call.
@@ -30,8 +37,7 @@ pub(crate) fn watch() -> Result<(), Error> {
     if WATCHING.load(Ordering::Acquire) {
         return Ok(());
     }
-    // Two threads at once may both register: then a fork counts twice, which is no harm. Saying so
-    // before it is done would be one.
+    // Two threads at once may both register. To say that it is done before it is would be worse.
     // SAFETY: the handler is a function of this library, which is never unloaded (`-z nodelete`),
     // and does nothing but count.
     if unsafe { libc::pthread_atfork(None, None, Some(in_the_child)) } != 0 {

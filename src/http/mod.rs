@@ -44,7 +44,7 @@ use cancel::Waker;
 use connect::Target;
 pub(crate) use control::{Deadline, connection_lost};
 use control::{Phase, timed_out};
-pub(crate) use fork::PerProcess;
+pub(crate) use fork::{PerProcess, generation};
 use slots::{Slot, Slots};
 
 /// The largest body that is read.
@@ -77,6 +77,14 @@ pub(crate) struct HttpClient {
     target: Target,
     closed: AtomicBool,
     slots: PerProcess<Slots>,
+}
+
+/// Within what a call must keep.
+pub(crate) struct Leave<'a> {
+    pub(crate) deadline: Deadline,
+    pub(crate) cancel: &'a Cancel,
+    /// Asked when it is the call's turn, right before anything is sent: it may have waited long.
+    pub(crate) to_send: &'a dyn Fn() -> Result<(), Error>,
 }
 
 /// A reply whose body was read, or could not be.
@@ -126,19 +134,16 @@ impl HttpClient {
         })
     }
 
-    /// One POST, which must be over by `deadline`; blocks until then at the longest. Waits for its
+    /// One POST, which must be over by the deadline; blocks until then at the longest. Waits for its
     /// turn first, if as many as are allowed are in flight.
     ///
     /// A kept connection costs one write, one poll, one read, and one look at whether it is still
     /// open. The `attempts` of an error are 0 if nothing was sent.
-    pub(crate) fn post_json(
-        &self,
-        body: &[u8],
-        deadline: Deadline,
-        cancel: &Cancel,
-    ) -> Result<Reply, Error> {
+    pub(crate) fn post_json(&self, body: &[u8], leave: &Leave<'_>) -> Result<Reply, Error> {
+        let (deadline, cancel) = (leave.deadline, leave.cancel);
         let slots = self.slots();
         let _permit = slots.permit(deadline, cancel)?;
+        (leave.to_send)()?;
         let slot = slots.take()?;
         let result = self.attempt(&slot, body, deadline, cancel);
         if !matches!(&result, Err(error) if slot.control.was_stale(error)) {

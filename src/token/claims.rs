@@ -33,7 +33,12 @@ pub(super) fn expiry(token: &[u8]) -> Option<u64> {
     }
     let mut json = Zeroizing::new(vec![0; base64::decoded_len_estimate(payload.len())]);
     let len = BASE64URL.decode_slice(payload, &mut json).ok()?;
-    let claims: Claims<'_> = serde_json::from_slice(json.get(..len)?).ok()?;
+    let json = json.get(..len)?;
+    // serde takes an array for a struct too.
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    let claims: Claims<'_> = serde_json::from_slice(json).ok()?;
     seconds(claims.exp?)
 }
 
@@ -91,6 +96,7 @@ mod tests {
             (r#"{"EXP":1}"#, None),
             (r#"{"other":{"exp":1}}"#, None),
             (r#"["exp",1]"#, None),
+            ("[5]", None),
             ("", None),
         ] {
             assert_eq!(expiry(&jwt(claims)), expected, "{claims}");

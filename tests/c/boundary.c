@@ -6,7 +6,11 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-enum { SIGNATURE_LEN = SPIKE_AUTH_SIGNATURE_SIZE - 1, TOKEN_LEN = SPIKE_AUTH_TOKEN_SIZE - 1 };
+enum {
+    SIGNATURE_LEN = SPIKE_AUTH_SIGNATURE_SIZE - 1,
+    TOKEN_LEN = SPIKE_AUTH_TOKEN_SIZE - 1,
+    AUTHORIZATION_LEN = SPIKE_AUTH_AUTHORIZATION_SIZE - 1
+};
 
 #define ID "alice"
 #define SIGNATURE "e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199"
@@ -112,25 +116,46 @@ static int32_t exchange_signature(char *out, size_t cap, size_t *len, spike_auth
                                                 len, err);
 }
 
+static int32_t get_token(char *out, size_t cap, size_t *len, spike_auth_error *err)
+{
+    return spike_auth_client_get_token(client, ID, NUL_TERMINATED, NULL, out, cap, len, err);
+}
+
+static int32_t get_authorization(char *out, size_t cap, size_t *len, spike_auth_error *err)
+{
+    return spike_auth_client_get_authorization(client, ID, NUL_TERMINATED, NULL, out, cap, len, err);
+}
+
+static int32_t peek_token(char *out, size_t cap, size_t *len, spike_auth_error *err)
+{
+    return spike_auth_client_peek_token(client, ID, NUL_TERMINATED, out, cap, len, err);
+}
+
+/* With a token in the cache the last three are in cache.c. */
 static const struct writer {
     const char *name;
     text_function *call;
     size_t needed; /* the length that BUFFER_TOO_SMALL reports */
-    int sends;
+    int32_t status; /* what comes of it where the buffer is large enough: those that send find nobody who listens */
 } WRITERS[] = {
-    {"sign_user", sign, SIGNATURE_LEN, 0},
-    {"client_sign_user", client_sign, SIGNATURE_LEN, 0},
-    {"client_exchange", exchange, TOKEN_LEN, 1},
-    {"client_exchange_signature", exchange_signature, TOKEN_LEN, 1},
+    {"sign_user", sign, SIGNATURE_LEN, SPIKE_AUTH_STATUS_OK},
+    {"client_sign_user", client_sign, SIGNATURE_LEN, SPIKE_AUTH_STATUS_OK},
+    {"client_exchange", exchange, TOKEN_LEN, SPIKE_AUTH_STATUS_CONNECT},
+    {"client_exchange_signature", exchange_signature, TOKEN_LEN, SPIKE_AUTH_STATUS_CONNECT},
+    {"client_get_token", get_token, TOKEN_LEN, SPIKE_AUTH_STATUS_CONNECT},
+    {"client_get_authorization", get_authorization, AUTHORIZATION_LEN, SPIKE_AUTH_STATUS_CONNECT},
+    {"client_peek_token", peek_token, TOKEN_LEN, SPIKE_AUTH_STATUS_NOT_CACHED},
 };
 
 static void check_capacity(const struct writer *writer, enum buffer_kind kind, size_t cap)
 {
     struct text_out out = text_out_new(kind, cap, writer->needed);
     in_round("%s, capacity %zu, %s", writer->name, cap, kind == FENCED ? "fenced" : "guarded");
-    if (cap <= writer->needed)
+    if (writer->status == SPIKE_AUTH_STATUS_NOT_CACHED) /* what is not there needs no room */
+        EXPECT_TEXT(NOT_CACHED, out, writer->call(out.at, out.cap, &out.len, err));
+    else if (cap <= writer->needed)
         EXPECT_TEXT(BUFFER_TOO_SMALL, out, writer->call(out.at, out.cap, &out.len, err));
-    else if (writer->sends) /* large enough: so it is tried, and nobody listens */
+    else if (writer->status == SPIKE_AUTH_STATUS_CONNECT)
         EXPECT_TEXT(CONNECT, out, writer->call(out.at, out.cap, &out.len, err));
     else
         EXPECT_TEXT(OK, out, writer->call(out.at, out.cap, &out.len, err));
@@ -181,14 +206,14 @@ static void an_impossible_capacity_is_an_invalid_argument(void)
 static void caller_memory_may_be_uninitialised(void)
 {
     for (size_t i = 0; i < COUNT_OF(WRITERS); i++) {
-        struct buffer out = buffer_guarded(SPIKE_AUTH_TOKEN_SIZE);
+        struct buffer out = buffer_guarded(SPIKE_AUTH_AUTHORIZATION_SIZE);
         struct buffer len = buffer_guarded(sizeof(size_t));
         struct buffer error = buffer_guarded(sizeof(spike_auth_error));
         size_t *len_at = (size_t *)(void *)len.at;
         spike_auth_error *err = (spike_auth_error *)(void *)error.at;
         int32_t status = WRITERS[i].call((char *)out.at, out.size, len_at, err);
         in_round("%s", WRITERS[i].name);
-        CHECK_STATUS(status, WRITERS[i].sends ? SPIKE_AUTH_STATUS_CONNECT : SPIKE_AUTH_STATUS_OK);
+        CHECK_STATUS(status, WRITERS[i].status);
         CHECK_EQ_INT(strlen((char *)out.at), *len_at);
         CHECK(!all_bytes_are(err, sizeof *err, 0x77)); /* looks at every byte */
         check_error_is_whole(err, status, __FILE__, __LINE__);
@@ -488,6 +513,29 @@ static void counts_have_bounds(void)
     check_count_setter(spike_auth_config_set_max_concurrency, "max_concurrency", 1024);
 }
 
+static int32_t set_cache_capacity(spike_auth_config *config, uint64_t n, spike_auth_error *err)
+{
+    return spike_auth_config_set_cache_capacity(config, (uint32_t)n, err);
+}
+
+typedef int32_t any_number_setter(spike_auth_config *config, uint64_t n, spike_auth_error *err);
+
+static void what_a_cache_may_hold_has_no_bounds(void)
+{
+    static any_number_setter *const SETTERS_OF_ANY[] = {set_cache_capacity, spike_auth_config_set_cache_max_bytes,
+                                                        spike_auth_config_set_cache_ttl_ms};
+    static const uint64_t NUMBERS[] = {0, 1, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};
+    spike_auth_config *config = new_config(base_url);
+    for (size_t i = 0; i < COUNT_OF(SETTERS_OF_ANY); i++) {
+        for (size_t k = 0; k < COUNT_OF(NUMBERS); k++) {
+            in_round("setter %zu, %llu", i, (unsigned long long)NUMBERS[k]);
+            EXPECT(OK, SETTERS_OF_ANY[i](config, NUMBERS[k], err));
+            EXPECT(NULL_POINTER, SETTERS_OF_ANY[i](NULL, NUMBERS[k], err));
+        }
+    }
+    spike_auth_config_free(config);
+}
+
 static void load_env_needs_a_configuration(void)
 {
     EXPECT(NULL_POINTER, spike_auth_config_load_env(NULL, err)); /* what it reads is in environment.c */
@@ -595,6 +643,16 @@ static void close_and_free_take_null(void)
     spike_auth_client_exchange_signature(handle, id, id_len, signature, signature_len, call, out.at, out.cap,     \
                                          &out.len, err)
 
+#define GET_TOKEN(handle, id, id_len, call) \
+    spike_auth_client_get_token(handle, id, id_len, call, out.at, out.cap, &out.len, err)
+#define GET_AUTHORIZATION(handle, id, id_len, call) \
+    spike_auth_client_get_authorization(handle, id, id_len, call, out.at, out.cap, &out.len, err)
+#define PEEK(handle, id, id_len) \
+    spike_auth_client_peek_token(handle, id, id_len, out.at, out.cap, &out.len, err)
+#define INVALIDATE(handle, id, id_len, token, token_len) \
+    spike_auth_client_invalidate(handle, id, id_len, token, token_len, err)
+#define FORGET(handle, id, id_len) spike_auth_client_forget(handle, id, id_len, err)
+
 static void a_client_checks_each_user_id(void)
 {
     struct text_out out = text_out_new(FENCED, SPIKE_AUTH_TOKEN_SIZE, 0);
@@ -616,6 +674,88 @@ static void a_client_checks_each_user_id(void)
         EXPECT_TEXT(INVALID_ARGUMENT, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, len, NULL));
     }
     text_out_free(&out);
+}
+
+static void a_cache_checks_each_user_id(void)
+{
+    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_AUTHORIZATION_SIZE, 0);
+    static const struct {
+        const char *id;
+        size_t len;
+    } BAD[] = {{NULL, 0}, {ID, 0}, {"", NUL_TERMINATED}, {"a b", 3}, {"al\0ce", 5}, {"alice\n", NUL_TERMINATED}};
+    static const size_t LENGTHS[] = {5, NUL_TERMINATED};
+    EXPECT_TEXT(NULL_POINTER, out, GET_TOKEN(NULL, ID, 5, NULL));
+    EXPECT_TEXT(NULL_POINTER, out, GET_AUTHORIZATION(NULL, ID, 5, NULL));
+    EXPECT_TEXT(NULL_POINTER, out, PEEK(NULL, ID, 5));
+    EXPECT(NULL_POINTER, INVALIDATE(NULL, ID, 5, "token", 5));
+    EXPECT(NULL_POINTER, FORGET(NULL, ID, 5));
+    for (size_t i = 0; i < COUNT_OF(LENGTHS); i++) {
+        size_t len = LENGTHS[i];
+        EXPECT_TEXT(NULL_POINTER, out, GET_TOKEN(client, NULL, len, NULL));
+        EXPECT_TEXT(NULL_POINTER, out, GET_AUTHORIZATION(client, NULL, len, NULL));
+        EXPECT_TEXT(NULL_POINTER, out, PEEK(client, NULL, len));
+        EXPECT(NULL_POINTER, INVALIDATE(client, NULL, len, "token", 5));
+        EXPECT(NULL_POINTER, INVALIDATE(client, ID, 5, NULL, len));
+        EXPECT(NULL_POINTER, FORGET(client, NULL, len));
+    }
+    for (size_t i = 0; i < COUNT_OF(BAD); i++) {
+        in_round("id %zu", i);
+        EXPECT_TEXT(INVALID_USER_ID, out, GET_TOKEN(client, BAD[i].id, BAD[i].len, NULL));
+        EXPECT_TEXT(INVALID_USER_ID, out, GET_AUTHORIZATION(client, BAD[i].id, BAD[i].len, NULL));
+        EXPECT_TEXT(INVALID_USER_ID, out, PEEK(client, BAD[i].id, BAD[i].len));
+        EXPECT(INVALID_USER_ID, INVALIDATE(client, BAD[i].id, BAD[i].len, "token", 5));
+        EXPECT(INVALID_USER_ID, FORGET(client, BAD[i].id, BAD[i].len));
+    }
+    for (size_t i = 0; i < COUNT_OF(IMPOSSIBLE_LENGTHS); i++) {
+        size_t len = IMPOSSIBLE_LENGTHS[i];
+        in_round("length %zu", len);
+        EXPECT_TEXT(INVALID_ARGUMENT, out, GET_TOKEN(client, ID, len, NULL));
+        EXPECT_TEXT(INVALID_ARGUMENT, out, GET_AUTHORIZATION(client, ID, len, NULL));
+        EXPECT_TEXT(INVALID_ARGUMENT, out, PEEK(client, ID, len));
+        EXPECT(INVALID_ARGUMENT, INVALIDATE(client, ID, len, "token", 5));
+        EXPECT(INVALID_ARGUMENT, INVALIDATE(client, ID, 5, "token", len));
+        EXPECT(INVALID_ARGUMENT, FORGET(client, ID, len));
+    }
+    text_out_free(&out);
+}
+
+/* What can be no token at all is in cache.c. */
+static void what_is_not_in_the_cache_can_be_reported_and_forgotten(void)
+{
+    struct buffer token = buffer_of_text(FENCED, "token");
+    EXPECT(INVALID_ARGUMENT, INVALIDATE(client, ID, 5, NULL, 0));
+    EXPECT(INVALID_ARGUMENT, INVALIDATE(client, ID, 5, "token", 0));
+    EXPECT(INVALID_ARGUMENT, INVALIDATE(client, ID, 5, "", NUL_TERMINATED));
+    EXPECT(OK, INVALIDATE(client, ID, 5, (char *)token.at, token.size));
+    EXPECT(OK, INVALIDATE(client, ID, NUL_TERMINATED, "token", NUL_TERMINATED));
+    EXPECT(OK, FORGET(client, ID, 5));
+    EXPECT(OK, FORGET(client, ID, NUL_TERMINATED));
+    EXPECT(OK, spike_auth_client_clear(client, err));
+    EXPECT(NULL_POINTER, spike_auth_client_clear(NULL, err));
+    buffer_free(&token);
+}
+
+static void stats_need_a_place_and_are_zero_where_there_are_none(void)
+{
+    for (size_t shift = 0; shift < 8; shift++) { /* aligned and not */
+        struct buffer place = buffer_fenced(sizeof(spike_auth_stats) + 8);
+        spike_auth_stats *stats = (void *)(place.at + shift), copy;
+        in_round("shift %zu", shift);
+        EXPECT(NULL_POINTER, spike_auth_client_stats(client, NULL, err));
+        EXPECT(NULL_POINTER, spike_auth_client_stats(NULL, NULL, err));
+        EXPECT_AROUND(NULL_POINTER, spike_auth_client_stats(NULL, stats, err), memset(place.at, 0xEE, place.size),
+                      CHECK(all_bytes_are(place.at + shift, sizeof copy, 0)));
+        EXPECT_AROUND(OK, spike_auth_client_stats(client, stats, err), memset(place.at, 0xEE, place.size),
+                      memcpy(&copy, place.at + shift, sizeof copy));
+        CHECK(copy.misses > 0 && copy.exchanges > 0 && copy.failures == copy.exchanges); /* those of the calls above */
+        CHECK_EQ_INT(copy.hits + copy.coalesced + copy.requests + copy.retries + copy.invalidations, 0);
+        CHECK_EQ_INT(copy.evictions + copy.entries + copy.bytes + copy.forks, 0);
+        CHECK(all_bytes_are(copy.reserved, sizeof copy.reserved, 0));
+        CHECK(all_bytes_are(place.at, shift, 0xEE));
+        CHECK(all_bytes_are(place.at + shift + sizeof copy, 8 - shift, 0xEE));
+        CHECK(buffer_is_intact(&place));
+        buffer_free(&place);
+    }
 }
 
 static void a_signature_that_is_missing_or_malformed_is_refused(void)
@@ -675,20 +815,26 @@ static void cancel_and_free_take_null(void)
 
 static void a_call_takes_a_handle_and_a_cancelled_one_ends_it(void)
 {
-    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_TOKEN_SIZE, 0);
+    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_AUTHORIZATION_SIZE, 0);
     struct text_out small = text_out_new(FENCED, SPIKE_AUTH_TOKEN_SIZE - 1, SPIKE_AUTH_TOKEN_SIZE - 1);
     spike_auth_call *call = new_call();
     EXPECT_TEXT(CONNECT, out, EXCHANGE(client, ID, 5, call)); /* nobody listens */
     EXPECT_TEXT(CONNECT, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, 64, call));
+    EXPECT_TEXT(CONNECT, out, GET_TOKEN(client, ID, 5, call));
+    EXPECT_TEXT(CONNECT, out, GET_AUTHORIZATION(client, ID, 5, call));
     for (int i = 0; i < 2; i++) {
         spike_auth_call_cancel(call);
         EXPECT_TEXT(CANCELLED, out, EXCHANGE(client, ID, 5, call));
         EXPECT_TEXT(CANCELLED, out, EXCHANGE_SIGNATURE(client, ID, 5, SIGNATURE, 64, call));
+        EXPECT_TEXT(CANCELLED, out, GET_TOKEN(client, ID, 5, call));
+        EXPECT_TEXT(CANCELLED, out, GET_AUTHORIZATION(client, ID, 5, call));
     }
     /* What is wrong with the arguments is said first, and the timeout can still be set. */
     EXPECT_TEXT(INVALID_USER_ID, out, EXCHANGE(client, "", 0, call));
     EXPECT_TEXT(NULL_POINTER, out, EXCHANGE(NULL, ID, 5, call));
     EXPECT_TEXT(INVALID_SIGNATURE, out, EXCHANGE_SIGNATURE(client, ID, 5, NULL, 0, call));
+    EXPECT_TEXT(INVALID_USER_ID, out, GET_TOKEN(client, "", 0, call));
+    EXPECT_TEXT(NULL_POINTER, out, GET_AUTHORIZATION(NULL, ID, 5, call));
     EXPECT_TEXT(BUFFER_TOO_SMALL, small,
                 spike_auth_client_exchange(client, ID, 5, call, small.at, small.cap, &small.len, err));
     EXPECT(OK, spike_auth_call_set_timeout_ms(call, 1, err));
@@ -702,14 +848,22 @@ static void a_client_without_a_key_cannot_sign(void)
 {
     spike_auth_config *config = NULL;
     spike_auth_client *keyless;
-    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_TOKEN_SIZE, 0);
+    spike_auth_stats stats;
+    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_AUTHORIZATION_SIZE, 0);
     REQUIRE(spike_auth_config_new(&config, NULL) == 0);
     CHECK_STATUS(spike_auth_config_set_application_id(config, "1", 1, NULL), 0);
     CHECK_STATUS(spike_auth_config_set_base_url(config, base_url, NUL_TERMINATED, NULL), 0);
     keyless = client_of(config);
     EXPECT_TEXT(KEY_REQUIRED, out, CLIENT_SIGN(keyless, ID, 5));
     EXPECT_TEXT(KEY_REQUIRED, out, EXCHANGE(keyless, ID, 5, NULL));
+    EXPECT_TEXT(KEY_REQUIRED, out, GET_TOKEN(keyless, ID, 5, NULL));
+    EXPECT_TEXT(KEY_REQUIRED, out, GET_AUTHORIZATION(keyless, ID, 5, NULL));
     EXPECT_TEXT(CONNECT, out, EXCHANGE_SIGNATURE(keyless, ID, 5, SIGNATURE, 64, NULL));
+    EXPECT_TEXT(NOT_CACHED, out, PEEK(keyless, ID, 5)); /* what needs no signature needs no key */
+    EXPECT(OK, INVALIDATE(keyless, ID, 5, "token", 5));
+    EXPECT(OK, FORGET(keyless, ID, 5));
+    EXPECT(OK, spike_auth_client_clear(keyless, err));
+    EXPECT(OK, spike_auth_client_stats(keyless, &stats, err));
     text_out_free(&out);
     spike_auth_client_free(keyless);
 }
@@ -717,16 +871,27 @@ static void a_client_without_a_key_cannot_sign(void)
 static void a_closed_client_says_so_to_every_call(void)
 {
     spike_auth_client *closed = client_of(new_config(base_url));
-    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_TOKEN_SIZE, 0);
+    struct text_out out = text_out_new(FENCED, SPIKE_AUTH_AUTHORIZATION_SIZE, 0);
+    spike_auth_stats stats;
     for (int i = 0; i < 3; i++)
         spike_auth_client_close(closed);
     EXPECT_TEXT(CLOSED, out, CLIENT_SIGN(closed, ID, 5));
     EXPECT_TEXT(CLOSED, out, EXCHANGE(closed, ID, 5, NULL));
     EXPECT_TEXT(CLOSED, out, EXCHANGE_SIGNATURE(closed, ID, 5, SIGNATURE, 64, NULL));
+    EXPECT_TEXT(CLOSED, out, GET_TOKEN(closed, ID, 5, NULL));
+    EXPECT_TEXT(CLOSED, out, GET_AUTHORIZATION(closed, ID, 5, NULL));
+    EXPECT_TEXT(CLOSED, out, PEEK(closed, ID, 5));
+    EXPECT(CLOSED, INVALIDATE(closed, ID, 5, "token", 5));
+    EXPECT(CLOSED, FORGET(closed, ID, 5));
+    EXPECT(CLOSED, spike_auth_client_clear(closed, err));
+    EXPECT_AROUND(CLOSED, spike_auth_client_stats(closed, &stats, err), memset(&stats, 0xEE, sizeof stats),
+                  CHECK(all_bytes_are(&stats, sizeof stats, 0)));
     text_out_free(&out);
     out = text_out_new(FENCED, 4, 0); /* even where the buffer is too small besides */
     EXPECT_TEXT(CLOSED, out, CLIENT_SIGN(closed, ID, 5));
     EXPECT_TEXT(CLOSED, out, EXCHANGE(closed, ID, 5, NULL));
+    EXPECT_TEXT(CLOSED, out, GET_TOKEN(closed, ID, 5, NULL));
+    EXPECT_TEXT(CLOSED, out, PEEK(closed, ID, 5));
     text_out_free(&out);
     spike_auth_client_free(closed);
 }
@@ -770,6 +935,7 @@ int main(void)
     RUN(a_proxy_is_an_http_url_of_a_host_or_nothing);
     RUN(numbers_have_bounds);
     RUN(counts_have_bounds);
+    RUN(what_a_cache_may_hold_has_no_bounds);
     RUN(load_env_needs_a_configuration);
     RUN(unknown_tls_roots_are_refused);
     RUN(a_setter_that_fails_changes_nothing);
@@ -778,6 +944,9 @@ int main(void)
     RUN(bulk_signing_needs_a_client);
     RUN(close_and_free_take_null);
     RUN(a_client_checks_each_user_id);
+    RUN(a_cache_checks_each_user_id);
+    RUN(what_is_not_in_the_cache_can_be_reported_and_forgotten);
+    RUN(stats_need_a_place_and_are_zero_where_there_are_none);
     RUN(a_signature_that_is_missing_or_malformed_is_refused);
     RUN(call_new_needs_a_place_for_the_handle);
     RUN(a_calls_timeout_has_bounds);

@@ -4,18 +4,13 @@
  * usage: fork NAME=ADDRESS...
  */
 #define _GNU_SOURCE
+#include "children.h"
 #include "sandbox.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
-#include <sys/wait.h>
-
-/* What hangs is ended by a signal, so that it is a failed test and not a test without an end. */
-enum { CHILD_SECONDS = 15, PROGRAM_SECONDS = 90 };
 
 /* ---- a name server of our own ---------------------------------------------------------------------- */
 
@@ -40,60 +35,9 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 
 /* ---- children -------------------------------------------------------------------------------------- */
 
-/* What a child says with its exit code. */
-enum { CHILD_GOOD = 0, CHILD_FAILED = 1, CHILD_GOT_ANOTHERS = 2 };
-
-struct outcomes {
-    int good;
-    int failed;
-    int got_anothers;
-    int hung;
-};
-
-static pid_t start_child(void (*body)(void *), void *argument)
+static void find_names_at_once(void)
 {
-    pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child > 0)
-        return child;
-    alarm(CHILD_SECONDS);
     atomic_store(&lookup_ms, 0);
-    atomic_store(&check_failed, 0);
-    body(argument);
-    /* No exit handlers, as a worker does that belongs to a server. */
-    _exit(atomic_load(&check_failed) ? CHILD_FAILED : CHILD_GOOD);
-}
-
-static void wait_for(pid_t child, struct outcomes *outcomes)
-{
-    int status = 0;
-    pid_t waited;
-    while ((waited = waitpid(child, &status, 0)) < 0 && errno == EINTR)
-        ;
-    REQUIRE(waited == child);
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-        outcomes->hung++;
-    else if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_GOOD)
-        outcomes->good++;
-    else if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_GOT_ANOTHERS)
-        outcomes->got_anothers++;
-    else
-        outcomes->failed++;
-}
-
-static void check_outcomes(const struct outcomes *outcomes, int children)
-{
-    CHECK_EQ_INT(outcomes->hung, 0);
-    CHECK_EQ_INT(outcomes->got_anothers, 0);
-    CHECK_EQ_INT(outcomes->failed, 0);
-    CHECK_EQ_INT(outcomes->good, children);
-}
-
-static void check_child(void (*body)(void *), void *argument)
-{
-    struct outcomes outcomes = {0};
-    wait_for(start_child(body, argument), &outcomes);
-    check_outcomes(&outcomes, 1);
 }
 
 /* A wrong token ends the child with its own exit code, so that it is not counted as just a failure. */
@@ -704,6 +648,7 @@ int main(int argc, char **argv)
     if (argument("expect_fds"))
         return count_fds() == atoi(argument("expect_fds")) ? CHILD_GOOD : CHILD_FAILED;
     alarm(PROGRAM_SECONDS);
+    REQUIRE(pthread_atfork(NULL, NULL, find_names_at_once) == 0);
     RUN(the_first_client_may_be_made_in_a_child);
     RUN(pairs_of_children_do_not_share_the_pooled_connection);
     RUN(children_forked_under_load_each_get_their_own_token);

@@ -50,7 +50,9 @@ C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment", "vectors"]
-NETWORK = ["exchange", "process", "call", "fork"]
+NETWORK = ["exchange", "clock", "cache_fork", "cache", "process", "call", "fork"]
+# What shows a second exchange by its token.
+SANDBOX_OPTIONS = {"cache": ["--fresh-tokens"], "cache_fork": ["--fresh-tokens"], "clock": ["--fresh-tokens"]}
 TIMEOUT_SECONDS = 110
 
 BUILD_PANIC_LIBRARY = (
@@ -136,10 +138,10 @@ def need_file(path: Path, how: str) -> Path:
 
 
 @contextmanager
-def sandbox(setup: Setup) -> Iterator[dict[str, str]]:
+def sandbox(setup: Setup, *options: str) -> Iterator[dict[str, str]]:
     """A sandbox of a program's own; it chooses its ports. Gives its addresses by name."""
     binary = need_file(setup.sandbox, "cargo build -p spike-auth-sandbox")
-    process = subprocess.Popen([binary], stdout=subprocess.PIPE, text=True, env=environment())
+    process = subprocess.Popen([binary, *options], stdout=subprocess.PIPE, text=True, env=environment())
     try:
         assert process.stdout is not None
         yield flatten(json.loads(process.stdout.readline()))
@@ -210,10 +212,12 @@ def run_offline(setup: Setup, name: str, library: Path, flags: list[str], wrappe
     execute([*wrapper, program, *arguments], inside, environment(LD_LIBRARY_PATH=path, TMPDIR=str(cwd)))
 
 
-def run_network(setup: Setup, name: str, library: Path, options: list[str], wrapper: list[str], cwd: Path) -> None:
-    program = build(f"{name}.c", library, "gcc", ["-std=c11", "-O1"], cwd)
+def run_network(
+    setup: Setup, name: str, library: Path, flags: list[str], options: list[str], wrapper: list[str], cwd: Path
+) -> None:
+    program = build(f"{name}.c", library, "gcc", ["-std=c11", *flags], cwd)
     path = library_path(cwd / "lib", library)
-    with sandbox(setup) as addresses:
+    with sandbox(setup, *SANDBOX_OPTIONS.get(name, [])) as addresses:
         arguments = [f"{key}={value}" for key, value in addresses.items()]
         env = environment(LD_LIBRARY_PATH=path, SSL_CERT_FILE=addresses["ca_file"], TMPDIR=str(cwd))
         execute([*wrapper, program, *arguments, *options], cwd, env)
@@ -224,10 +228,10 @@ def run_memcheck(setup: Setup, name: str, cwd: Path) -> None:
     run_offline(setup, name, setup.shared, ["-O1"], MEMCHECK, cwd)
 
 
-def run_network_memcheck(setup: Setup, tls: bool, cwd: Path) -> None:
+def run_network_memcheck(setup: Setup, name: str, tls: bool, cwd: Path) -> None:
     need("valgrind", "valgrind")
     options, wrapper = (["quick=1"], MEMCHECK_WITH_TLS) if tls else (["quick=1", "without_tls=1"], MEMCHECK)
-    run_network(setup, "exchange", setup.shared, options, wrapper, cwd)
+    run_network(setup, name, setup.shared, ["-O1"], options, wrapper, cwd)
 
 
 def run_panic(setup: Setup, cwd: Path) -> None:
@@ -314,15 +318,19 @@ def in_directory(setup: Setup, name: str, run: Callable[[Path], None]) -> Task:
 def program_tasks(setup: Setup) -> Iterator[Task]:
     for library, kind in ((setup.shared, "shared"), (setup.archive, "static")):
         for name in reversed(NETWORK):  # the longest first
-            yield in_directory(setup, f"{name} ({kind})", partial(run_network, setup, name, library, [], []))
+            program = partial(run_network, setup, name, library, ["-O1"], [], [])
+            yield in_directory(setup, f"{name} ({kind})", program)
         for name in OFFLINE:
             yield in_directory(setup, f"{name} ({kind})", partial(run_offline, setup, name, library, ["-O1"], []))
     yield in_directory(setup, "panic (shared)", partial(run_panic, setup))
 
 
 def checker_tasks(setup: Setup) -> Iterator[Task]:
-    yield in_directory(setup, "exchange (memcheck, HTTP)", partial(run_network_memcheck, setup, False))
-    yield in_directory(setup, "exchange (memcheck, HTTPS)", partial(run_network_memcheck, setup, True))
+    for name in ("exchange", "cache"):
+        yield in_directory(setup, f"{name} (memcheck, HTTP)", partial(run_network_memcheck, setup, name, False))
+        sanitized = partial(run_network, setup, name, setup.archive, SANITIZERS, ["quick=1"], [])
+        yield in_directory(setup, f"{name} (address and undefined behaviour sanitizers)", sanitized)
+    yield in_directory(setup, "exchange (memcheck, HTTPS)", partial(run_network_memcheck, setup, "exchange", True))
     for name in OFFLINE:
         yield in_directory(setup, f"{name} (memcheck)", partial(run_memcheck, setup, name))
         sanitized = partial(run_offline, setup, name, setup.archive, SANITIZERS, [])

@@ -98,6 +98,44 @@ public:
         return std::string(text.data(), len);
     }
 
+    std::string token(const std::string &user) const
+    {
+        std::vector<char> text(SPIKE_AUTH_TOKEN_SIZE);
+        std::size_t len = 0;
+        spike_auth_error error;
+        check(spike_auth_client_get_token(handle_.get(), user.data(), user.size(), nullptr, text.data(), text.size(),
+                                          &len, &error),
+              error);
+        return std::string(text.data(), len);
+    }
+
+    std::string authorization(const std::string &user) const
+    {
+        std::vector<char> text(SPIKE_AUTH_AUTHORIZATION_SIZE);
+        std::size_t len = 0;
+        spike_auth_error error;
+        check(spike_auth_client_get_authorization(handle_.get(), user.data(), user.size(), nullptr, text.data(),
+                                                  text.size(), &len, &error),
+              error);
+        return std::string(text.data(), len);
+    }
+
+    void invalidate(const std::string &user, const std::string &rejected) const
+    {
+        spike_auth_error error;
+        check(spike_auth_client_invalidate(handle_.get(), user.data(), user.size(), rejected.data(), rejected.size(),
+                                           &error),
+              error);
+    }
+
+    spike_auth_stats stats() const
+    {
+        spike_auth_stats stats;
+        spike_auth_error error;
+        check(spike_auth_client_stats(handle_.get(), &stats, &error), error);
+        return stats;
+    }
+
 private:
     static spike_auth_client *make(const Config &config)
     {
@@ -136,6 +174,20 @@ std::string read_file(const char *path)
     return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
+void run_cache(const Client &client)
+{
+    const std::string token = client.token("bob");
+    expect(client.token("bob") == token && client.stats().requests == 1, "a second token makes no request");
+    expect(client.authorization("bob") == "Bearer " + token, "the same token in a header's value");
+    expect(client.stats().hits == 2 && client.stats().entries == 1, "it is counted");
+    expect(status_of([&] { client.invalidate("bob", ""); }) == SPIKE_AUTH_STATUS_INVALID_ARGUMENT,
+           "a report of nothing is an exception");
+    client.invalidate("bob", token);
+    expect(client.stats().invalidations == 1 && client.stats().entries == 0, "a token that is reported is dropped");
+    expect(status_of([&] { client.token("bob"); }) == SPIKE_AUTH_STATUS_TOKEN_REJECTED,
+           "the same token once more is an exception"); // this sandbox has no other
+}
+
 void run(const std::string &url, const std::string &pem)
 {
     Config config;
@@ -156,6 +208,7 @@ void run(const std::string &url, const std::string &pem)
     std::string other;
     std::thread([&] { other = client.exchange("alice"); }).join();
     expect(other == token, "another thread gets the same user's token");
+    run_cache(client);
 }
 
 } // namespace

@@ -63,7 +63,15 @@ impl Asker for Caller<'_> {
         Ok(())
     }
 
-    fn exchange(&self, _progress: &mut Progress) -> Outcome {
+    fn time(&self) -> Duration {
+        Duration::from_secs(100)
+    }
+
+    fn exchange(
+        &self,
+        _progress: &mut Progress,
+        _may_send: &dyn Fn() -> Result<(), Error>,
+    ) -> Outcome {
         self.gate.begun.fetch_add(1, Ordering::SeqCst);
         let outcomes = self.gate.outcomes.lock().unwrap();
         let mut outcomes = self

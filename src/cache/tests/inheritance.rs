@@ -4,7 +4,7 @@
 use super::*;
 
 fn child(parent: &Cache<Manual>) -> Cache<Manual> {
-    parent.inherit(Manual::new())
+    parent.inherit(Manual::new(), parent.forks + 1)
 }
 
 fn warm(count: usize) -> Cache<Manual> {

@@ -6,6 +6,7 @@ mod flights;
 mod inheritance;
 mod model;
 
+use crate::error::ErrorKind;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::clock::manual::Manual;
 use super::*;
 
-pub(super) fn limits(entries: u64, bytes: u64, ttl: Option<Duration>) -> Limits {
-    Limits {
+pub(super) fn limits(entries: u64, bytes: u64, ttl: Option<Duration>) -> CacheLimits {
+    CacheLimits {
         entries,
         bytes,
         ttl,
@@ -61,7 +62,18 @@ impl Asker for Script {
         unreachable!("nobody else asks")
     }
 
-    fn exchange(&self, _progress: &mut Progress) -> Outcome {
+    fn time(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+
+    fn exchange(
+        &self,
+        _progress: &mut Progress,
+        may_send: &dyn Fn() -> Result<(), Error>,
+    ) -> Outcome {
+        if let Err(error) = may_send() {
+            return Outcome::Failed(error);
+        }
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         self.outcomes
             .lock()

@@ -68,6 +68,7 @@ struct Model {
 struct Report {
     until: Duration,
     token: u8,
+    was_held: bool,
     replacement: Option<u8>,
     is_blocked: bool,
 }
@@ -147,15 +148,24 @@ impl Model {
             self.invalidations += 1;
         }
         let until = self.now + WINDOW;
+        let was_held = held.is_some();
         match self.report(user) {
-            Some(report) if report.token == token => {}
-            Some(report) => {
-                report.is_blocked |= held.is_some() || report.replacement == Some(token)
+            Some(report) if report.token == token => report.was_held |= was_held,
+            Some(report) if was_held && !report.was_held => {
+                *report = Report {
+                    until,
+                    token,
+                    was_held,
+                    replacement: None,
+                    is_blocked: false,
+                };
             }
+            Some(report) => report.is_blocked |= was_held || report.replacement == Some(token),
             None => {
                 let report = Report {
                     until,
                     token,
+                    was_held,
                     replacement: None,
                     is_blocked: false,
                 };

@@ -1,0 +1,69 @@
+/* Children of fork(2) that check something: each says by its exit code how it went, and none hangs for ever. */
+#ifndef CHILDREN_H
+#define CHILDREN_H
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+/* What hangs is ended by a signal, so that it is a failed test and not a test without an end. */
+enum { CHILD_SECONDS = 15, PROGRAM_SECONDS = 90 };
+
+/* What a child says with its exit code. */
+enum { CHILD_GOOD = 0, CHILD_FAILED = 1, CHILD_GOT_ANOTHERS = 2 };
+
+struct outcomes {
+    int good;
+    int failed;
+    int got_anothers;
+    int hung;
+};
+
+static inline pid_t start_child(void (*body)(void *), void *argument)
+{
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child > 0)
+        return child;
+    alarm(CHILD_SECONDS);
+    atomic_store(&check_failed, 0);
+    body(argument);
+    /* No exit handlers, as a worker does that belongs to a server. */
+    _exit(atomic_load(&check_failed) ? CHILD_FAILED : CHILD_GOOD);
+}
+
+static inline void wait_for(pid_t child, struct outcomes *outcomes)
+{
+    int status = 0;
+    pid_t waited;
+    while ((waited = waitpid(child, &status, 0)) < 0 && errno == EINTR)
+        ;
+    REQUIRE(waited == child);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+        outcomes->hung++;
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_GOOD)
+        outcomes->good++;
+    else if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_GOT_ANOTHERS)
+        outcomes->got_anothers++;
+    else
+        outcomes->failed++;
+}
+
+static inline void check_outcomes(const struct outcomes *outcomes, int children)
+{
+    CHECK_EQ_INT(outcomes->hung, 0);
+    CHECK_EQ_INT(outcomes->got_anothers, 0);
+    CHECK_EQ_INT(outcomes->failed, 0);
+    CHECK_EQ_INT(outcomes->good, children);
+}
+
+static inline void check_child(void (*body)(void *), void *argument)
+{
+    struct outcomes outcomes = {0};
+    wait_for(start_child(body, argument), &outcomes);
+    check_outcomes(&outcomes, 1);
+}
+
+#endif
