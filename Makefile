@@ -98,6 +98,8 @@ lint: ## formatting and lints, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p spike_auth --features test-panic -- -D warnings
+	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml --check
+	$(CARGO) clippy --locked --manifest-path tests/loom/Cargo.toml --all-targets --target-dir target/loom -- -D warnings
 
 .PHONY: bench
 bench: all sandbox ## measure against peers; the table lands in target/bench

@@ -28,6 +28,12 @@ PLAIN = r"(?m)^(?P<passed>\d+) passed, (?P<failed>\d+) failed, (?P<skipped>\d+) 
 SUITES = [
     Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST),
     Suite(
+        "loom",
+        [CARGO, "test", "--locked", "--release", "--manifest-path", "tests/loom/Cargo.toml",
+         "--target-dir", ROOT / "target" / "loom"],
+        RUST,
+    ),
+    Suite(
         "build with a panic in it",
         [CARGO, "rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib", "--features", "test-panic",
          "--target-dir", PANIC],

@@ -173,7 +173,7 @@ impl<C: Clock> Cache<C> {
     }
 
     /// A token by an exchange: this call's own, or the one that is under way. For a call that
-    /// [missed](Cache::get).
+    /// [missed](Cache::get). `tests/loom` repeats what follows from here, and tries every order of it.
     pub(crate) fn fetch(&self, user: UserId<'_>, asker: &dyn Asker) -> Landed {
         let key = self.key(user);
         let now = self.clock.now();

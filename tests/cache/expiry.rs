@@ -1,0 +1,159 @@
+//! How long a token is kept.
+
+use super::*;
+
+/// A token that says when it ends.
+fn jwt(exp: u64) -> String {
+    let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp}}}"#));
+    format!("e30.{claims}.c2ln")
+}
+
+/// The date of a server whose clock is off by so many seconds.
+fn date(off: i64) -> (u64, String) {
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let date = now.as_secs().checked_add_signed(off).unwrap();
+    let shown = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(date));
+    (date, format!("Date: {shown}\r\n"))
+}
+
+/// A token that is good for so many seconds from a date that is off.
+fn dated(off: i64, lifetime: i64) -> Vec<u8> {
+    let (date, header) = date(off);
+    let token = jwt(date.checked_add_signed(lifetime).unwrap());
+    reply_with(200, &header, &format!(r#"{{"access_token":"{token}"}}"#))
+}
+
+/// Neither bound depends on how busy the machine is: a token is kept from a moment between the
+/// beginning and the end of the call.
+fn check_kept_for(what: &str, bytes: &[u8], ttl_ms: Option<u64>, expected: Duration) {
+    let bytes = bytes.to_vec();
+    let server = Server::start(move |_| Outcome::Reply(bytes.clone()));
+    let mut config = config_for(&server.url(), None);
+    if let Some(ms) = ttl_ms {
+        config.set_cache_ttl_ms(ms);
+    }
+    let client = client(&config);
+    let began = Instant::now();
+    let token = get(&client, "alice").unwrap();
+    let received = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let Some(found) = kept(&client, "alice") else {
+            break;
+        };
+        assert_eq!(found, token, "{what}");
+        assert!(asked <= received + expected, "{what}: kept for too long");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(began.elapsed() >= expected, "{what}: not kept long enough");
+    assert_eq!(server.requests(), 1, "{what}");
+    assert_eq!(get(&client, "alice").unwrap(), token, "{what}");
+    assert_eq!(server.requests(), 2, "{what}");
+}
+
+#[test]
+fn a_token_is_kept_as_long_as_it_is_good() {
+    let ms = Duration::from_millis;
+    let saying = |members: &str| reply(200, &format!("{{{members}}}"));
+    let (now, header) = date(0);
+    let both = format!(r#"{{"expires_in":3600,"access_token":"{}"}}"#, jwt(now + 1));
+    let plain = saying(r#""access_token":"abc""#);
+    let garbled = |value: &str| saying(&format!(r#""expires_in":{value},"access_token":"abc""#));
+    // All but a tenth of its lifetime.
+    let rows = [
+        ("exp", dated(0, 2), None, ms(1800)),
+        ("a clock that is ahead", dated(600, 2), None, ms(1800)),
+        ("a clock that is behind", dated(-600, 2), None, ms(1800)),
+        ("a clock of another day", dated(86_400, 1), None, ms(900)),
+        (
+            "expires_in",
+            saying(r#""expires_in":2,"access_token":"abc""#),
+            None,
+            ms(1800),
+        ),
+        (
+            "the token's word before the reply's",
+            reply_with(200, &header, &both),
+            None,
+            ms(900),
+        ),
+        ("the ttl alone", plain, Some(50), ms(50)),
+        ("the ttl before exp", dated(0, 3600), Some(300), ms(300)),
+        ("exp before the ttl", dated(0, 1), Some(3_600_000), ms(900)),
+        ("exp without a ttl", dated(0, 1), Some(0), ms(900)),
+        (
+            "an expires_in that is none",
+            garbled(r#""soon""#),
+            Some(70),
+            ms(70),
+        ),
+        (
+            "an expires_in without end",
+            garbled("1e300"),
+            Some(80),
+            ms(80),
+        ),
+    ];
+    std::thread::scope(|scope| {
+        for (what, bytes, ttl_ms, expected) in rows {
+            scope.spawn(move || check_kept_for(what, &bytes, ttl_ms, expected));
+        }
+    });
+}
+
+#[test]
+fn a_token_that_has_ended_is_handed_out_to_all_who_share_it_and_not_kept() {
+    let ended = |members: &str| reply(200, &format!(r#"{{{members},"access_token":"abc"}}"#));
+    let rows = [
+        ("exp", dated(0, -30)),
+        ("exp at the very moment", dated(0, 0)),
+        ("exp by a clock that is behind", dated(-600, -1)),
+        ("exp by a clock that is ahead", dated(600, -1)),
+        ("expires_in", ended(r#""expires_in":0"#)),
+        ("an expires_in before now", ended(r#""expires_in":-1"#)),
+    ];
+    for (what, bytes) in rows {
+        let (server, gate) = holding(1, move |_| bytes.clone());
+        let client = client_of(&server);
+        let all = flight(&client, &[20_000; 5], |_| gate.open());
+        let token = shared(&all);
+        assert!(all[0].answer.is_ok(), "{what}: {token}");
+        assert_eq!(kept(&client, "alice"), None, "{what}");
+        assert_eq!(server.requests(), 1, "{what}");
+        assert_eq!(get(&client, "alice").unwrap(), token, "{what}");
+        assert_eq!(server.requests(), 2, "{what}");
+        let stats = stats(&client);
+        let held = (stats.entries, stats.bytes);
+        assert_eq!((held, stats.failures), ((0, 0), 0), "{what}");
+    }
+}
+
+#[test]
+fn the_sandboxs_tokens_are_kept_if_they_are_good() {
+    let sandbox = Sandbox::start();
+    let client = client(&sandbox.config_for(sandbox.url("https")));
+    for (user, is_kept) in [
+        ("alice", true),
+        ("fault.exp.3600", true),
+        ("fault.exp.-30", false),
+        ("fault.expires-in.3600", true),
+        ("fault.expires-in.0", false),
+        ("fault.expires-in-garbage", true),
+        ("fault.exp.3600.and.date-skew.7200", false),
+        ("fault.exp.-30.and.date-skew.-600", true),
+        ("fault.exp.3600.and.no-date", true),
+        ("fault.exp.3600.and.date-garbage", true),
+        ("fault.max-token", true),
+        ("fault.crlf-token", false),
+        ("fault.status.403", false),
+    ] {
+        let before = sandbox.count("requests");
+        let answers = [0; 3].map(|_| get(&client, user).map_err(|error| error.kind()));
+        let requests = sandbox.count("requests") - before;
+        assert_eq!(requests, if is_kept { 1 } else { 3 }, "{user}");
+        assert_eq!(answers[0], answers[1], "{user}");
+        assert_eq!(kept(&client, user).is_some(), is_kept, "{user}");
+    }
+}

@@ -1,0 +1,69 @@
+//! The library's `src/cache/sync.rs` on loom.
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Notify;
+pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that says that there is a value, and a cell in which loom sees who reads and who writes.
+pub(super) struct OnceLock<T> {
+    is_set: AtomicBool,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: it is written before it is read, and once; that this holds is what loom watches.
+unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
+
+impl<T> OnceLock<T> {
+    pub(super) fn get(&self) -> Option<&T> {
+        if !self.is_set.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: once it is set nobody writes; loom fails where a write did not happen before.
+        self.value.with(|value| unsafe { (*value).as_ref() })
+    }
+
+    /// Two threads that set it at once are a failure, which std's allows.
+    pub(super) fn set(&self, value: T) -> Result<(), T> {
+        if self.is_set.load(Ordering::Acquire) {
+            return Err(value);
+        }
+        // SAFETY: nobody reads before it is set; loom fails where another thread writes too.
+        self.value.with_mut(|place| unsafe { *place = Some(value) });
+        self.is_set.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self {
+            is_set: AtomicBool::new(false),
+            value: UnsafeCell::new(None),
+        }
+    }
+}
+
+loom::thread_local! {
+    static CURRENT: Thread = Thread(Arc::default());
+}
+
+/// A thread, by what it parks on. Not loom's own, which forgets an `unpark` if the thread goes
+/// through a lock before it parks. This one also wakes for no reason now and then, as std's may.
+#[derive(Clone)]
+pub(super) struct Thread(Arc<Notify>);
+
+impl Thread {
+    pub(super) fn unpark(&self) {
+        self.0.notify();
+    }
+}
+
+pub(super) fn current() -> Thread {
+    CURRENT.with(Thread::clone)
+}
+
+pub(super) fn park() {
+    current().0.wait();
+}
