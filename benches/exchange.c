@@ -4,7 +4,7 @@
  * In the timed loop: spike_auth_client_exchange(), which signs, asks and reads the token, on kept connections.
  */
 
-#include "crowd.h"
+#include "exchange.h"
 
 #include <spike_auth.h>
 

@@ -5,7 +5,7 @@
  * token cut out of the reply by a plain search, which is less than a program should do.
  */
 
-#include "crowd.h"
+#include "exchange.h"
 
 #include <string.h>
 

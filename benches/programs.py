@@ -86,13 +86,25 @@ class Program:
         assert self.process.stdin and self.process.stdout  # they are pipes
         self.requests, self.answers = self.process.stdin, self.process.stdout
 
-    def measure(self, name: str, count: int) -> Cost:
+    def step(self, name: str, count: int) -> tuple[float, float]:
+        """The two figures that a step answers with."""
         self.requests.write(f"{name} {count}\n")
         self.requests.flush()
         answer = self.answers.readline().split()
         if len(answer) != 2:
             raise SystemExit(f"{self.name} {name}: ended with {self.process.wait()}")
-        return Cost(float(answer[0]) / count, float(answer[1]) / count)
+        return float(answer[0]), float(answer[1])
+
+    def measure(self, name: str, count: int) -> Cost:
+        cpu, wall = self.step(name, count)
+        return Cost(cpu / count, wall / count)
+
+    def private_memory(self) -> int:
+        """Bytes of the process that were written to, which it shares with no other."""
+        for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Private_Dirty:"):
+                return int(line.split()[1]) * 1024
+        raise SystemExit(f"/proc says nothing of the memory of {self.name}")
 
     def end(self) -> None:
         self.requests.close()

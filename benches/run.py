@@ -31,6 +31,7 @@ BULK = f"{OURS}, bulk, per id"
 ONCE = f"{OURS}, key in every call"
 
 SIGN_STEP = 4096  # counts of signatures are multiples of this: whole calls of bulk signing
+FEW_USERS = 20_000
 
 
 @dataclass
@@ -52,6 +53,11 @@ class Pace:
         return 3 if self.quick else 31
 
     @property
+    def users(self) -> int:
+        """Users with a cached token."""
+        return FEW_USERS if self.quick else 1_000_000
+
+    @property
     def library_rounds(self) -> int:
         return 5 if self.quick else 21
 
@@ -65,7 +71,7 @@ class Contestant:
 
 
 class Bench:
-    """What the three benchmarks share, and what they leave for the report."""
+    """What the benchmarks share, and what they leave for the report."""
 
     def __init__(self, workshop: Workshop, pace: Pace, stack: ExitStack) -> None:
         self.workshop = workshop
@@ -312,6 +318,126 @@ def exchange_clients(bench: Bench) -> dict[str, tuple[list[object], dict[int, in
     return clients
 
 
+# --- cached tokens ---
+
+# The functions of cache.c.
+CACHED = {OURS: "get_token", f"{OURS}, get_authorization": "get_authorization", f"{OURS}, peek_token": "peek_token"}
+# ns of CPU that a call may take, by which user it asks for. A binding gets a line here, and a program in
+# cache_holders().
+CACHE_REACH = {OURS: {"hot": 150, "random": 2000}}
+ENTRY_REACH = 400  # bytes
+
+
+@dataclass
+class Holders:
+    """Those who hold tokens, each filled with those of `users`."""
+
+    programs: dict[str, Program]
+    users: int
+
+    @property
+    def crowd(self) -> str:
+        return f"{self.users:,} users".replace(",", " ")
+
+    @property
+    def rows(self) -> dict[str, tuple[Program, str]]:
+        """The program of each row, and its function."""
+        ours = {what: (self.programs[OURS], function) for what, function in CACHED.items()}
+        return ours | {what: (program, "get_token") for what, program in self.programs.items() if what != OURS}
+
+    def note(self, *words: str) -> str:
+        few = "Fewer users than the million that counts." if self.users == FEW_USERS else ""
+        return " ".join(word for word in (*words, few) if word)
+
+
+def cache(bench: Bench) -> None:
+    holders = cache_holders(bench)
+    fill_caches(bench, holders)
+    for which, title in [("hot", "one hot user"), ("random", f"a random one of {holders.crowd}")]:
+        print(f"cache: {title}", file=sys.stderr)
+        contestants = [Contestant(f"{what}, {threads}", program, f"{function}:{which}:{threads}")
+                       for what, (program, function) in holders.rows.items() for threads in (1, 2)]
+        for one in contestants:
+            calibrate(one, bench.pace.sign_slice_ns)
+        costs = take_turns(contestants, bench.pace.sign_rounds)
+        cache_group(bench, holders, title, costs)
+        for what, reach in CACHE_REACH.items():
+            cache_targets(bench, what, title, reach[which], costs)
+    for program in holders.programs.values():
+        program.end()
+
+
+def cache_holders(bench: Bench) -> Holders:
+    shop, place = bench.workshop, bench.server()
+    users = bench.pace.users if place.status else FEW_USERS  # the sandbox would take too long
+    ids = cache_ids(shop.directory, users)
+    programs = {OURS: bench.start(shop.compile_c("cache.c", *shop.link_spike()), place.http, ids)}
+    try:
+        programs["Go map, RWMutex"] = bench.start(shop.build_go("cache.go"), ids, server.TOKEN)
+    except MissingTool as tool:
+        bench.missing.append(str(tool))
+    programs["Python dict"] = bench.start(sys.executable, BENCHES / "peers" / "cache.py", ids, server.TOKEN)
+    return Holders(programs, users)
+
+
+def cache_ids(directory: Path, users: int) -> Path:
+    """All user ids, 23 bytes each, in an order that has nothing to do with the one in which they are put in."""
+    order = list(range(users))
+    random.Random(1).shuffle(order)
+    path = directory / "ids"
+    path.write_text("".join(f"my_application_u{number:07}" for number in order))
+    return path
+
+
+def fill_caches(bench: Bench, holders: Holders) -> None:
+    rows = []
+    for what, program in holders.programs.items():
+        print(f"cache: filling {what}", file=sys.stderr)
+        program.step("fill", 0)
+        before = program.private_memory()
+        _, took = program.step("fill", holders.users)
+        added = program.private_memory() - before
+        rows.append(Row(what, [added / holders.users], kind="ours" if what.startswith(OURS) else "peer"))
+        if what == OURS:
+            seconds = took / 1e9
+            stated, entries = program.step("held", 0)
+            rows.append(Row(f"{OURS}, as its statistics say", [stated / entries], kind="note"))
+    bench.groups.append(Group(
+        "Memory of a cached token", "bytes per entry", OURS, rows,
+        holders.note(f"Private memory that the tokens of {holders.crowd} take. The library got them by as many "
+                     f"exchanges in {seconds:.0f} s; server: {bench.server().name}.")))
+    taken = rows[0].values[0]
+    bench.target(f"cached token, bytes per entry, {holders.crowd}", f"at most {ENTRY_REACH}", (taken, taken, taken),
+                 taken <= ENTRY_REACH)
+
+
+def cache_group(bench: Bench, holders: Holders, title: str, costs: dict[str, list[Cost]]) -> None:
+    rows = []
+    for what in holders.rows:
+        one, two = costs[f"{what}, 1"], costs[f"{what}, 2"]
+        more = {"ns of CPU, 2 threads": span(middle([cost.cpu for cost in two])),
+                "rate, 2 threads / 1": span(rate_of_two(one, two), 2)}
+        rows.append(Row(what, [cost.cpu for cost in one], more, "ours" if what.startswith(OURS) else "peer"))
+    bench.groups.append(Group(f"Cached token of {title}", "ns of CPU", OURS, rows,
+                              holders.note("CPU time per call.")))
+
+
+def cache_targets(bench: Bench, what: str, title: str, reach: int, costs: dict[str, list[Cost]]) -> None:
+    one, two = costs[f"{what}, 1"], costs[f"{what}, 2"]
+    name = f"cached token of {title}" if what == OURS else f"cached token of {title}, {what}"
+    taken, rate = middle([cost.cpu for cost in one]), rate_of_two(one, two)
+    bench.target(f"{name}, ns of CPU", f"at most {reach}", taken, taken[0] <= reach)
+    bench.target(f"{name}, rate of 2 threads, against 1", "nearly 2 x (1.8)", rate, rate[0] >= 1.8)
+
+
+def rate_of_two(one: list[Cost], two: list[Cost]) -> tuple[float, float, float]:
+    return middle([alone.wall / both.wall for alone, both in zip(one, two, strict=True)])
+
+
+def middle(figures: list[float]) -> tuple[float, float, float]:
+    return median(figures), min(figures), max(figures)
+
+
 # --- the library itself ---
 
 LIBCURL = "libcurl and its TLS"
@@ -372,7 +498,7 @@ def sizes(bench: Bench, ours: Path, came_with_curl: list[Path]) -> None:
         bench.target(f"stripped size, against {named}", "less than 1 x", part, part[0] < 1)
 
 
-BENCHES_BY_NAME = {"sign": sign, "exchange": exchange, "library": library}
+BENCHES_BY_NAME = {"sign": sign, "exchange": exchange, "cache": cache, "library": library}
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ import (
 
 const (
 	threadsMax = 8
-	warmUp     = 20 // as in ../crowd.h
+	warmUp     = 20 // as in ../exchange.h
 	replyMax   = 65536
 )
 

@@ -16,7 +16,7 @@ import time
 KEY = b"HMAC_KEY_FROM_ADMIN_CONSOLE"
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 THREADS_MAX = 8
-WARM_UP = 20  # as in ../crowd.h
+WARM_UP = 20  # as in ../exchange.h
 
 
 def with_requests(url, ca_file):

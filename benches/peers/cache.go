@@ -1,0 +1,204 @@
+// Tokens in a Go map under a sync.RWMutex: `cache IDS_FILE TOKEN`. The conversation is that of ../cache.c, with one
+// FUNCTION, get_token.
+//
+// In the timed loop: the lock for reading, the look-up, a look at the clock to see whether the token has ended, and
+// a copy of the token into a buffer of the goroutine's own. The clock is the cheapest one that Go has.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const (
+	idLen     = 23
+	askingMax = 2
+	piece     = 256 // as in ../cache.c
+	lifetime  = time.Hour
+)
+
+type entry struct {
+	token string
+	ends  time.Duration // since start
+}
+
+var (
+	start  = time.Now()
+	mutex  sync.RWMutex
+	tokens = map[string]entry{}
+	ids    string
+	token  string
+	walked int // as in ../cache.c
+	drawn  atomic.Int64
+	shares [askingMax]share
+)
+
+type share struct {
+	pieces        int
+	cpuNs, wallNs int64
+}
+
+func getToken(user string, buffer []byte) int {
+	mutex.RLock()
+	found, ok := tokens[user]
+	mutex.RUnlock()
+	if !ok || time.Since(start) >= found.ends {
+		die("a token was not in the map")
+	}
+	return copy(buffer, found.token)
+}
+
+func askPiece(place, step int, buffer []byte) {
+	for range piece {
+		if getToken(ids[place:place+idLen], buffer) != len(token) {
+			die("not the token")
+		}
+		place += step
+		if place == len(ids) {
+			place = 0
+		}
+	}
+}
+
+func askPieces(thread, count, step int, buffer []byte) {
+	begin := time.Now()
+	waitedBefore, cpuBefore, pieces := waitedNs(), threadNs(), 0
+	for {
+		at := int(drawn.Add(1)-1) * piece
+		if at >= count {
+			break
+		}
+		askPiece((walked+at)*step%len(ids), step, buffer)
+		pieces++
+	}
+	cpuNs, waited := threadNs()-cpuBefore, waitedNs()-waitedBefore
+	shares[thread] = share{pieces, cpuNs, time.Since(begin).Nanoseconds() - waited}
+}
+
+func ask(which string, threads, count int) (cpuNs, wallNs int64) {
+	step := 0
+	if which == "random" {
+		step = idLen
+	}
+	drawn.Store(0)
+	var warm, done sync.WaitGroup
+	begin := make(chan struct{})
+	for i := range threads {
+		warm.Add(1)
+		done.Add(1)
+		go func() {
+			runtime.LockOSThread() // its clock is read
+			takeCore(i)
+			buffer := make([]byte, 8192)
+			askPiece(0, step, buffer)
+			warm.Done()
+			<-begin
+			askPieces(i, count, step, buffer)
+			done.Done()
+		}()
+	}
+	warm.Wait()
+	close(begin)
+	done.Wait()
+	rate := 0.0 // pieces per nanosecond
+	for _, one := range shares[:threads] {
+		cpuNs += one.cpuNs
+		rate += float64(one.pieces) / float64(one.wallNs)
+	}
+	if step > 0 {
+		walked = (walked + count) % (len(ids) / idLen)
+	}
+	return cpuNs, int64(float64(count/piece) / rate)
+}
+
+// Every entry has a user id and a token of its own. What filling leaves for the collector is given back.
+func fill(count int) (cpuNs, wallNs int64) {
+	cpuBefore, wallBefore := threadNs(), time.Now()
+	for i := range count {
+		user := fmt.Sprintf("my_application_u%07d", i)
+		mutex.Lock()
+		tokens[user] = entry{strings.Clone(token), time.Since(start) + lifetime}
+		mutex.Unlock()
+	}
+	cpuNs, wallNs = threadNs()-cpuBefore, time.Since(wallBefore).Nanoseconds()
+	debug.FreeOSMemory()
+	return cpuNs, wallNs
+}
+
+func threadNs() int64 {
+	const threadCPU = 3 // CLOCK_THREAD_CPUTIME_ID
+	var now syscall.Timespec
+	if _, _, err := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, threadCPU, uintptr(unsafe.Pointer(&now)), 0); err != 0 {
+		die(err.Error())
+	}
+	return now.Nano()
+}
+
+// Waiting for a core, as in ../cache.c.
+func waitedNs() int64 {
+	text, _ := os.ReadFile("/proc/thread-self/schedstat") // 0 where there is none
+	var ran, waited int64
+	fmt.Sscan(string(text), &ran, &waited)
+	return waited
+}
+
+// As ../cache.c does. The thread ends with its goroutine.
+func takeCore(thread int) {
+	var all, mine [16]uint64 // 1024 cores
+	size := unsafe.Sizeof(all)
+	if _, _, err := syscall.RawSyscall(syscall.SYS_SCHED_GETAFFINITY, 0, size, uintptr(unsafe.Pointer(&all))); err != 0 {
+		die(err.Error())
+	}
+	for core := range 64 * len(all) {
+		bit := uint64(1) << (core % 64)
+		if all[core/64]&bit == 0 {
+			continue
+		}
+		if thread == 0 {
+			mine[core/64] = bit
+			syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, 0, size, uintptr(unsafe.Pointer(&mine)))
+		}
+		thread--
+	}
+}
+
+func die(why string) {
+	fmt.Fprintln(os.Stderr, why)
+	os.Exit(1)
+}
+
+func main() {
+	runtime.GOMAXPROCS(askingMax)
+	runtime.LockOSThread() // one clock all through
+	text, err := os.ReadFile(os.Args[1])
+	if err != nil {
+		die(err.Error())
+	}
+	ids, token = string(text), os.Args[2]
+	var name string
+	var count int
+	for {
+		if _, err := fmt.Scan(&name, &count); err != nil {
+			return
+		}
+		if name == "fill" {
+			fmt.Println(fill(count))
+			continue
+		}
+		parts := strings.Split(name, ":")
+		threads, err := strconv.Atoi(parts[2])
+		if err != nil {
+			die(err.Error())
+		}
+		fmt.Println(ask(parts[1], threads, count))
+	}
+}
