@@ -14,8 +14,8 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use common::server::{Outcome, Server, config_for, reply};
 use spike_auth::{Client, ErrorKind, Stats, TOKEN_MAX};
@@ -136,31 +136,34 @@ fn some_length(number: usize) -> usize {
 /// Threads pass users through a cache that is watched all the time.
 fn check_bounds(client: &Client, users: usize, entries: u64, bytes: u64, len: fn(usize) -> usize) {
     const THREADS: usize = 4;
-    let is_over = AtomicBool::new(false);
+    /// Counts those that are done, those that fail among them: the test could not end before the one
+    /// who watches.
+    struct Done<'a>(&'a AtomicUsize);
+
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let done = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                let now = stats(client);
-                assert!(now.entries <= entries && now.bytes <= bytes, "{now:?}");
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        });
-        let workers: Vec<_> = (0..THREADS)
-            .map(|thread| {
-                scope.spawn(move || {
-                    for number in (thread..users).step_by(THREADS) {
-                        get(client, &user(number, len(number)));
-                        // Of the others some are asked for again, and some are gone.
-                        is_kept(client, &user(number / 2, len(number / 2)));
-                    }
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .for_each(|worker| worker.join().unwrap());
-        is_over.store(true, Ordering::Relaxed);
-        watcher.join().unwrap();
+        for thread in 0..THREADS {
+            let done = Done(&done);
+            scope.spawn(move || {
+                let _done = done;
+                for number in (thread..users).step_by(THREADS) {
+                    get(client, &user(number, len(number)));
+                    // Of the others some are asked for again, and some are gone.
+                    is_kept(client, &user(number / 2, len(number / 2)));
+                }
+            });
+        }
+        while done.load(Ordering::Relaxed) < THREADS {
+            let now = stats(client);
+            assert!(now.entries <= entries && now.bytes <= bytes, "{now:?}");
+            std::thread::sleep(Duration::from_micros(50));
+        }
     });
 }
 
@@ -261,11 +264,11 @@ fn the_bytes_are_those_of_the_allocator() {
     for len in [20, USUAL, 1000, TOKEN_MAX] {
         let client = client(&server, 1_000_000, u64::MAX);
         let empty = held_by_an_empty(&client);
-        let mut users = (0..).map(|number| user(number, len));
+        let mut count = 0;
         for entries in [1000, 1700, 2500] {
-            while stats(&client).entries < entries {
-                get(&client, &users.next().unwrap());
-            }
+            (count..entries).for_each(|number| get(&client, &user(number, len)));
+            count = entries;
+            assert_eq!(stats(&client).entries, entries as u64);
             check_against_allocator(&format!("tokens of {len} bytes"), &client, empty);
         }
     }
@@ -346,7 +349,9 @@ fn nor_does_one_whose_token_ends_all_the_time() {
     let user = user(1, USUAL);
     check_flat("a ttl of a millisecond", 100, 1500, |_| {
         get(&client, &user);
+        let start = Instant::now();
         while is_kept(&client, &user) {
+            assert!(start.elapsed() < Duration::from_secs(20), "it never ends");
             std::thread::sleep(Duration::from_micros(100));
         }
     });

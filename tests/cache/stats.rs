@@ -226,6 +226,29 @@ fn mix(client: &Client, user: &str, dice: &mut Dice, may_leave: bool, done: &Don
     }
 }
 
+/// Looks over and over, in a thread of its own, until the work is done.
+fn watched(mut look: impl FnMut() + Send, work: impl FnOnce()) {
+    /// Tells so when the work fails too: the test could not end before the one who watches.
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                look();
+            }
+        });
+        let _over = Over(&is_over);
+        work();
+    });
+}
+
 #[test]
 fn the_sums_hold_whatever_is_done_at_once() {
     for may_leave in [false, true] {
@@ -233,22 +256,20 @@ fn the_sums_hold_whatever_is_done_at_once() {
         let mut config = config_for(&server.url(), None);
         config.set_cache_capacity(MIX_CAPACITY as u32);
         let client = client(&config);
-        let (done, is_over) = (Done::default(), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            let watcher = scope.spawn(|| {
-                let mut seen = fields(&stats(&client));
-                while !is_over.load(Ordering::Relaxed) {
-                    let now = stats(&client);
-                    check_sums(&now);
-                    assert!(now.entries <= MIX_CAPACITY, "{now:?}");
-                    let now = fields(&now);
-                    for (name, count) in &now {
-                        assert!(*name == "entries" || *count >= seen[name], "{name}");
-                    }
-                    seen = now;
-                    std::thread::sleep(Duration::from_micros(50));
-                }
-            });
+        let done = Done::default();
+        let mut seen = fields(&stats(&client));
+        let look = || {
+            let now = stats(&client);
+            check_sums(&now);
+            assert!(now.entries <= MIX_CAPACITY, "{now:?}");
+            let now = fields(&now);
+            for (name, count) in &now {
+                assert!(*name == "entries" || *count >= seen[name], "{name}");
+            }
+            seen = now;
+            std::thread::sleep(Duration::from_micros(50));
+        };
+        watched(look, || {
             on_threads(8, |thread| {
                 let mut dice = Dice::new(thread);
                 for round in 0..600 {
@@ -257,8 +278,6 @@ fn the_sums_hold_whatever_is_done_at_once() {
                     mix(&client, &user, &mut dice, may_leave, &done);
                 }
             });
-            is_over.store(true, Ordering::Relaxed);
-            watcher.join().unwrap();
         });
         let now = stats(&client);
         println!("{now:?}");
@@ -289,18 +308,11 @@ fn no_request_is_seen_that_the_other_counts_do_not_explain() {
     let mut config = config_for(&server.url(), None);
     config.set_cache_capacity(1); // one lock, and so many looks
     let client = client(&config);
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                check_sums(&stats(&client));
-            }
-        });
+    let look = || check_sums(&stats(&client));
+    watched(look, || {
         for number in 0..USERS {
             get(&client, &format!("user-{number}")).unwrap();
         }
-        is_over.store(true, Ordering::Relaxed);
-        watcher.join().unwrap();
     });
     assert_eq!(server.requests(), 2 * USERS - 1);
     check_sums_at_rest(&stats(&client));
