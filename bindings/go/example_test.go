@@ -1,0 +1,203 @@
+//go:build cgo
+
+package spikeauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
+)
+
+// The examples read the settings from the environment, which points to a sandbox here.
+
+func Example() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+
+	for range 2 {
+		token, err := client.Token(context.Background(), "my_application_user_123")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println("a token of", len(token), "characters")
+	}
+	stats, err := client.Stats()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("requests sent:", stats.Requests)
+	// Output:
+	// a token of 143 characters
+	// a token of 143 characters
+	// requests sent: 1
+}
+
+func ExampleNew() {
+	hmacKey := []byte("HMAC_KEY_FROM_ADMIN_CONSOLE")
+	client, err := spikeauth.New("9999", hmacKey,
+		spikeauth.WithTimeout(5*time.Second),
+		spikeauth.WithUserAgent("shop/1.2"),
+	)
+	clear(hmacKey) // the client has no need of it any more
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	fmt.Println(client.SignUser("my_application_user_123"))
+	// Output: e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199 <nil>
+}
+
+func ExampleNew_invalid() {
+	_, err := spikeauth.New("9999", []byte("key"), spikeauth.WithBaseURL("http://example.com"))
+	fmt.Println(errors.Is(err, spikeauth.StatusInvalidURL))
+	// Output: true
+}
+
+func ExampleClient_Token_deadline() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err = client.Token(ctx, "fault.stall") // a user for whom the sandbox never answers
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	// Output: true
+}
+
+func ExampleClient_Invalidate() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	ctx, user := context.Background(), "my_application_user_123"
+
+	token, err := client.Token(ctx, user)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// The service has answered 401 to a call with that token.
+	if err := client.Invalidate(user, token); err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = client.Token(ctx, user)
+	// Here the sandbox makes the same token again, which would only be refused again.
+	fmt.Println(errors.Is(err, spikeauth.StatusTokenRejected))
+	// Output: true
+}
+
+func ExampleClient_AppendSignature() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+
+	line := []byte("signature=")
+	line, err = client.AppendSignature(line, "my_application_user_123")
+	fmt.Println(string(line), err)
+	// Output: signature=e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199 <nil>
+}
+
+func ExampleClient_SignUsers() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+
+	signatures, err := client.SignUsers([]string{"User1", "not valid", "user1"})
+	for _, signature := range signatures {
+		fmt.Printf("%.8s\n", signature)
+	}
+	fmt.Println(errors.Is(err, spikeauth.StatusInvalidUserID))
+	// Output:
+	// 387cad85
+	//
+	// 269d9708
+	// true
+}
+
+func ExampleClient_RoundTripper() {
+	// A service that wants a token.
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%.10s...", r.Header.Get("Authorization"))
+	}))
+	defer service.Close()
+
+	spike, err := spikeauth.NewFromEnv()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer spike.Close()
+
+	client := &http.Client{Transport: spike.RoundTripper("my_application_user_123", nil)}
+	resp, err := client.Get(service.URL)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	fmt.Println(string(body), err)
+	// Output: Bearer eyJ... <nil>
+}
+
+func ExampleSignUser() {
+	signature, err := spikeauth.SignUser([]byte("HMAC_KEY_FROM_ADMIN_CONSOLE"), "my_application_user_123")
+	fmt.Println(signature, err)
+	// Output: e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199 <nil>
+}
+
+func ExampleVerifyUser() {
+	key := []byte("HMAC_KEY_FROM_ADMIN_CONSOLE")
+	const signature = "e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199"
+	fmt.Println(spikeauth.VerifyUser(key, "my_application_user_123", signature))
+	err := spikeauth.VerifyUser(key, "somebody_else", signature)
+	fmt.Println(errors.Is(err, spikeauth.StatusSignatureMismatch))
+	// Output:
+	// <nil>
+	// true
+}
+
+func ExampleError() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+
+	_, err = client.Token(context.Background(), "fault.retry-after.60") // a user for whom the sandbox has no time
+	var e *spikeauth.Error
+	switch {
+	case errors.Is(err, spikeauth.StatusUnauthorized):
+		fmt.Println("the key does not belong to the application")
+	case errors.As(err, &e) && e.Retryable:
+		fmt.Println("again in", e.RetryAfter)
+	}
+	// Output: again in 1m0s
+}

@@ -1,0 +1,106 @@
+//go:build cgo
+
+package spikeauth_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// buildExample makes a program of one of the examples. The go command that runs this test is the first in PATH.
+func buildExample(t *testing.T, name string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
+	args := []string{"build", "-o", program}
+	if buildTags != "" {
+		args = append(args, "-tags", buildTags)
+	}
+	out, err := exec.Command("go", append(args, "./examples/"+name)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return program
+}
+
+func TestTheCommand(t *testing.T) {
+	program := buildExample(t, "command")
+	said, err := exec.Command(program, "command-user").CombinedOutput()
+	token, isHeader := strings.CutPrefix(strings.TrimSpace(string(said)), "Authorization: Bearer ")
+	if err != nil || !isHeader || subject(token) != "command-user" {
+		t.Errorf("%v: %s", err, said)
+	}
+	wrong := exec.Command(program, "command-user")
+	wrong.Env = append(os.Environ(), "SPIKE_HMAC_KEY=not the key")
+	said, err = wrong.CombinedOutput()
+	if err == nil || !strings.Contains(string(said), "spikeauth: authorization: 401 Unauthorized") ||
+		!strings.Contains(string(said), "Is SPIKE_HMAC_KEY the key") || strings.Contains(string(said), "not the key") {
+		t.Errorf("%v: %s", err, said)
+	}
+}
+
+func TestTheClient(t *testing.T) {
+	a := newAPI(t)
+	said, err := exec.Command(buildExample(t, "client"), "client-user", a.URL).CombinedOutput()
+	if err != nil || string(said) != "the body" || len(a.headers) != 1 ||
+		subject(strings.TrimPrefix(a.headers[0], "Bearer ")) != "client-user" {
+		t.Errorf("%v: %s, %q", err, said, a.headers)
+	}
+}
+
+func TestTheServer(t *testing.T) {
+	command := exec.Command(buildExample(t, "server"))
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged strings.Builder
+	command.Stderr = &logged
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := strings.TrimSpace(line)
+	ask := func(user string) (int, string, string) {
+		resp, err := http.Get(address + "/token/" + user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, strings.TrimSpace(string(body)), resp.Header.Get("Retry-After")
+	}
+	for range 2 {
+		if status, token, _ := ask("server-user"); status != 200 || subject(token) != "server-user" {
+			t.Errorf("%d, %q", status, token)
+		}
+	}
+	if n := server.requests(t, "server-user"); n != 1 {
+		t.Errorf("%d exchanges", n)
+	}
+	for user, want := range map[string]string{
+		"not%20valid":                 "404 there is no such user ",
+		"fault.status.403.server":     "502 no token ",
+		"fault.retry-after.60.server": "503 try again later 61",
+	} {
+		status, body, wait := ask(user)
+		if got := fmt.Sprintf("%d %s %s", status, body, wait); got != want {
+			t.Errorf("%s: %q, not %q", user, got, want)
+		}
+	}
+	if err := command.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Wait(); err != nil || strings.Contains(logged.String(), "server-user") {
+		t.Errorf("%v: %s", err, logged.String())
+	}
+}

@@ -1,0 +1,171 @@
+//go:build cgo && linux
+
+package spikeauth_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// program is that of the README.
+func program(t *testing.T) string {
+	t.Helper()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "```go\n")
+	program, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the README has no program")
+	}
+	return program
+}
+
+// command runs one in a folder, and fails the test with all that it said.
+func command(t *testing.T, folder string, env []string, args ...string) string {
+	t.Helper()
+	out, err := run(folder, env, args...)
+	if err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
+	}
+	return out
+}
+
+func run(folder string, env []string, args ...string) (string, error) {
+	command := exec.Command(args[0], args[1:]...)
+	command.Dir = folder
+	command.Env = append(os.Environ(), env...)
+	out, err := command.CombinedOutput()
+	return string(out), err
+}
+
+// module writes a throw-away module that vendors the package.
+func module(t *testing.T) string {
+	t.Helper()
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "main.go"), []byte(program(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "github.com/spike-auth/spike-auth/bindings/go"
+	offline := []string{"GOFLAGS=-mod=mod", "GOPROXY=off", "GOTOOLCHAIN=local", "GOWORK=off"}
+	command(t, folder, offline, "go", "mod", "init", "example.com/throwaway")
+	command(t, folder, offline, "go", "mod", "edit", "-go=1.24", "-require="+path+"@v0.0.0", "-replace="+path+"="+here)
+	command(t, folder, offline, "go", "mod", "vendor")
+	return folder
+}
+
+// install puts the library into a prefix of its own.
+func install(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("make install builds the library; -short leaves that out")
+	}
+	prefix := filepath.Join(t.TempDir(), "usr")
+	command(t, root, []string{"MAKEFLAGS=", "MAKELEVEL="}, "make", "install", "PREFIX="+prefix)
+	return prefix
+}
+
+func TestAModuleThatVendorsThePackage(t *testing.T) {
+	prefix, folder := install(t), module(t)
+	pkgConfig := []string{"GOFLAGS=-mod=vendor", "GOWORK=off", "CGO_CFLAGS=-O1", "CGO_LDFLAGS=",
+		"PKG_CONFIG_PATH=" + filepath.Join(prefix, "lib", "pkgconfig")}
+	library := "LD_LIBRARY_PATH=" + filepath.Join(prefix, "lib")
+
+	t.Run("dynamic", func(t *testing.T) {
+		program := filepath.Join(folder, "dynamic")
+		command(t, folder, pkgConfig, "go", "build", "-o", program, ".")
+		if needed := command(t, folder, nil, "readelf", "-dW", program); !strings.Contains(needed, "libspike_auth.so.1") {
+			t.Errorf("it does not need the library: %s", needed)
+		}
+		checkProgram(t, folder, library, program)
+	})
+	t.Run("static", func(t *testing.T) {
+		program := filepath.Join(folder, "static")
+		command(t, folder, pkgConfig, "go", "build", "-tags", "spikeauth_static", "-o", program, ".")
+		if needed := command(t, folder, nil, "readelf", "-dW", program); strings.Contains(needed, "libspike_auth") {
+			t.Errorf("it needs the library: %s", needed)
+		}
+		checkProgram(t, folder, "LC_ALL=C", program)
+	})
+	t.Run("without cgo", func(t *testing.T) {
+		program := filepath.Join(folder, "nocgo")
+		command(t, folder, []string{"CGO_ENABLED=0", "GOFLAGS=-mod=vendor"}, "go", "build", "-o", program, ".")
+		if said, err := run(folder, nil, program); err == nil || !strings.Contains(said, "built without cgo") {
+			t.Error(said, err)
+		}
+	})
+}
+
+// checkProgram runs it with the sandbox's key, and with another one.
+func checkProgram(t *testing.T, folder, variable, program string) {
+	t.Helper()
+	said := command(t, folder, []string{variable}, program)
+	token := strings.TrimPrefix(strings.TrimSpace(said), "Authorization: Bearer ")
+	if subject(token) != "my_application_user_123" {
+		t.Error(said)
+	}
+	said, err := run(folder, []string{variable, "SPIKE_HMAC_KEY=another"}, program)
+	if err == nil || said != "SPIKE_HMAC_KEY is not the key of this application\n" {
+		t.Error(said, err)
+	}
+}
+
+// What the README says that the build says.
+func TestWhatIsMissingIsNamed(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, bare := module(t), t.TempDir()
+	base := []string{"GOFLAGS=-mod=vendor", "GOWORK=off", "LC_ALL=C", "PKG_CONFIG_LIBDIR=" + bare}
+	pc := func(t *testing.T, cflags, libs string) []string {
+		t.Helper()
+		folder := t.TempDir()
+		text := "Name: spike_auth\nDescription: for a test\nVersion: 0.1.0\nCflags: " + cflags + "\nLibs: " + libs + "\n"
+		if err := os.WriteFile(filepath.Join(folder, "spike_auth.pc"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return append(base, "PKG_CONFIG_PATH="+folder)
+	}
+	header := func(t *testing.T, text string) string {
+		t.Helper()
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, "spike_auth.h"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return "-I" + folder
+	}
+	include, err := filepath.Abs(filepath.Join(root, "include"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		name, want string
+		env        []string
+	}{
+		{"pkg-config", `exec: "no-such-pkg-config": executable file not found in $PATH`, append(base, "PKG_CONFIG=no-such-pkg-config")},
+		{"the pkg-config file", "Package spike_auth was not found in the pkg-config search path.", append(base, "PKG_CONFIG_PATH="+bare)},
+		{"the header", "spike_auth.h was not found where pkg-config says", pc(t, "", "")},
+		{"a header of this ABI", "spike_auth.h is of another ABI than this package is for", pc(t, header(t, "#define SPIKE_AUTH_ABI_VERSION 2\n#define SPIKE_AUTH_VERSION_NUMBER 256\n"), "")},
+		{"a header that is new enough", "spike_auth.h is older than this package", pc(t, header(t, "#define SPIKE_AUTH_ABI_VERSION 1\n#define SPIKE_AUTH_VERSION_NUMBER 1\n"), "")},
+		{"the library", "cannot find -lspike_auth", pc(t, "-I"+include, "-L"+bare+" -lspike_auth")},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			said, err := run(folder, row.env, "go", "build", "-o", filepath.Join(bare, "program"), ".")
+			if err == nil || !strings.Contains(said, row.want) {
+				t.Errorf("%v: %s", err, said)
+			}
+			if documented := strings.Replace(row.want, "no-such-pkg-config", "pkg-config", 1); !strings.Contains(string(readme), documented) {
+				t.Errorf("the README does not have %q", documented)
+			}
+		})
+	}
+}

@@ -1,0 +1,347 @@
+//go:build cgo
+
+package spikeauth
+
+// Everything that is known here of the library's functions: thin wrappers, and nothing of C behind them. All pointers
+// are flat, are not kept by the library, and no function calls back.
+
+/*
+#if defined(__has_include)
+#if !__has_include(<spike_auth.h>)
+#error "spike_auth.h was not found where pkg-config says: install libspike_auth anew (make install), or correct PKG_CONFIG_PATH"
+#endif
+#endif
+
+#include <spike_auth.h>
+
+#if SPIKE_AUTH_ABI_VERSION != 1
+#error "spike_auth.h is of another ABI than this package is for: install the libspike_auth, or take the version of this package, that matches"
+#endif
+#if SPIKE_AUTH_VERSION_NUMBER < 0x000100
+#error "spike_auth.h is older than this package: install libspike_auth 0.1.0 or newer"
+#endif
+
+#cgo noescape spike_auth_sign_user
+#cgo nocallback spike_auth_sign_user
+#cgo noescape spike_auth_verify_user
+#cgo nocallback spike_auth_verify_user
+#cgo noescape spike_auth_client_sign_user
+#cgo nocallback spike_auth_client_sign_user
+#cgo noescape spike_auth_client_sign_users
+#cgo nocallback spike_auth_client_sign_users
+#cgo noescape spike_auth_client_peek_token
+#cgo nocallback spike_auth_client_peek_token
+#cgo noescape spike_auth_client_get_token
+#cgo nocallback spike_auth_client_get_token
+#cgo noescape spike_auth_client_exchange
+#cgo nocallback spike_auth_client_exchange
+#cgo noescape spike_auth_client_exchange_signature
+#cgo nocallback spike_auth_client_exchange_signature
+#cgo noescape spike_auth_client_invalidate
+#cgo nocallback spike_auth_client_invalidate
+#cgo noescape spike_auth_client_forget
+#cgo nocallback spike_auth_client_forget
+#cgo noescape spike_auth_client_stats
+#cgo nocallback spike_auth_client_stats
+#cgo nocallback spike_auth_call_set_timeout_ms
+#cgo nocallback spike_auth_call_cancel
+*/
+import "C"
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"time"
+	"unsafe"
+)
+
+const (
+	signatureSize     = C.SPIKE_AUTH_SIGNATURE_SIZE
+	signatureLen      = signatureSize - 1
+	authorizationSize = C.SPIKE_AUTH_AUTHORIZATION_SIZE
+)
+
+type (
+	nativeClient = *C.spike_auth_client
+	nativeCall   = *C.spike_auth_call
+)
+
+// ---- the library
+
+// checkLibrary compares the library that was loaded with the header that this was built with.
+var checkLibrary = sync.OnceValue(func() error {
+	abi, version := C.spike_auth_abi_version(), C.spike_auth_version_number()
+	if abi == C.SPIKE_AUTH_ABI_VERSION && version >= C.SPIKE_AUTH_VERSION_NUMBER {
+		return nil
+	}
+	return &Error{
+		Op:     "load",
+		Status: StatusInternal,
+		Message: fmt.Sprintf("libspike_auth %s with ABI %d was loaded, but the program was built for %s or newer with ABI %d. "+
+			"Install that, or correct LD_LIBRARY_PATH.",
+			dotted(uint32(version)), abi, dotted(C.SPIKE_AUTH_VERSION_NUMBER), C.SPIKE_AUTH_ABI_VERSION),
+	}
+})
+
+func dotted(version uint32) string {
+	return fmt.Sprintf("%d.%d.%d", version>>16, version>>8&0xff, version&0xff)
+}
+
+// libraryText is what the library says of a status.
+func libraryText(s Status) string {
+	return C.GoString(C.spike_auth_status_text(C.spike_auth_status_t(s)))
+}
+
+// failure is what the library says of one. It has rewritten all of e.
+func failure(op string, e *C.spike_auth_error) *Error {
+	message := unsafe.Slice((*byte)(unsafe.Pointer(&e.message[0])), len(e.message))
+	end := max(bytes.IndexByte(message, 0), 0)
+	return &Error{
+		Op:         op,
+		Status:     Status(e.status),
+		HTTPStatus: int(e.http_status),
+		RetryAfter: time.Duration(max(e.retry_after_ms, 0)) * time.Millisecond,
+		Attempts:   int(e.attempts),
+		Retryable:  e.retryable != 0,
+		Message:    string(message[:end]),
+	}
+}
+
+// errNotMade is the error of a client that is nil or the zero value.
+func errNotMade(op string) error {
+	return &Error{Op: op, Status: StatusClosed, Message: "the client was not made by New or NewFromEnv."}
+}
+
+// ---- arguments
+
+// chars points to a text; its length goes along. The pointer keeps the text alive during the call.
+func chars(s string) *C.char {
+	return (*C.char)(unsafe.Pointer(unsafe.StringData(s)))
+}
+
+func size(s string) C.size_t {
+	return C.size_t(len(s))
+}
+
+func rawBytes(b []byte) *C.uint8_t {
+	return (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(b)))
+}
+
+func rawChars(b []byte) *C.char {
+	return (*C.char)(unsafe.Pointer(unsafe.SliceData(b)))
+}
+
+// ---- signing
+
+func sign(key []byte, userID string, out *[signatureSize]byte, op string) error {
+	var n C.size_t
+	var e C.spike_auth_error
+	if C.spike_auth_sign_user(rawBytes(key), C.size_t(len(key)), chars(userID), size(userID),
+		rawChars(out[:]), signatureSize, &n, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return failure(op, &e)
+	}
+	return nil
+}
+
+func verify(key []byte, userID, signature string, op string) error {
+	var e C.spike_auth_error
+	if C.spike_auth_verify_user(rawBytes(key), C.size_t(len(key)), chars(userID), size(userID),
+		chars(signature), size(signature), &e) != C.SPIKE_AUTH_STATUS_OK {
+		return failure(op, &e)
+	}
+	return nil
+}
+
+// clientSign asks for the details only when there are any: it is called often, and they are half a kilobyte.
+func clientSign(client nativeClient, userID string, out *[signatureSize]byte, op string) error {
+	var n C.size_t
+	if C.spike_auth_client_sign_user(client, chars(userID), size(userID),
+		rawChars(out[:]), signatureSize, &n, nil) == C.SPIKE_AUTH_STATUS_OK {
+		return nil
+	}
+	return clientSignError(client, userID, out, op)
+}
+
+//go:noinline
+func clientSignError(client nativeClient, userID string, out *[signatureSize]byte, op string) error {
+	var n C.size_t
+	var e C.spike_auth_error
+	if C.spike_auth_client_sign_user(client, chars(userID), size(userID),
+		rawChars(out[:]), signatureSize, &n, &e) == C.SPIKE_AUTH_STATUS_OK {
+		return nil
+	}
+	return failure(op, &e)
+}
+
+// clientSignMany signs the ids that lie between the offsets, one after the other into out.
+func clientSignMany(client nativeClient, ids []byte, offsets []int64, out []byte, op string) *Error {
+	var e C.spike_auth_error
+	if C.spike_auth_client_sign_users(client, rawChars(ids), C.size_t(len(ids)),
+		(*C.int64_t)(unsafe.Pointer(unsafe.SliceData(offsets))), C.size_t(len(offsets)-1),
+		rawChars(out), C.size_t(len(out)), nil, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return failure(op, &e)
+	}
+	return nil
+}
+
+// ---- the client
+
+func newClient(s *settings) (nativeClient, error) {
+	var e C.spike_auth_error
+	var config *C.spike_auth_config
+	if C.spike_auth_config_new(&config, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return nil, failure(opNew, &e)
+	}
+	defer C.spike_auth_config_free(config)
+	if !configure(config, s, &e) {
+		return nil, failure(opNew, &e)
+	}
+	var client nativeClient
+	if C.spike_auth_client_new(config, &client, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return nil, failure(opNew, &e)
+	}
+	return client, nil
+}
+
+// configure reports whether the library takes all settings. The environment comes first, so that options go before it.
+func configure(config *C.spike_auth_config, s *settings, e *C.spike_auth_error) bool {
+	const ok = C.SPIKE_AUTH_STATUS_OK
+	switch {
+	case s.fromEnv && C.spike_auth_config_load_env(config, e) != ok,
+		s.applicationID != nil && C.spike_auth_config_set_application_id(config, chars(*s.applicationID), size(*s.applicationID), e) != ok,
+		s.hmacKey != nil && C.spike_auth_config_set_hmac_key(config, rawBytes(s.hmacKey), C.size_t(len(s.hmacKey)), e) != ok,
+		s.baseURL != nil && C.spike_auth_config_set_base_url(config, chars(*s.baseURL), size(*s.baseURL), e) != ok,
+		s.timeoutMS != nil && C.spike_auth_config_set_timeout_ms(config, C.uint32_t(*s.timeoutMS), e) != ok,
+		s.connectMS != nil && C.spike_auth_config_set_connect_timeout_ms(config, C.uint32_t(*s.connectMS), e) != ok,
+		s.maxAttempts != nil && C.spike_auth_config_set_max_attempts(config, C.uint32_t(*s.maxAttempts), e) != ok,
+		s.caPEM != nil && C.spike_auth_config_set_ca_pem(config, rawChars(s.caPEM), C.size_t(len(s.caPEM)), e) != ok,
+		s.tlsRoots != nil && C.spike_auth_config_set_tls_roots(config, C.int32_t(*s.tlsRoots), e) != ok,
+		s.proxy != nil && C.spike_auth_config_set_proxy(config, chars(*s.proxy), size(*s.proxy), e) != ok,
+		s.maxConcurrency != nil && C.spike_auth_config_set_max_concurrency(config, C.uint32_t(*s.maxConcurrency), e) != ok,
+		s.cacheCapacity != nil && C.spike_auth_config_set_cache_capacity(config, C.uint32_t(*s.cacheCapacity), e) != ok,
+		s.cacheTTLMS != nil && C.spike_auth_config_set_cache_ttl_ms(config, C.uint64_t(*s.cacheTTLMS), e) != ok,
+		s.userAgent != nil && C.spike_auth_config_set_user_agent(config, chars(*s.userAgent), size(*s.userAgent), e) != ok:
+		return false
+	}
+	return true
+}
+
+func closeClient(client nativeClient) { C.spike_auth_client_close(client) }
+
+func freeClient(client nativeClient) { C.spike_auth_client_free(client) }
+
+// ---- tokens
+
+// clientPeek gives a token that is in the cache, or the status that says why not, and no details.
+func clientPeek(client nativeClient, userID string, out []byte) (int, Status) {
+	var n C.size_t
+	status := C.spike_auth_client_peek_token(client, chars(userID), size(userID),
+		rawChars(out), C.size_t(len(out)), &n, nil)
+	if status != C.SPIKE_AUTH_STATUS_OK {
+		return 0, Status(status)
+	}
+	return int(n), StatusOK
+}
+
+// clientPeekError gives the details of what clientPeek failed with.
+func clientPeekError(client nativeClient, userID, op string) error {
+	var n C.size_t
+	var e C.spike_auth_error
+	out := buffers.Get().(*buffer)
+	C.spike_auth_client_peek_token(client, chars(userID), size(userID), rawChars(out[:]), authorizationSize, &n, &e)
+	out.release(int(n))
+	return failure(op, &e)
+}
+
+func clientToken(client nativeClient, userID string, call nativeCall, out []byte, op string) (int, *Error) {
+	var n C.size_t
+	var e C.spike_auth_error
+	if C.spike_auth_client_get_token(client, chars(userID), size(userID), call,
+		rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return 0, failure(op, &e)
+	}
+	return int(n), nil
+}
+
+func clientExchange(client nativeClient, userID string, call nativeCall, out []byte, op string) (int, *Error) {
+	var n C.size_t
+	var e C.spike_auth_error
+	if C.spike_auth_client_exchange(client, chars(userID), size(userID), call,
+		rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return 0, failure(op, &e)
+	}
+	return int(n), nil
+}
+
+func clientExchangeSignature(
+	client nativeClient, userID, signature string, call nativeCall, out []byte, op string,
+) (int, *Error) {
+	var n C.size_t
+	var e C.spike_auth_error
+	if C.spike_auth_client_exchange_signature(client, chars(userID), size(userID), chars(signature), size(signature), call,
+		rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return 0, failure(op, &e)
+	}
+	return int(n), nil
+}
+
+func clientInvalidate(client nativeClient, userID, rejected, op string) error {
+	var e C.spike_auth_error
+	if C.spike_auth_client_invalidate(client, chars(userID), size(userID), chars(rejected), size(rejected), &e) !=
+		C.SPIKE_AUTH_STATUS_OK {
+		return failure(op, &e)
+	}
+	return nil
+}
+
+func clientForget(client nativeClient, userID, op string) error {
+	var e C.spike_auth_error
+	if C.spike_auth_client_forget(client, chars(userID), size(userID), &e) != C.SPIKE_AUTH_STATUS_OK {
+		return failure(op, &e)
+	}
+	return nil
+}
+
+func clientStats(client nativeClient, op string) (Stats, error) {
+	var s C.spike_auth_stats
+	var e C.spike_auth_error
+	if C.spike_auth_client_stats(client, &s, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return Stats{}, failure(op, &e)
+	}
+	return Stats{
+		Hits:          uint64(s.hits),
+		Misses:        uint64(s.misses),
+		Coalesced:     uint64(s.coalesced),
+		Exchanges:     uint64(s.exchanges),
+		Requests:      uint64(s.requests),
+		Retries:       uint64(s.retries),
+		Failures:      uint64(s.failures),
+		Invalidations: uint64(s.invalidations),
+		Evictions:     uint64(s.evictions),
+		Entries:       uint64(s.entries),
+		Bytes:         uint64(s.bytes),
+	}, nil
+}
+
+// ---- calls
+
+func newCall(op string) (nativeCall, *Error) {
+	var e C.spike_auth_error
+	var call nativeCall
+	if C.spike_auth_call_new(&call, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return nil, failure(op, &e)
+	}
+	return call, nil
+}
+
+// limitCall gives the next call with this handle so much time, and reports whether there is any. It is rounded down, so
+// that the library, which knows best what it was waiting for, is out of time before a context is.
+func limitCall(call nativeCall, left time.Duration) bool {
+	ms := max(left/time.Millisecond, 1)
+	return left > 0 && C.spike_auth_call_set_timeout_ms(call, C.uint32_t(min(ms, maxTimeout/time.Millisecond)), nil) == C.SPIKE_AUTH_STATUS_OK
+}
+
+func cancelCall(call nativeCall) { C.spike_auth_call_cancel(call) }
+
+func freeCall(call nativeCall) { C.spike_auth_call_free(call) }

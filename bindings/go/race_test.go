@@ -1,0 +1,5 @@
+//go:build cgo && race
+
+package spikeauth_test
+
+const raceEnabled = true

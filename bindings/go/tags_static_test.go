@@ -1,0 +1,5 @@
+//go:build cgo && spikeauth_static
+
+package spikeauth_test
+
+const buildTags = "spikeauth_static"

@@ -1,0 +1,72 @@
+//go:build cgo && linux
+
+package spikeauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
+)
+
+func threads(t *testing.T) int {
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// Twenty thousand goroutines on cold users and a server that takes a second: in a process of its own, where nothing
+// else makes threads.
+func TestWaitingGoroutinesAreNoThreads(t *testing.T) {
+	if os.Getenv("SPIKEAUTH_TEST_THREADS") == "" {
+		command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		command.Env = append(os.Environ(), "SPIKEAUTH_TEST_THREADS=1")
+		out, err := command.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	const goroutines, limit = 20000, 32 // the default
+	s := newSandbox(t, "--delay-ms", "1000")
+	client := s.client(t, "http")
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	for i := range goroutines {
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			user := fmt.Sprintf("cold-%d", i)
+			token, err := client.Token(ctx, user)
+			if err == nil && subject(token) != user ||
+				err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, spikeauth.StatusTimeout) {
+				t.Errorf("%q, %v", token, err)
+			}
+		}()
+	}
+	most := 0
+	until(t, "three rounds", func() bool {
+		most = max(most, threads(t))
+		return s.counters(t).Requests > 2*limit
+	})
+	if got := s.counters(t).MaxInFlight; got != limit {
+		t.Errorf("%d exchanges in flight, not %d", got, limit)
+	}
+	start := time.Now()
+	cancel()
+	done.Wait()
+	t.Logf("%d threads at the most; all back after %v", most, time.Since(start))
+	if most > limit+runtime.GOMAXPROCS(0)+16 {
+		t.Errorf("%d threads", most)
+	}
+}
