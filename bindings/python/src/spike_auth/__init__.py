@@ -1,0 +1,94 @@
+"""Signs user ids, exchanges the signatures for Spike access tokens, and keeps the tokens.
+
+    from spike_auth import Client
+
+    with Client.from_env() as client:
+        print(client.authorization("my_application_user_123"))
+
+`Client` is for threads, `AsyncClient` for asyncio. `spike_auth.requests` and `spike_auth.httpx` hold what these two
+libraries take as ``auth``. Everything that fails is a `SpikeAuthError`.
+
+The shared library is loaded by the first use of what needs it, such as ``from spike_auth import Client``, which raises
+`LibraryLoadError` if it cannot be found.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._errors import (
+    Cancelled,
+    ClientClosed,
+    ConfigurationError,
+    ExchangeTimeout,
+    InternalError,
+    InvalidInput,
+    InvalidResponse,
+    LibraryLoadError,
+    NetworkError,
+    RateLimited,
+    Rejected,
+    ServerError,
+    SpikeAuthError,
+)
+from ._prototypes import Status
+from ._stats import Stats
+
+if TYPE_CHECKING:
+    from ._async import AsyncClient
+    from ._client import Client, sign_user, verify_user
+    from ._library import LibraryInfo, library_info
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "ClientClosed",
+    "ConfigurationError",
+    "ExchangeTimeout",
+    "InternalError",
+    "InvalidInput",
+    "InvalidResponse",
+    "LibraryInfo",
+    "LibraryLoadError",
+    "NetworkError",
+    "RateLimited",
+    "Rejected",
+    "ServerError",
+    "SpikeAuthError",
+    "Stats",
+    "Status",
+    "library_info",
+    "sign_user",
+    "verify_user",
+]
+
+# What needs the library, so that its absence can be caught by name, and the command can say it in a line.
+_LAZY = {
+    "AsyncClient": "._async",
+    "Client": "._client",
+    "LibraryInfo": "._library",
+    "library_info": "._library",
+    "sign_user": "._client",
+    "verify_user": "._client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_LAZY[name], __name__), name)
+    found.__module__ = __name__
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+for _name in set(__all__) - set(_LAZY):
+    globals()[_name].__module__ = __name__

@@ -1,0 +1,168 @@
+"""The exceptions: one family for each thing that a caller can do about it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ._prototypes import ErrorStruct, Status
+
+
+class SpikeAuthError(Exception):
+    """Something failed; the text says what, and what to do about it.
+
+    It never holds a key, a signature, a token or a user id. It can be pickled.
+    """
+
+    statuses: ClassVar[tuple[Status, ...]] = (Status.INTERNAL,)
+    """The statuses that this family stands for."""
+    status: Status
+    """What the library calls it."""
+    http_status: int | None
+    """The status of the HTTP reply; None if there was none."""
+    retry_after: float | None
+    """How long to wait before the next try, in seconds; None if the service did not say."""
+    retryable: bool
+    """Whether the same call may succeed later."""
+    attempts: int
+    """How many requests were sent. 0 if no connection could be made, or none was needed to fail."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        http_status: int | None = None,
+        retry_after: float | None = None,
+        retryable: bool = False,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.status = self.statuses[0] if status is None else Status(status)
+        self.http_status = http_status
+        self.retry_after = retry_after
+        self.retryable = retryable
+        self.attempts = attempts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, self.__dict__
+
+
+class InvalidInput(SpikeAuthError, ValueError):
+    """An argument cannot be used: a user id, a signature, a number out of its range. Nothing was sent."""
+
+    statuses = (
+        Status.INVALID_ARGUMENT,
+        Status.NULL_POINTER,
+        Status.INVALID_USER_ID,
+        Status.INVALID_SIGNATURE,
+        Status.BUFFER_TOO_SMALL,
+        Status.KEY_REQUIRED,
+        Status.SIGNATURE_MISMATCH,
+    )
+
+
+class ConfigurationError(SpikeAuthError, ValueError):
+    """A setting of the client cannot be used, or one is missing. Nothing was sent."""
+
+    statuses = (
+        Status.INCOMPLETE_CONFIG,
+        Status.INVALID_APPLICATION_ID,
+        Status.INVALID_KEY,
+        Status.INVALID_URL,
+        Status.INVALID_ENVIRONMENT,
+        Status.TLS_ROOTS,
+        Status.FILE,
+    )
+
+
+class ClientClosed(SpikeAuthError):
+    """The client was closed, before the call or during it. Make a new one."""
+
+    statuses = (Status.CLOSED,)
+
+
+class NetworkError(SpikeAuthError, ConnectionError):
+    """The service could not be reached, or the connection to it was lost."""
+
+    statuses = (Status.CONNECT, Status.RESOLVE, Status.TLS, Status.CONNECTION_LOST, Status.PROXY)
+
+
+class ExchangeTimeout(SpikeAuthError, TimeoutError):
+    """The deadline of the call passed."""
+
+    statuses = (Status.TIMEOUT,)
+
+
+class Cancelled(SpikeAuthError):
+    """The call was cancelled."""
+
+    statuses = (Status.CANCELLED,)
+
+
+class Rejected(SpikeAuthError):
+    """The service said no. The same call would fail again, but for TOKEN_REJECTED, which passes."""
+
+    statuses = (
+        Status.REFUSED,
+        Status.UNAUTHORIZED,
+        Status.FORBIDDEN,
+        Status.UNEXPECTED_STATUS,
+        Status.TOKEN_REJECTED,
+    )
+
+
+class RateLimited(SpikeAuthError):
+    """Too many requests (429). Wait for `retry_after` seconds if it is set."""
+
+    statuses = (Status.RATE_LIMITED,)
+
+
+class ServerError(SpikeAuthError):
+    """The service failed (408, 425, 5xx)."""
+
+    statuses = (Status.SERVER_ERROR,)
+
+
+class InvalidResponse(SpikeAuthError):
+    """The reply holds no usable token. Something between may answer in the service's place."""
+
+    statuses = (Status.INVALID_RESPONSE, Status.RESPONSE_TOO_LARGE)
+
+
+class InternalError(SpikeAuthError):
+    """Something failed that should not be able to. Any status that is not known here is one too."""
+
+    statuses = (Status.INTERNAL, Status.PANIC)
+
+
+class LibraryLoadError(SpikeAuthError, ImportError):
+    """The library could not be loaded; the text lists what was tried, why each failed, and the cure."""
+
+
+FAMILIES: tuple[type[SpikeAuthError], ...] = (
+    InvalidInput,
+    ConfigurationError,
+    ClientClosed,
+    NetworkError,
+    ExchangeTimeout,
+    Cancelled,
+    Rejected,
+    RateLimited,
+    ServerError,
+    InvalidResponse,
+    InternalError,
+)
+_FAMILY_OF = {status: family for family in FAMILIES for status in family.statuses}
+
+
+def error_from(struct: ErrorStruct) -> SpikeAuthError:
+    """The exception for what the library said."""
+    status = Status(struct.status)
+    return _FAMILY_OF.get(status, InternalError)(
+        struct.message.decode("utf-8", "replace"),
+        status=status,
+        http_status=struct.http_status or None,
+        retry_after=struct.retry_after_ms / 1000 if struct.retry_after_ms >= 0 else None,
+        retryable=bool(struct.retryable),
+        attempts=struct.attempts,
+    )

@@ -1,0 +1,79 @@
+"""Lets Ctrl-C end a call that waits.
+
+Python runs the handler of a signal in the main thread, between two of its own steps, and a call into the library is
+one step. So the main thread hands such a call to a helper thread, and waits for it where a signal can end the wait.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+# What a thread does to itself must reach that thread; all other signals are for the main thread.
+_OWN = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+
+
+class _Helper:
+    """A thread that runs one call after the other, and is kept for the next."""
+
+    def __init__(self) -> None:
+        self.jobs: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]] | None] = SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name="spike_auth", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN)
+        while (job := self.jobs.get()) is not None:
+            work, done = job
+            try:
+                result, error = work(), None
+            except BaseException as caught:  # noqa: BLE001  raised again by the one who waits
+                result, error = None, caught
+            del job, work  # with the client's handle
+            is_spare = bool(_idle)
+            if not is_spare:
+                _idle.append(self)  # first of all, or the next call would find none
+            done.put((result, error))
+            del done, result, error
+            if is_spare:
+                return
+
+
+_idle: list[_Helper] = []
+
+
+def _end_idle() -> None:
+    # Fork in a process with another thread is warned of, and rightly.
+    while _idle:
+        helper = _idle.pop()
+        helper.jobs.put(None)
+        helper.thread.join()
+
+
+os.register_at_fork(before=_end_idle, after_in_child=_idle.clear)
+
+
+def interruptible(work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
+    """Runs `work`. If a signal's handler raises in the main thread meanwhile, calls `cancel`, and lets that go on."""
+    if threading.get_ident() != threading.main_thread().ident:
+        return work()
+    try:
+        helper = _idle.pop() if _idle else _Helper()
+    except RuntimeError:  # the interpreter is at its end and starts no more threads
+        return work()
+    done: SimpleQueue[tuple[_T, BaseException | None]] = SimpleQueue()
+    try:
+        helper.jobs.put((work, done))
+        result, error = done.get()
+    except BaseException:
+        cancel()
+        raise
+    if error is not None:
+        raise error
+    return result

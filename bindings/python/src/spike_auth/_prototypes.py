@@ -1,0 +1,186 @@
+"""What `spike_auth.h` declares: constants, statuses, structs, functions. A test compares them with the header."""
+
+from __future__ import annotations
+
+import enum
+from ctypes import POINTER, Structure, c_char, c_char_p, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from typing import Any, ClassVar
+
+ABI_VERSION = 1
+USER_ID_MAX = 128
+SIGNATURE_SIZE = 65
+TOKEN_SIZE = 8193
+AUTHORIZATION_SIZE = 8200
+
+TLS_ROOTS_PLATFORM = 0
+TLS_ROOTS_BUNDLED = 1
+TLS_ROOTS_NONE = 2
+
+
+class Status(enum.IntEnum):
+    """What a call came to, by number and name. A newer library may know more: these are named ``UNKNOWN_<number>``."""
+
+    OK = 0
+    NULL_POINTER = 1
+    INVALID_ARGUMENT = 2
+    INVALID_USER_ID = 3
+    INVALID_APPLICATION_ID = 4
+    INVALID_KEY = 5
+    INVALID_SIGNATURE = 6
+    INVALID_URL = 7
+    BUFFER_TOO_SMALL = 8
+    KEY_REQUIRED = 9
+    SIGNATURE_MISMATCH = 10
+    INCOMPLETE_CONFIG = 11
+    NOT_CACHED = 12
+    INVALID_ENVIRONMENT = 13
+    CLOSED = 14
+    TLS_ROOTS = 20
+    FILE = 21
+    RESOLVE = 40
+    CONNECT = 41
+    TLS = 42
+    TIMEOUT = 43
+    CONNECTION_LOST = 44
+    PROXY = 45
+    CANCELLED = 46
+    REFUSED = 60
+    UNAUTHORIZED = 61
+    FORBIDDEN = 62
+    RATE_LIMITED = 63
+    SERVER_ERROR = 64
+    UNEXPECTED_STATUS = 65
+    INVALID_RESPONSE = 66
+    RESPONSE_TOO_LARGE = 67
+    TOKEN_REJECTED = 68
+    INTERNAL = 90
+    PANIC = 91
+
+    @classmethod
+    def _missing_(cls, value: object) -> Status | None:
+        if not isinstance(value, int):
+            return None
+        unknown = int.__new__(cls, value)
+        unknown._name_, unknown._value_ = f"UNKNOWN_{value}", value
+        return unknown
+
+
+class ErrorStruct(Structure):
+    """``spike_auth_error``."""
+
+    _fields_: ClassVar = [
+        ("status", c_int32),
+        ("http_status", c_int32),
+        ("retry_after_ms", c_int64),
+        ("attempts", c_uint32),
+        ("retryable", c_uint32),
+        ("message", c_char * 424),
+        ("reserved", c_uint64 * 8),
+    ]
+
+
+class StatsStruct(Structure):
+    """``spike_auth_stats``."""
+
+    _fields_: ClassVar = [
+        ("hits", c_uint64),
+        ("misses", c_uint64),
+        ("coalesced", c_uint64),
+        ("exchanges", c_uint64),
+        ("requests", c_uint64),
+        ("retries", c_uint64),
+        ("failures", c_uint64),
+        ("invalidations", c_uint64),
+        ("evictions", c_uint64),
+        ("entries", c_uint64),
+        ("bytes", c_uint64),
+        ("forks", c_uint64),
+        ("reserved", c_uint64 * 20),
+    ]
+
+
+class Handle(c_void_p):
+    """A handle of the library.
+
+    It is freed when the last reference to it goes. Whoever is inside a call has one, so that this is never too early,
+    in whichever thread it happens, and needs no lock.
+    """
+
+    free: ClassVar[Any]  # set when the library is loaded
+
+    def __del__(self) -> None:
+        if self:
+            type(self).free(self)
+
+
+class ConfigHandle(Handle):
+    """``spike_auth_config *``."""
+
+
+class ClientHandle(Handle):
+    """``spike_auth_client *``."""
+
+
+class CallHandle(Handle):
+    """``spike_auth_call *``."""
+
+
+_ERROR = POINTER(ErrorStruct)
+_TEXT = (c_char_p, c_size_t)
+_OUT = (c_void_p, c_size_t, POINTER(c_size_t))
+
+# Name without `spike_auth_`: (result, arguments). A status is an int32_t.
+PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "abi_version": (c_uint32, ()),
+    "version": (c_char_p, ()),
+    "version_number": (c_uint32, ()),
+    "signature_size": (c_size_t, ()),
+    "token_size": (c_size_t, ()),
+    "authorization_size": (c_size_t, ()),
+    "status_name": (c_char_p, (c_int32,)),
+    "status_text": (c_char_p, (c_int32,)),
+    "sign_user": (c_int32, (*_TEXT, *_TEXT, *_OUT, _ERROR)),
+    "verify_user": (c_int32, (*_TEXT, *_TEXT, *_TEXT, _ERROR)),
+    "config_new": (c_int32, (POINTER(ConfigHandle), _ERROR)),
+    "config_free": (None, (ConfigHandle,)),
+    "config_load_env": (c_int32, (ConfigHandle, _ERROR)),
+    "config_set_application_id": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
+    "config_set_hmac_key": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
+    "config_set_base_url": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
+    "config_set_timeout_ms": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
+    "config_set_connect_timeout_ms": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
+    "config_set_max_attempts": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
+    "config_set_ca_pem": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
+    "config_set_tls_roots": (c_int32, (ConfigHandle, c_int32, _ERROR)),
+    "config_set_user_agent": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
+    "config_set_proxy": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
+    "config_set_max_concurrency": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
+    "config_set_cache_capacity": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
+    "config_set_cache_max_bytes": (c_int32, (ConfigHandle, c_uint64, _ERROR)),
+    "config_set_cache_ttl_ms": (c_int32, (ConfigHandle, c_uint64, _ERROR)),
+    "call_new": (c_int32, (POINTER(CallHandle), _ERROR)),
+    "call_set_timeout_ms": (c_int32, (CallHandle, c_uint32, _ERROR)),
+    "call_cancel": (None, (CallHandle,)),
+    "call_free": (None, (CallHandle,)),
+    "client_new": (c_int32, (ConfigHandle, POINTER(ClientHandle), _ERROR)),
+    "client_close": (None, (ClientHandle,)),
+    "client_free": (None, (ClientHandle,)),
+    "client_sign_user": (c_int32, (ClientHandle, *_TEXT, *_OUT, _ERROR)),
+    "client_sign_users": (
+        c_int32,
+        (ClientHandle, *_TEXT, POINTER(c_int64), c_size_t, c_void_p, c_size_t, POINTER(c_int32), _ERROR),
+    ),
+    "client_exchange": (c_int32, (ClientHandle, *_TEXT, CallHandle, *_OUT, _ERROR)),
+    "client_exchange_signature": (c_int32, (ClientHandle, *_TEXT, *_TEXT, CallHandle, *_OUT, _ERROR)),
+    "client_get_token": (c_int32, (ClientHandle, *_TEXT, CallHandle, *_OUT, _ERROR)),
+    "client_get_authorization": (c_int32, (ClientHandle, *_TEXT, CallHandle, *_OUT, _ERROR)),
+    "client_peek_token": (c_int32, (ClientHandle, *_TEXT, *_OUT, _ERROR)),
+    "client_invalidate": (c_int32, (ClientHandle, *_TEXT, *_TEXT, _ERROR)),
+    "client_forget": (c_int32, (ClientHandle, *_TEXT, _ERROR)),
+    "client_clear": (c_int32, (ClientHandle, _ERROR)),
+    "client_stats": (c_int32, (ClientHandle, POINTER(StatsStruct), _ERROR)),
+}
+
+# These are over in less time than it takes to let go of the GIL and get it back, which under load is a wait of
+# milliseconds. They wait for nothing.
+QUICK = frozenset({"client_sign_user", "client_peek_token"})

@@ -1,0 +1,198 @@
+"""From what Python passes to what the library takes. What C types would hide is checked here, the rest there."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from ctypes import byref
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from ._buffers import check
+from ._errors import ConfigurationError, InvalidInput
+from ._library import lib
+from ._prototypes import (
+    TLS_ROOTS_BUNDLED,
+    TLS_ROOTS_NONE,
+    TLS_ROOTS_PLATFORM,
+    ClientHandle,
+    ConfigHandle,
+    Status,
+)
+
+DEFAULT_TIMEOUT = 10.0
+DEFAULT_MAX_CONCURRENCY = 32
+
+MAX_TIMEOUT = 600
+MAX_TTL = 10**12
+_UINT32_MAX = 2**32 - 1
+_TLS_ROOTS = {"platform": TLS_ROOTS_PLATFORM, "bundled": TLS_ROOTS_BUNDLED, "none": TLS_ROOTS_NONE}
+
+
+class Settings(TypedDict, total=False):
+    """What a client can be told. What each means is said at `Client`."""
+
+    application_id: int | str | None
+    hmac_key: str | bytes | None
+    base_url: str | None
+    timeout: float | None
+    connect_timeout: float | None
+    max_attempts: int | None
+    ca_file: str | os.PathLike[str] | None
+    tls_roots: Literal["platform", "bundled", "none"] | None
+    proxy: str | None
+    max_concurrency: int | None
+    cache_capacity: int | None
+    cache_ttl: float | None
+    user_agent: str | None
+
+
+def encode(name: str, value: str) -> bytes:
+    """The bytes of a text. What is not allowed in it, surrogates too, the library refuses with its position."""
+    try:
+        return str.encode(value)
+    except TypeError:
+        raise _wrong_type(name, "a str", value) from None
+    except UnicodeEncodeError:
+        return str.encode(value, "utf-8", "surrogatepass")
+
+
+def key_bytes(key: str | bytes) -> bytes:
+    """The bytes of a key: a text as the console shows it, or its bytes."""
+    if isinstance(key, bytes):
+        return key
+    if not isinstance(key, str):
+        raise _wrong_type("hmac_key", "a str or bytes", key)
+    # Python's own error for surrogates would carry the key with it.
+    if any("\ud800" <= character <= "\udfff" for character in key):
+        raise ConfigurationError(
+            "The HMAC key has surrogates, which stand for no characters. Pass it as the console shows it.",
+            status=Status.INVALID_KEY,
+        )
+    return key.encode()
+
+
+def milliseconds(name: str, seconds: float) -> int:
+    """The whole milliseconds of a timeout, rounded up."""
+    _check_seconds(name, seconds)
+    if not 0 < seconds <= MAX_TIMEOUT:
+        raise InvalidInput(
+            f"The {name} is not a number of seconds above 0 and up to {MAX_TIMEOUT}.", status=Status.INVALID_ARGUMENT
+        )
+    # Rounded first, or 0.07 s would be 71 ms.
+    return math.ceil(round(seconds * 1000, 6))
+
+
+def _check_seconds(name: str, seconds: float) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise _wrong_type(name, "a number of seconds", seconds)
+
+
+def _wrong_type(name: str, wanted: str, value: object) -> TypeError:
+    return TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def _text(name: str, value: str) -> tuple[bytes, int]:
+    encoded = encode(name, value)
+    return encoded, len(encoded)
+
+
+def _key(_name: str, value: str | bytes) -> tuple[bytes, int]:
+    key = key_bytes(value)
+    return key, len(key)
+
+
+def _application_id(name: str, value: int | str) -> tuple[bytes, int]:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise _wrong_type(name, "an int or a str", value)
+    if isinstance(value, int):
+        if not 0 <= value < 2**63:
+            raise ConfigurationError(
+                "The application id is not a number from 0 to 2^63-1.", status=Status.INVALID_APPLICATION_ID
+            )
+        value = str(int(value))
+    return _text(name, value)
+
+
+def _whole(least: int) -> Callable[[str, int], tuple[int]]:
+    def convert(name: str, value: int) -> tuple[int]:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _wrong_type(name, "an int", value)
+        if not least <= value <= _UINT32_MAX:
+            raise InvalidInput(
+                f"The {name} is not a number from {least} to {_UINT32_MAX}.", status=Status.INVALID_ARGUMENT
+            )
+        return (value,)
+
+    return convert
+
+
+def _timeout(name: str, value: float) -> tuple[int]:
+    return (milliseconds(name, value),)
+
+
+def _ttl(name: str, value: float) -> tuple[int]:
+    _check_seconds(name, value)
+    if not 0 <= value <= MAX_TTL:
+        raise InvalidInput(
+            f"The {name} is not a number of seconds from 0 to {MAX_TTL}; 0 is for no limit.",
+            status=Status.INVALID_ARGUMENT,
+        )
+    return (math.ceil(round(value * 1000, 6)),)
+
+
+def _ca_file(name: str, value: str | os.PathLike[str]) -> tuple[bytes, int]:
+    try:
+        pem = Path(value).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(f"The {name} cannot be read: {reason}.", status=Status.TLS_ROOTS) from error
+    return pem, len(pem)
+
+
+def _tls_roots(name: str, value: str) -> tuple[int]:
+    if value not in _TLS_ROOTS:
+        raise InvalidInput(f"The {name} are none of {', '.join(_TLS_ROOTS)}.", status=Status.INVALID_ARGUMENT)
+    return (_TLS_ROOTS[value],)
+
+
+_SETTERS: dict[str, tuple[str, Callable[[str, Any], tuple[Any, ...]]]] = {
+    "application_id": ("application_id", _application_id),
+    "hmac_key": ("hmac_key", _key),
+    "base_url": ("base_url", _text),
+    "timeout": ("timeout_ms", _timeout),
+    "connect_timeout": ("connect_timeout_ms", _timeout),
+    "max_attempts": ("max_attempts", _whole(1)),
+    "ca_file": ("ca_pem", _ca_file),
+    "tls_roots": ("tls_roots", _tls_roots),
+    "proxy": ("proxy", _text),
+    "max_concurrency": ("max_concurrency", _whole(1)),
+    "cache_capacity": ("cache_capacity", _whole(0)),
+    "cache_ttl": ("cache_ttl_ms", _ttl),
+    "user_agent": ("user_agent", _text),
+}
+
+
+def open_client(settings: Mapping[str, Any], *, from_env: bool) -> ClientHandle:
+    """Make a client of the library; what is None is left as it is."""
+    config, client = ConfigHandle(), ClientHandle()
+    check(lib.config_new, byref(config))
+    if from_env:
+        check(lib.config_load_env, config)
+    for name, value in settings.items():
+        if name not in _SETTERS:
+            raise TypeError(f"{name} is not a setting; there are {', '.join(_SETTERS)}")
+        if value is not None:
+            setter, convert = _SETTERS[name]
+            check(getattr(lib, f"config_set_{setter}"), config, *convert(name, value))
+    check(lib.client_new, config, byref(client))
+    return client
+
+
+def timeout_of(settings: Mapping[str, Any], *, from_env: bool) -> float:
+    """How many seconds a call of such a client may take. The library, which has it too, took all of this already."""
+    timeout = settings.get("timeout")
+    if timeout is None and from_env:
+        timeout = int(os.environ.get("SPIKE_TIMEOUT_MS", "0")) / 1000
+    return float(timeout or DEFAULT_TIMEOUT)

@@ -1,0 +1,159 @@
+"""Processes: fork, multiprocessing in both ways, and what is new in a child."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from helpers import environment, python, script
+from support import project
+
+# Prints what `check` says in the parent and in each of three children; each must end by itself.
+FORK = """
+import base64, json, os, sys
+from spike_auth import Client, AsyncClient
+
+def user_of(token):
+    return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["sub"]
+
+def children(check):
+    sys.stdout.flush()
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                print(check(), flush=True)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+    print(check())
+"""
+
+
+@pytest.mark.parametrize("more", ["", "client.token('bob')", "client.exchange('bob')"])
+def test_a_client_works_in_children_at_once(own_sandbox, more):
+    """Also with warnings as errors: fork in a process with another thread is warned of."""
+    code = f"""{FORK}
+client = Client.from_env()
+first = client.token('alice')
+{more}
+def check():
+    assert client.token('alice') == first
+    assert client.exchange('carol') and client.token('carol')
+    return client.stats().forks
+children(check)
+"""
+    assert script(code, environment(own_sandbox)) == "1\n1\n1\n0\n"
+    seen = project.counters(own_sandbox)["users"]
+    assert (seen["alice"], seen["carol"]) == (1, 8)
+
+
+def test_a_child_closes_its_own(own_sandbox):
+    code = f"""{FORK}
+client = Client.from_env()
+client.token('alice')
+def check():
+    client.close()
+    return repr(client)
+children(check)
+"""
+    assert script(code, environment(own_sandbox)) == "<spike_auth.Client (closed)>\n" * 4
+
+
+def test_ctrl_c_ends_a_call_in_a_child(own_sandbox):
+    code = f"""{FORK}
+import signal, threading
+client = Client.from_env()
+client.exchange('alice')
+class Stop(Exception): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGALRM, stop)
+def check():
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        client.exchange('fault.stall')
+    except Stop:
+        return user_of(client.token('alice'))
+children(check)
+"""
+    assert script(code, environment(own_sandbox)) == "alice\n" * 4
+
+
+def test_fork_while_threads_are_inside_calls(own_sandbox):
+    code = f"""{FORK}
+import threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside other threads, which is what this is
+client = Client.from_env()
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        client.token('alice'), client.exchange('bob'), client.sign('bob')
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+def check():
+    return user_of(client.token('alice')) + user_of(client.exchange('bob'))
+for _ in range(10): children(check)
+stop.set()
+for thread in threads: thread.join()
+"""
+    assert set(script(code, environment(own_sandbox)).split()) == {"alicebob"}
+
+
+def test_the_pool_of_an_async_client_is_new_in_a_child(own_sandbox):
+    code = f"""{FORK}
+import asyncio, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # the pool's threads are there when it forks
+client = AsyncClient.from_env()
+def check():
+    return user_of(asyncio.run(client.exchange('alice')))
+check()
+children(check)
+"""
+    assert script(code, environment(own_sandbox)) == "alice\n" * 4
+
+
+WORKERS = """
+import multiprocessing, os, sys
+from concurrent.futures import ProcessPoolExecutor
+import spike_auth
+
+client = spike_auth.Client.from_env()
+
+def token(user):
+    return client.token(user)
+
+def fail(user):
+    return client.exchange(user)
+
+def use(given):
+    return given.token("alice")
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        print(len(set(pool.map(token, ["alice"] * 20))) == 1)
+        try:
+            pool.submit(fail, "fault.status.429.and.retry-after.70").result()
+        except spike_auth.RateLimited as error:
+            print(error.status.name, error.http_status, error.retry_after, error.retryable)
+        try:
+            pool.submit(use, client).result()
+        except TypeError as error:
+            print(error)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_multiprocessing(sandbox, tmp_path, method):
+    program = tmp_path / "workers.py"
+    program.write_text(WORKERS)
+    env = environment(sandbox)
+    # From 3.12 fork warns of the executor's own threads.
+    options = ["-W", "ignore::DeprecationWarning"] if method == "fork" and sys.version_info >= (3, 12) else []
+    done = python(*options, program, method, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    same, limited, refused = done.stdout.splitlines()
+    assert (same, limited) == ("True", "RATE_LIMITED 429 70.0 True")
+    assert refused.startswith("Client cannot be copied or pickled: ")
