@@ -253,22 +253,3 @@ func TestOneSlowUserDoesNotStarveTheOthers(t *testing.T) {
 	cancel()
 	<-done
 }
-
-func TestAHitAllocatesTheTokenAlone(t *testing.T) {
-	if raceEnabled {
-		t.Skip("under the race detector sync.Pool drops things at random; the run without it checks this")
-	}
-	client := server.client(t, "http")
-	ctx := t.Context()
-	if _, err := client.Token(ctx, "hit"); err != nil {
-		t.Fatal(err)
-	}
-	for name, call := range map[string]func(){
-		"Token":         func() { _, _ = client.Token(ctx, "hit") },
-		"Authorization": func() { _, _ = client.Authorization(ctx, "hit") },
-	} {
-		if got := testing.AllocsPerRun(1000, call); got > 1 {
-			t.Errorf("%s: %v allocations", name, got)
-		}
-	}
-}

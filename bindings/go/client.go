@@ -23,7 +23,7 @@ type handle struct {
 	timeout     time.Duration
 	maxAttempts int
 
-	users   atomic.Int64  // who is inside, the owner included; and isClosed
+	users   atomic.Int64 // who is inside, the owner included; and isClosed
 	slots   chan nativeCall
 	flights flights
 }

@@ -112,7 +112,7 @@ func (h *handle) goOn(failed *Error, limit time.Time) func(*waiter) bool {
 		return func(*waiter) bool { return false }
 	case failed.Status == StatusTimeout || failed.Status == StatusCancelled:
 		return func(*waiter) bool { return true }
-	case !failed.Retryable || failed.Attempts >= h.maxAttempts || time.Now().After(limit):
+	case !failed.Retryable || failed.Attempts >= h.maxAttempts:
 		return func(*waiter) bool { return false }
 	}
 	enough := limit.Add(handOver)

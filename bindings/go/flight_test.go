@@ -81,7 +81,7 @@ func TestALeadThatNobodyTakesIsPassedOn(t *testing.T) {
 	if result, ok := got(waiters[0]); !ok || !result.lead {
 		t.Errorf("%v, %v", result, ok)
 	}
-	f.leave("alice", led, waiters[0])
+	f.finish("alice", led, outcome{}, everybody)
 	if len(f.byUser) != 0 {
 		t.Error("a flight with nobody in it")
 	}
@@ -117,6 +117,32 @@ func TestInvalidateAndForgetDetach(t *testing.T) {
 		client.handle.flights.join("alice", time.Now())
 		if err := drop(); err != nil || len(client.handle.flights.byUser) != 0 {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhoGoesOnAfterAFailure(t *testing.T) {
+	h := &handle{maxAttempts: 3}
+	now := time.Now()
+	limit := now.Add(time.Second)
+	for _, row := range []struct {
+		name   string
+		failed *Error
+		waits  time.Duration
+		want   bool
+	}{
+		{"a token", nil, time.Hour, false},
+		{"out of time", &Error{Status: StatusTimeout, Retryable: true}, 0, true},
+		{"cancelled", &Error{Status: StatusCancelled}, 0, true},
+		{"no retry can mend it", &Error{Status: StatusUnauthorized, Attempts: 1}, time.Hour, false},
+		{"the attempts are used up", &Error{Status: StatusServerError, Attempts: 3, Retryable: true}, time.Hour, false},
+		{"no more time than the leader", &Error{Status: StatusServerError, Attempts: 1, Retryable: true}, time.Second, false},
+		{"more time than the leader", &Error{Status: StatusServerError, Attempts: 1, Retryable: true}, 2 * time.Second, true},
+		{"not until it may be asked", &Error{Status: StatusServerError, Attempts: 1, Retryable: true, RetryAfter: time.Minute}, 30 * time.Second, false},
+		{"until it may be asked", &Error{Status: StatusServerError, Attempts: 1, Retryable: true, RetryAfter: time.Minute}, 90 * time.Second, true},
+	} {
+		if got := h.goOn(row.failed, limit)(&waiter{limit: now.Add(row.waits)}); got != row.want {
+			t.Errorf("%s: %v", row.name, got)
 		}
 	}
 }

@@ -338,8 +338,8 @@ func newCall(op string) (nativeCall, *Error) {
 // limitCall gives the next call with this handle so much time, and reports whether there is any. It is rounded down, so
 // that the library, which knows best what it was waiting for, is out of time before a context is.
 func limitCall(call nativeCall, left time.Duration) bool {
-	ms := max(left/time.Millisecond, 1)
-	return left > 0 && C.spike_auth_call_set_timeout_ms(call, C.uint32_t(min(ms, maxTimeout/time.Millisecond)), nil) == C.SPIKE_AUTH_STATUS_OK
+	ms := C.uint32_t(max(left/time.Millisecond, 1))
+	return left > 0 && C.spike_auth_call_set_timeout_ms(call, ms, nil) == C.SPIKE_AUTH_STATUS_OK
 }
 
 func cancelCall(call nativeCall) { C.spike_auth_call_cancel(call) }

@@ -150,20 +150,3 @@ func TestVerifying(t *testing.T) {
 		t.Errorf("no key: %v", err)
 	}
 }
-
-func TestSigningAllocatesNothingButTheResult(t *testing.T) {
-	client := server.client(t, "http")
-	out := make([]byte, 0, 64)
-	for name, row := range map[string]struct {
-		most float64
-		call func()
-	}{
-		"AppendSignature": {0, func() { out, _ = client.AppendSignature(out[:0], "my_application_user_123") }},
-		"SignUser":        {1, func() { _, _ = client.SignUser("my_application_user_123") }},
-		"package":         {1, func() { _, _ = spikeauth.SignUser([]byte(key), "my_application_user_123") }},
-	} {
-		if got := testing.AllocsPerRun(1000, row.call); got > row.most {
-			t.Errorf("%s: %v allocations", name, got)
-		}
-	}
-}

@@ -1,5 +1,0 @@
-//go:build cgo && race
-
-package spikeauth_test
-
-const raceEnabled = true
