@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -162,6 +163,36 @@ def test_buffers_are_wiped_and_used_again(client):
     client.sign("alice")
     assert free == [before]
     assert bytes(before.text.raw) == bytes(TOKEN_SIZE)
+
+
+def test_buffers_of_exchanges_are_wiped_too(client):
+    def work() -> bytes:
+        client.exchange("fault.max-token")
+        (room,) = _buffers._rooms.free
+        return bytes(room.text.raw)
+
+    with ThreadPoolExecutor(1) as pool:  # in the main thread it is the helper's buffer
+        assert pool.submit(work).result() == bytes(TOKEN_SIZE)
+
+
+def test_an_error_that_is_kept_keeps_no_handle(sandbox):
+    client = client_of(sandbox)
+    handle = weakref.ref(client._handle)
+    kept = []
+    for call in (
+        lambda: client.forget("a b"),
+        lambda: client.invalidate("alice", ""),
+        lambda: client.sign("a b"),
+        lambda: client.sign_many(["a b"]),
+        lambda: client.token("a b"),
+        lambda: client.exchange("fault.status.403"),
+    ):
+        with pytest.raises(spike_auth.SpikeAuthError) as caught:
+            call()
+        kept.append(caught.value)
+    assert handle() is not None
+    client.close()
+    assert handle() is None
 
 
 def test_a_call_inside_another_has_a_buffer_of_its_own(client):

@@ -153,9 +153,8 @@ class BaseClient:
             index, wrong = next(item for item in enumerate(users) if not isinstance(item[1], str))
             raise TypeError(f"user_ids[{index}] must be a str, not {type(wrong).__name__}") from None
         run = encode("user_ids", joined)
-        # Characters are bytes where all is ASCII; where it is not, an id will be refused, and the index must be right.
-        lengths = map(len, users) if len(run) == len(joined) else (len(encode("user_ids", user)) for user in users)
-        offsets = array("q", list(accumulate(lengths, initial=0)))
+        # Characters are bytes up to the first one beyond ASCII, and the id that it is in is refused.
+        offsets = array("q", list(accumulate(map(len, users), initial=0)))
         size = _LENGTH * len(users)
         signatures = bytearray(size + 1)  # one more, since ctypes gives no address of nothing
         out = c_char.from_buffer(signatures)

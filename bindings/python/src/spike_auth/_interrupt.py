@@ -10,7 +10,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import SimpleQueue
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -54,6 +56,10 @@ def _end_idle() -> None:
         helper = _idle.pop()
         helper.jobs.put(None)
         helper.thread.join()
+        # Before Python 3.13 that can be a moment early for the system, which is what the warning goes by.
+        task, end = Path(f"/proc/self/task/{helper.thread.native_id}"), monotonic() + 0.1
+        while task.exists() and monotonic() < end:
+            sleep(0.0001)
 
 
 os.register_at_fork(before=_end_idle, after_in_child=_idle.clear)

@@ -34,17 +34,17 @@ class SpikeAuth(AuthBase):
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the header to a request."""
-        token = self.client.token(self.user_id)
-        request.headers["Authorization"] = f"Bearer {token}"
-        request.register_hook("response", partial(self._answered, [token]))
+        request.headers["Authorization"] = header = self.client.authorization(self.user_id)
+        request.register_hook("response", partial(self._answered, header))
         return request
 
-    def _answered(self, tokens: list[str], response: Response, **options: Any) -> Response:
-        # The hook also sees what a redirect led to, where the header may have been taken off.
+    def _answered(self, header: str, response: Response, **options: Any) -> Response:
+        # The hook also sees what a redirect led to: at another host the header has been taken off, and after the second
+        # try it is another one.
         request = response.request
-        if response.status_code != 401 or not tokens or request.headers.get("Authorization") != f"Bearer {tokens[0]}":
+        if response.status_code != 401 or request.headers.get("Authorization") != header:
             return response
-        self.client.invalidate(self.user_id, tokens.pop())
+        self.client.invalidate(self.user_id, header.removeprefix("Bearer "))
         if not _rewind(request):
             return response
         _ = response.content  # so that the connection can be used again
