@@ -53,7 +53,7 @@ class Wheel(unittest.TestCase):
     def test_it_holds_the_package_and_the_library_and_no_more(self):
         for wheel in self.wheels:
             with self.subTest(wheel.name), zipfile.ZipFile(wheel) as archive:
-                names = {name for name in archive.namelist() if ".dist-info/" not in name}
+                names = {name for name in archive.namelist() if ".dist-info/" not in name and not name.endswith("/")}
                 source = BINDING / "src"
                 expected = {str(path.relative_to(source)) for path in source.rglob("*.py*") if path.suffix != ".pyc"}
                 self.assertEqual(names, expected | {"spike_auth/py.typed", "spike_auth/libspike_auth.so"})

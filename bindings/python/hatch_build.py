@@ -15,7 +15,7 @@ IN_PACKAGE = "spike_auth/libspike_auth.so"
 
 
 class LibraryHook(BuildHookInterface[Any]):
-    """Builds `py3-none-<platform>`: no part of it is made for one version of Python, and one part is for one platform."""
+    """Builds `py3-none-<platform>`: nothing in it is for one version of Python, and the library is for one platform."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called by hatchling before it collects the files."""
@@ -35,7 +35,9 @@ class LibraryHook(BuildHookInterface[Any]):
             return Path(named).resolve(strict=True)
         checkout = Path(self.root).parents[1]
         if not (checkout / "Cargo.toml").exists():
-            raise RuntimeError(f"{checkout} is no checkout of spike_auth. Build there, or name a library in {LIBRARY_VARIABLE}.")
+            raise RuntimeError(
+                f"{checkout} is no checkout of spike_auth. Build there, or name a library in {LIBRARY_VARIABLE}."
+            )
         # One kind of library alone: several in one build turn link-time optimisation off.
         build = ["rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib"]
         subprocess.run([os.environ.get("CARGO", "cargo"), *build], cwd=checkout, check=True)

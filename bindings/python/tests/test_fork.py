@@ -83,6 +83,34 @@ children(check)
     assert script(code, environment(own_sandbox)) == "alice\n" * 4
 
 
+def test_a_fork_in_a_signal_handler_does_not_leave_the_child_waiting(own_sandbox):
+    code = f"""{FORK}
+import signal, spike_auth, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside the thread that makes the call
+client = Client.from_env()
+forked = []
+def fork(*_):
+    forked.append(os.fork())
+signal.signal(signal.SIGALRM, fork)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    client.exchange('fault.delay.1000')
+    said = "got it"
+except spike_auth.Cancelled as error:
+    said = f"{{error.status.name}}: {{error}}"
+said += ", " + user_of(client.token("alice"))
+if forked == [0]:
+    print("child:", said, flush=True)
+    os._exit(0)
+assert os.waitpid(forked[0], 0)[1] == 0
+print("parent:", said)
+"""
+    assert script(code, environment(own_sandbox)).splitlines() == [
+        "child: CANCELLED: The process was forked during the call, which goes on in the parent alone., alice",
+        "parent: got it, alice",
+    ]
+
+
 def test_fork_while_threads_are_inside_calls(own_sandbox):
     code = f"""{FORK}
 import threading, warnings

@@ -15,6 +15,8 @@ from queue import SimpleQueue
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
+from ._errors import Cancelled
+
 _T = TypeVar("_T")
 
 # What a thread does to itself must reach that thread; all other signals are for the main thread.
@@ -48,6 +50,8 @@ class _Helper:
 
 
 _idle: list[_Helper] = []
+# Where the main thread waits; more than one if a handler calls, too.
+_waited_for: list[SimpleQueue[Any]] = []
 
 
 def _end_idle() -> None:
@@ -62,7 +66,14 @@ def _end_idle() -> None:
             sleep(0.0001)
 
 
-os.register_at_fork(before=_end_idle, after_in_child=_idle.clear)
+def _end_waits() -> None:
+    # Of a fork in a signal's handler: the thread that makes the call is the parent's.
+    _idle.clear()
+    for done in _waited_for:
+        done.put((None, Cancelled("The process was forked during the call, which goes on in the parent alone.")))
+
+
+os.register_at_fork(before=_end_idle, after_in_child=_end_waits)
 
 
 def interruptible(work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
@@ -75,11 +86,14 @@ def interruptible(work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
         return work()
     done: SimpleQueue[tuple[_T, BaseException | None]] = SimpleQueue()
     try:
+        _waited_for.append(done)
         helper.jobs.put((work, done))
         result, error = done.get()
     except BaseException:
         cancel()
         raise
+    finally:
+        _waited_for.remove(done)
     if error is not None:
         raise error
     return result
