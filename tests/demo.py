@@ -1,11 +1,12 @@
 """`make demo`: a token for one user, from each language, step by step."""
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.project import CC, CXX, RELEASE, ROOT, clean_env, counters, run, sandbox, scratch, settings
+from support.project import CC, CXX, RELEASE, ROOT, SHARED, clean_env, counters, run, sandbox, scratch, settings
 
 USER = "my_application_user_123"
 REAL = ("SPIKE_APPLICATION_ID", "SPIKE_HMAC_KEY")
@@ -25,21 +26,49 @@ def service():
         yield settings(addresses, "https"), addresses
 
 
-def show(title: str, compiler: str, source: Path, out: Path, env: dict[str, str]) -> None:
-    link = [f"-I{ROOT / 'include'}", f"-L{RELEASE}", "-lspike_auth"]
+def show(title: str, source: Path, typed: list[str], program: list[object], env: dict[str, str]) -> None:
+    """Tells what a user would type, and runs the program."""
     print(f"{title}: {source.relative_to(ROOT)}")
-    print(f"  $ {compiler} {source.name} -lspike_auth -o {out.name}")
-    run(compiler, source, *link, "-o", out)
-    print(f"  $ ./{out.name} {USER}")
-    said = run(out, USER, env=clean_env(LD_LIBRARY_PATH=str(RELEASE), **env), timeout=60)
+    for line in typed:
+        print(f"  $ {line}")
+    said = run(*program, USER, env=clean_env(**env), timeout=60)
+    # It could be a real one, and terminals are logged.
+    said = re.sub(r"(?<=Bearer )\S+", lambda token: f"[a token of {len(token[0])} characters]", said)
     print("".join(f"  {line}\n" for line in said.splitlines()))
+
+
+def compiled(title: str, compiler: str, name: str, folder: Path, env: dict[str, str]) -> None:
+    source, out = ROOT / "examples" / name, folder / title
+    run(compiler, source, f"-I{ROOT / 'include'}", f"-L{RELEASE}", "-lspike_auth", "-o", out)
+    typed = [f"{compiler} {name} -lspike_auth -o token", f"./token {USER}"]
+    show(title, source, typed, [out], {"LD_LIBRARY_PATH": str(RELEASE), **env})
+
+
+def python(env: dict[str, str]) -> None:
+    binding = ROOT / "bindings" / "python"
+    source = binding / "examples" / "script.py"
+    typed = ["pip install bindings/python", f"python {source.name} {USER}"]
+    # What the first line would bring is taken from where it lies.
+    uninstalled = {"PYTHONPATH": str(binding / "src"), "SPIKE_AUTH_LIBRARY": str(SHARED)}
+    show("Python", source, typed, [sys.executable, "-B", source], {**uninstalled, **env})
+
+
+def go(folder: Path, env: dict[str, str]) -> None:
+    binding, tool = ROOT / "bindings" / "go", os.environ.get("GO", "go")
+    source, out = binding / "examples" / "command" / "main.go", folder / "command"
+    linked = {"PKG_CONFIG_PATH": str(ROOT / "target" / "go"), "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    run(tool, "build", "-o", out, source.parent, cwd=binding, env=clean_env(**linked))
+    typed = ["make go && export PKG_CONFIG_PATH=$PWD/target/go", f"cd bindings/go && go run ./examples/command {USER}"]
+    show("Go", source, typed, [out], env)
 
 
 def main() -> int:
     with service() as (env, addresses), scratch() as folder:
         try:
-            show("C", CC, ROOT / "examples" / "token.c", Path(folder) / "token", env)
-            show("C++", CXX, ROOT / "examples" / "token.cpp", Path(folder) / "token++", env)
+            compiled("C", CC, "token.c", Path(folder), env)
+            compiled("C++", CXX, "token.cpp", Path(folder), env)
+            python(env)
+            go(Path(folder), env)
         except AssertionError as error:
             print(f"The demo failed:\n{error}", file=sys.stderr)
             return 1

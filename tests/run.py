@@ -23,6 +23,7 @@ class Suite:
 
 RUST = r"(?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<skipped>\d+) ignored"
 PYTHON = r"Ran (?P<ran>\d+) tests? in .*\n\n(?:OK|FAILED)(?P<detail>.*)"
+PYTEST = r"(?m)^(?:(?P<failed>\d+) failed, )?(?P<passed>\d+) passed(?:, (?P<skipped>\d+) skipped)?(?:, .*)? in .*s.*$"
 PLAIN = r"(?m)^(?P<passed>\d+) passed, (?P<failed>\d+) failed, (?P<skipped>\d+) skipped$"
 
 SUITES = [
@@ -54,9 +55,12 @@ SUITES = [
             ("secrets", "test_secrets"),
             ("artifact", "test_artifact"),
             ("install", "test_install"),
+            ("wheel", "test_wheel"),
             ("readme", "test_readme"),
         ]
     ),
+    Suite("python", [sys.executable, "tests/python.py"], PYTEST),
+    Suite("go", [sys.executable, "tests/go.py"], PLAIN),
     Suite("demo", [sys.executable, "tests/demo.py"], ""),
 ]
 
@@ -71,7 +75,7 @@ def count(suite: Suite, output: str, failed: bool) -> tuple[int, int, int]:
             skips = int(detail.get("skipped", 0))
             faults = int(detail.get("failures", 0)) + int(detail.get("errors", 0))
             found = {"passed": int(found["ran"]) - skips - faults, "failed": faults, "skipped": skips}
-        passed, bad, skipped = (total + int(found[key]) for total, key in
+        passed, bad, skipped = (total + int(found[key] or 0) for total, key in
                                 ((passed, "passed"), (bad, "failed"), (skipped, "skipped")))
     if passed + bad + skipped == 0:
         return (0, 1, 0) if failed else (1, 0, 0)

@@ -1,5 +1,6 @@
 """Names every tool that is missing, with the command that installs it, before anything is built."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ REQUIRED = [
     ("objcopy", "hides the archive's inner symbols", "binutils"),
     ("nm", "lists the exported functions", "binutils"),
     ("readelf", "looks at the shared library", "binutils"),
+    ("pkg-config", "leads C compilers and Go to the library", "pkg-config"),
 ]
 # Without these a part of the suites cannot run. They say so, and in CI that is a failure.
 OPTIONAL = [
@@ -22,9 +24,7 @@ OPTIONAL = [
     ("nginx", "a real server as the peer of TLS", "nginx-light"),
     ("tinyproxy", "a real proxy", "tinyproxy"),
     ("unshare", "a system without a trust store", "util-linux"),
-    ("pkg-config", "linking against an installed library as users do", "pkg-config"),
     ("node", "signatures compared with the documented Node form", "nodejs"),
-    ("go", "signatures compared with the documented Go form", "golang-go"),
     ("php", "signatures compared with the documented PHP form", "php-cli"),
 ]
 
@@ -45,6 +45,9 @@ def main() -> int:
         print("Python 3.10 or newer is needed. Install it with: apt-get install python3", file=sys.stderr)
         return 1
     required, optional = missing(REQUIRED), missing(OPTIONAL)
+    # Debian's python3 has venv without what it needs.
+    if importlib.util.find_spec("ensurepip") is None:
+        required.append(("ensurepip", "makes the environment .venv", "python3-venv"))
     if optional:
         print("Some tests will be skipped, because these tools are missing:", file=sys.stderr)
         print("\n".join(map(describe, optional)), file=sys.stderr)

@@ -1,0 +1,87 @@
+"""Runs the suite of the Go binding: with each Go that there is, in every build that it is used in, and strictly."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.project import ROOT, clean_env
+
+BINDING = ROOT / "bindings" / "go"
+# `make gos` puts them there.
+FROM_PYPI = ROOT / ".venv" / "go"
+ALWAYS = ["test", "-count=1", "-shuffle=on", "-timeout=5m", "-v"]
+# What a user could have set. A build sets what it needs.
+OF_USERS = {"CGO_CFLAGS", "CGO_ENABLED", "CGO_LDFLAGS", "GOARCH", "GODEBUG", "GOEXPERIMENT", "GOGC", "GOMAXPROCS",
+            "GOMEMLIMIT", "GOOS", "GORACE", "GOROOT"}
+
+
+@dataclass
+class Build:
+    title: str
+    arguments: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+RACE = Build("race detector", ["-race"])
+# The library is installed, and linked by a module of a user's, once for each Go.
+LATER = "-skip=TestAModuleThatVendorsThePackage"
+# With the oldest Go and the newest.
+MORE = [
+    Build("the archive", [LATER, "-tags=spikeauth_static"]),
+    Build("no cgo", [], {"CGO_ENABLED": "0"}),
+]
+# With the newest.
+STRICTEST = Build("cgo's strictest checks, always collecting", [LATER], {"GOEXPERIMENT": "cgocheck2", "GOGC": "1"})
+
+
+def toolchains() -> dict[str, Path]:
+    """The `go` programs by version: the oldest that is supported, the newest, and the one that builds otherwise."""
+    found = {}
+    for go in [*FROM_PYPI.glob("*/go/bin/go"), Path(os.environ["GO"])]:
+        version = subprocess.run([go, "env", "GOVERSION"], env=env_of(go, {}), cwd=BINDING, capture_output=True, text=True,
+                                 check=True).stdout.strip()
+        found[version] = go
+    return dict(sorted(found.items()))
+
+
+def env_of(go: Path, more: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in clean_env().items() if name not in OF_USERS}
+    path = f"{go.parent}{os.pathsep}{kept['PATH']}"
+    return kept | {"PATH": path, "PKG_CONFIG_PATH": str(ROOT / "target" / "go"), "GOTOOLCHAIN": "local",
+                   "GOFLAGS": "", "GOWORK": "off", "GOPROXY": "off"} | more
+
+
+def test(go: Path, build: Build) -> Counter[str]:
+    """How many tests and examples passed, failed and were skipped."""
+    done = subprocess.run([go, *ALWAYS, *build.arguments, *sys.argv[1:], "./..."], cwd=BINDING,
+                          env=env_of(go, build.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          check=False)
+    found = Counter(re.findall(r"(?m)^--- (PASS|FAIL|SKIP): ", done.stdout))
+    if done.returncode != 0:
+        print(done.stdout)
+        found["FAIL"] = max(found["FAIL"], 1)
+    elif found["SKIP"]:
+        print("\n".join(re.findall(r"(?m)^--- SKIP: .*\n.*", done.stdout)))
+    return found
+
+
+def main() -> int:
+    total: Counter[str] = Counter()
+    versions = toolchains()
+    oldest, newest = min(versions), max(versions)
+    for version, go in versions.items():
+        more = MORE if version in (oldest, newest) else []
+        for build in [RACE, *more, *([STRICTEST] if version == newest else [])]:
+            print(f"--- {version}, {build.title}", flush=True)
+            total += test(go, build)
+    print("Run with", ", ".join(versions))
+    print(f"{total['PASS']} passed, {total['FAIL']} failed, {total['SKIP']} skipped")
+    return 1 if total["FAIL"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
