@@ -105,7 +105,7 @@ func WithMaxConcurrency(n int) Option {
 	return func(s *settings) error { return setCount(&s.maxConcurrency, "number of exchanges", n) }
 }
 
-// WithCacheCapacity sets how many tokens are kept at the most; 0 keeps none. The default is 100 000.
+// WithCacheCapacity sets how many tokens are kept at the most, within 64 MiB; 0 keeps none. The default is 100 000.
 func WithCacheCapacity(tokens int) Option {
 	return func(s *settings) error { return setCount(&s.cacheCapacity, "number of tokens", tokens) }
 }

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
-from array import array
 from collections.abc import Callable, Iterable, Mapping
 from ctypes import addressof, byref, c_char, c_int64, memset
 from functools import partial
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ._buffers import check, outcome_of, text_of
+from ._bulk import SIGNATURE_LEN, cut, offsets_of
 from ._errors import ClientClosed, InvalidInput, SpikeAuthError
 from ._interrupt import interruptible
 from ._library import lib
-from ._prototypes import SIGNATURE_SIZE, CallHandle, ClientHandle, StatsStruct, Status
+from ._prototypes import CallHandle, ClientHandle, StatsStruct, Status
 from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, milliseconds, open_client, timeout_of
 from ._stats import Stats
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-_LENGTH = SIGNATURE_SIZE - 1
-# The quickest way to cut a text into equal parts.
-_SIGNATURES = re.compile(f".{{{_LENGTH}}}", re.DOTALL)
 _COUNTERS = tuple(Stats.__dataclass_fields__)
 
 
@@ -153,18 +148,18 @@ class BaseClient:
             index, wrong = next(item for item in enumerate(users) if not isinstance(item[1], str))
             raise TypeError(f"user_ids[{index}] must be a str, not {type(wrong).__name__}") from None
         run = encode("user_ids", joined)
-        # Characters are bytes up to the first one beyond ASCII, and the id that it is in is refused.
-        offsets = array("q", list(accumulate(map(len, users), initial=0)))
-        size = _LENGTH * len(users)
-        signatures = bytearray(size + 1)  # one more, since ctypes gives no address of nothing
-        out = c_char.from_buffer(signatures)
-        start = byref(c_int64.from_buffer(offsets))
+        offsets, signatures = offsets_of(users), bytearray(SIGNATURE_LEN * len(users))
+        size = len(signatures)
+        signatures.append(0)  # since ctypes gives no address of nothing
+        start, out = c_int64.from_buffer(offsets), c_char.from_buffer(signatures)
         try:
-            check(lib.client_sign_users, self._opened(), run, len(run), start, len(users), addressof(out), size, None)
-            text = signatures.decode()
+            check(
+                lib.client_sign_users,
+                *(self._opened(), run, len(run), byref(start), len(users), addressof(out), size, None),
+            )
+            return cut(signatures)
         finally:
             memset(addressof(out), 0, size)
-        return _SIGNATURES.findall(text)
 
     def invalidate(self, user_id: str, rejected: str) -> None:
         """Report that a service refused a token (a 401 to a call with it): the next `token` gets another one.
@@ -248,7 +243,7 @@ class Client(BaseClient):
     - `tls_roots`: ``"platform"``, ``"bundled"`` (Mozilla's) or ``"none"`` (only those of `ca_file`).
     - `proxy`: ``http://[user:password@]host[:port]``; empty for none.
     - `max_concurrency`: exchanges in flight at once; 32, at most 1024. More wait for their turn.
-    - `cache_capacity`: how many tokens are kept; 100 000. 0 keeps none.
+    - `cache_capacity`: how many tokens are kept, within 64 MiB; 100 000. 0 keeps none.
     - `cache_ttl`: the greatest age of a kept token; one hour. 0 for no limit.
     - `user_agent`: what follows the library's own name in that header, such as ``"shop/1.2"``.
 
