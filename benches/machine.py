@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from programs import GO
+
 
 def describe(versions: list[str]) -> str:
     """One line: the processor, then the versions of what was measured."""
@@ -29,7 +31,7 @@ def cpu_info() -> dict[str, str]:
 
 def tool_versions() -> list[str]:
     found = [f"Python {platform.python_version()}"]
-    for name, command in [("Go", ["go", "env", "GOVERSION"]), ("Node", ["node", "--version"]),
+    for name, command in [("Go", [GO, "env", "GOVERSION"]), ("Node", ["node", "--version"]),
                           ("PHP", ["php", "-r", "echo PHP_VERSION;"])]:
         if shutil.which(command[0]):
             done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

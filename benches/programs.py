@@ -14,6 +14,7 @@ BENCHES = Path(__file__).resolve().parent
 ROOT = BENCHES.parent
 CC = os.environ.get("CC", "cc")
 CARGO = os.environ.get("CARGO", "cargo")
+GO = os.environ.get("GO", "go")
 
 # What the machine carries must not decide a figure.
 _FOREIGN = ("SPIKE_", "SSL_CERT_", "OPENSSL_", "CURL_", "REQUESTS_", "LD_", "GODEBUG", "GOGC", "GOMAXPROCS",
@@ -52,6 +53,10 @@ def need(tool: str, package: str) -> str:
     return found
 
 
+def need_go() -> str:
+    return need(GO, "apt-get install golang-go, 1.24 or newer")
+
+
 def abi_version() -> str:
     """The number at the end of the soname."""
     header = (ROOT / "include" / "spike_auth.h").read_text()
@@ -78,10 +83,11 @@ def pin(process: subprocess.Popen[str], cores: set[int]) -> None:
 class Program:
     """A running program that does what it is asked for and says what that cost (step.h)."""
 
-    def __init__(self, *command: object) -> None:
+    def __init__(self, *command: object, **env: str) -> None:
         self.name = Path(str(command[0])).name
         self.process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=clean_env()
+            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=clean_env(**env),
         )
         assert self.process.stdin and self.process.stdout  # they are pipes
         self.requests, self.answers = self.process.stdin, self.process.stdout
@@ -152,10 +158,40 @@ class Workshop:
         return [f"-L{release}", f"-Wl,-rpath,{release}", "-llimit"]
 
     def build_go(self, source: str) -> Path:
-        go = need("go", "apt-get install golang-go, 1.22 or newer")
+        go = need_go()
         output = self.directory / f"{Path(source).stem}_go"
         run(go, "build", "-o", output, BENCHES / "peers" / source, env=clean_env(GO111MODULE="off"))
         return output
+
+    def build_go_binding(self, source: str) -> Path:
+        """A program of the Go binding: the peer's source, and what the binding puts in the peer's place."""
+        go = need_go()
+        need("pkg-config", "apt-get install pkg-config")
+        found = ROOT / "target" / "go" / "spike_auth.pc"
+        if not found.exists():
+            raise MissingTool("what the Go binding finds the library with (make go)")
+        pc = re.sub(r"^libdir=.*", f"libdir={self.lib_dir}", found.read_text(), flags=re.MULTILINE)
+        (self.directory / "spike_auth.pc").write_text(pc)
+        # Under a name of its own: go's cache knows a package by its place, and not what pkg-config said of it.
+        binding = self.directory / "go_binding"
+        if not binding.exists():
+            binding.symlink_to(ROOT / "bindings" / "go")
+        work = self.directory / "go.work"
+        work.write_text(f"go 1.24\nuse {binding}\n")
+        package = self.directory / f"{Path(source).stem}_go_binding"
+        package.mkdir()
+        files = [shutil.copy(BENCHES / of / source, package / f"{of}_{source}") for of in ("peers", "bindings")]
+        output = package / "program"
+        run(go, "build", "-o", output, *files,
+            env=clean_env(GOWORK=str(work), GO111MODULE="on", GOFLAGS="", GOPROXY="off", GOTOOLCHAIN="local",
+                          CGO_ENABLED="1", PKG_CONFIG_PATH=str(self.directory)))
+        return output
+
+    @property
+    def python_binding(self) -> dict[str, str]:
+        """The variables by which a program finds the Python binding, and the binding the library that is measured."""
+        package = ROOT / "bindings" / "python" / "src"
+        return {"PYTHONPATH": f"{BENCHES}{os.pathsep}{package}", "SPIKE_AUTH_LIBRARY": str(self.library)}
 
     def python_with(self, *packages: str) -> Path:
         """A Python of our own that has `packages`."""

@@ -24,6 +24,7 @@ const (
 	askingMax = 2
 	piece     = 256 // as in ../cache.c
 	lifetime  = time.Hour
+	threadCPU = 3 // CLOCK_THREAD_CPUTIME_ID
 )
 
 type entry struct {
@@ -40,6 +41,12 @@ var (
 	walked int // as in ../cache.c
 	drawn  atomic.Int64
 	shares [askingMax]share
+
+	// What fills, what makes the function with which one goroutine asks, and what does a step with it. The binding has
+	// its own.
+	fill   = fillMap
+	newAsk = askMap
+	run    = askAll
 )
 
 type share struct {
@@ -57,9 +64,14 @@ func getToken(user string, buffer []byte) int {
 	return copy(buffer, found.token)
 }
 
-func askPiece(place, step int, buffer []byte) {
+func askMap() func(user string) int {
+	buffer := make([]byte, 8192)
+	return func(user string) int { return getToken(user, buffer) }
+}
+
+func askPiece(place, step int, ask func(user string) int) {
 	for range piece {
-		if getToken(ids[place:place+idLen], buffer) != len(token) {
+		if ask(ids[place:place+idLen]) != len(token) {
 			die("not the token")
 		}
 		place += step
@@ -69,22 +81,22 @@ func askPiece(place, step int, buffer []byte) {
 	}
 }
 
-func askPieces(thread, count, step int, buffer []byte) {
+func askPieces(thread, count, step int, ask func(user string) int) {
 	begin := time.Now()
-	waitedBefore, cpuBefore, pieces := waitedNs(), threadNs(), 0
+	waitedBefore, cpuBefore, pieces := waitedNs(), clockNs(threadCPU), 0
 	for {
 		at := int(drawn.Add(1)-1) * piece
 		if at >= count {
 			break
 		}
-		askPiece((walked+at)*step%len(ids), step, buffer)
+		askPiece((walked+at)*step%len(ids), step, ask)
 		pieces++
 	}
-	cpuNs, waited := threadNs()-cpuBefore, waitedNs()-waitedBefore
+	cpuNs, waited := clockNs(threadCPU)-cpuBefore, waitedNs()-waitedBefore
 	shares[thread] = share{pieces, cpuNs, time.Since(begin).Nanoseconds() - waited}
 }
 
-func ask(which string, threads, count int) (cpuNs, wallNs int64) {
+func askAll(which string, threads, count int) (cpuNs, wallNs int64) {
 	step := 0
 	if which == "random" {
 		step = idLen
@@ -98,11 +110,11 @@ func ask(which string, threads, count int) (cpuNs, wallNs int64) {
 		go func() {
 			runtime.LockOSThread() // its clock is read
 			takeCore(i)
-			buffer := make([]byte, 8192)
-			askPiece(0, step, buffer)
+			ask := newAsk()
+			askPiece(0, step, ask)
 			warm.Done()
 			<-begin
-			askPieces(i, count, step, buffer)
+			askPieces(i, count, step, ask)
 			done.Done()
 		}()
 	}
@@ -121,23 +133,23 @@ func ask(which string, threads, count int) (cpuNs, wallNs int64) {
 }
 
 // Every entry has a user id and a token of its own. What filling leaves for the collector is given back.
-func fill(count int) (cpuNs, wallNs int64) {
-	cpuBefore, wallBefore := threadNs(), time.Now()
+func fillMap(count int) (cpuNs, wallNs int64) {
+	token = os.Args[2]
+	cpuBefore, wallBefore := clockNs(threadCPU), time.Now()
 	for i := range count {
 		user := fmt.Sprintf("my_application_u%07d", i)
 		mutex.Lock()
 		tokens[user] = entry{strings.Clone(token), time.Since(start) + lifetime}
 		mutex.Unlock()
 	}
-	cpuNs, wallNs = threadNs()-cpuBefore, time.Since(wallBefore).Nanoseconds()
+	cpuNs, wallNs = clockNs(threadCPU)-cpuBefore, time.Since(wallBefore).Nanoseconds()
 	debug.FreeOSMemory()
 	return cpuNs, wallNs
 }
 
-func threadNs() int64 {
-	const threadCPU = 3 // CLOCK_THREAD_CPUTIME_ID
+func clockNs(clock uintptr) int64 {
 	var now syscall.Timespec
-	if _, _, err := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, threadCPU, uintptr(unsafe.Pointer(&now)), 0); err != 0 {
+	if _, _, err := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&now)), 0); err != 0 {
 		die(err.Error())
 	}
 	return now.Nano()
@@ -183,7 +195,7 @@ func main() {
 	if err != nil {
 		die(err.Error())
 	}
-	ids, token = string(text), os.Args[2]
+	ids = string(text)
 	var name string
 	var count int
 	for {
@@ -199,6 +211,6 @@ func main() {
 		if err != nil {
 			die(err.Error())
 		}
-		fmt.Println(ask(parts[1], threads, count))
+		fmt.Println(run(parts[1], threads, count))
 	}
 }

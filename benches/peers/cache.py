@@ -29,8 +29,9 @@ def get_token(user):
     return token
 
 
-def fill(token, count):
+def fill(count):
     """Every entry has a user id and a token of its own."""
+    token = sys.argv[2].encode()
     cpu, wall = time.process_time_ns(), time.monotonic_ns()
     for i in range(count):
         tokens[f"my_application_u{i:07}"] = (token.decode(), time.monotonic() + LIFETIME)
@@ -85,14 +86,13 @@ def ask(ids, begin, step, threads, count):
     return sum(cpu for _, cpu, _ in shares), round(count / PIECE / rate)
 
 
-def main():
+def main(fill, ask):
     ids = Path(sys.argv[1]).read_text()
-    token = sys.argv[2].encode()
     walked = 0
     for line in sys.stdin:
         name, count = line.split()
         if name == "fill":
-            print(*fill(token, int(count)), flush=True)
+            print(*fill(int(count)), flush=True)
             continue
         _, which, threads = name.split(":")
         is_random = which == "random"
@@ -101,4 +101,5 @@ def main():
             walked = (walked + int(count)) % (len(ids) // ID_LEN)
 
 
-main()
+if __name__ == "__main__":
+    main(fill, ask)

@@ -1,11 +1,13 @@
 // The same exchanges with Go's net/http: `exchange BASE_URL CA_FILE` (an empty CA_FILE over HTTP).
 //
-// In the timed loop: hmac as documented, encoding/json both ways, one POST on a kept connection. All goroutines
-// share one http.Client. The conversation is that of ../step.h; NAME is the number of goroutines.
+// In the timed loop: hmac as documented, encoding/json both ways, one POST on a kept connection, with a context that can
+// be cancelled, as that of a request to a server. All goroutines share one http.Client. The conversation is that of
+// ../step.h; NAME is the number of goroutines.
 package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
@@ -31,6 +33,10 @@ var (
 	key    = []byte("HMAC_KEY_FROM_ADMIN_CONSOLE")
 	url    string
 	client *http.Client
+
+	// What opens the client, and what asks. The binding has its own.
+	open     = openHTTP
+	exchange = exchangeHTTP
 )
 
 type request struct {
@@ -43,14 +49,14 @@ type reply struct {
 	AccessToken string `json:"access_token"`
 }
 
-func exchange(user string) error {
+func exchangeHTTP(ctx context.Context, user string) error {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(user))
 	body, err := json.Marshal(request{9999, user, hex.EncodeToString(h.Sum(nil))})
 	if err != nil {
 		return err
 	}
-	post, err := http.NewRequest("POST", url, bytes.NewReader(body))
+	post, err := http.NewRequestWithContext(ctx, "POST", url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -77,9 +83,11 @@ func exchange(user string) error {
 
 func exchangeMany(count int) {
 	for i := range count {
-		if err := exchange(fmt.Sprintf("my_application_user_%03d", i%1000)); err != nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := exchange(ctx, fmt.Sprintf("my_application_user_%03d", i%1000)); err != nil {
 			die(err)
 		}
+		cancel()
 	}
 }
 
@@ -117,19 +125,26 @@ func die(err error) {
 	os.Exit(1)
 }
 
-func main() {
-	url = os.Args[1] + "/auth/hmac"
+func openHTTP(baseURL string, ca []byte) {
+	url = baseURL + "/auth/hmac"
 	transport := &http.Transport{MaxIdleConnsPerHost: threadsMax}
-	if os.Args[2] != "" {
-		pem, err := os.ReadFile(os.Args[2])
-		if err != nil {
-			die(err)
-		}
+	if ca != nil {
 		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(pem)
+		roots.AppendCertsFromPEM(ca)
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	}
 	client = &http.Client{Transport: transport, Timeout: 10 * time.Second}
+}
+
+func main() {
+	var ca []byte
+	if path := os.Args[2]; path != "" {
+		var err error
+		if ca, err = os.ReadFile(path); err != nil {
+			die(err)
+		}
+	}
+	open(os.Args[1], ca)
 	var threads, count int
 	for {
 		if _, err := fmt.Scan(&threads, &count); err != nil {

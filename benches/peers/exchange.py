@@ -2,7 +2,7 @@
 
 In the timed loop: hmac as documented, json, one POST on a kept connection. Threads share what the package says may
 be shared: httpx its client, urllib3 its pool; requests has a session per thread. The conversation is that of
-../step.h; NAME is the number of threads.
+../step.h; NAME is the number of threads, or 0 for the main thread.
 """
 
 import hashlib
@@ -59,32 +59,49 @@ def with_urllib3(url, ca_file):
     return post
 
 
-def exchange_many(post, thread, count):
-    for i in range(count):
-        user = f"my_application_user_{i % 1000:03}"
+def posting(post):
+    """An exchange, as a program writes it that has only the package."""
+
+    def exchange(thread, user):
         signature = hmac.new(KEY, user.encode(), hashlib.sha256).hexdigest()
         request = {"application_id": 9999, "application_user_id": user, "signature": signature}
         status, reply = post(thread, json.dumps(request).encode())
         if status != 200 or not reply["access_token"]:
             raise RuntimeError(f"no token in the reply, status {status}")
 
+    return exchange
 
-def member(post, thread, count, barrier):
+
+def exchange_many(exchange, thread, count):
+    for i in range(count):
+        exchange(thread, f"my_application_user_{i % 1000:03}")
+
+
+def member(exchange, thread, count, barrier):
     try:
-        exchange_many(post, thread, WARM_UP)
+        exchange_many(exchange, thread, WARM_UP)
         barrier.wait()  # all are warm
         barrier.wait()  # the clocks are read
-        exchange_many(post, thread, count)
+        exchange_many(exchange, thread, count)
         barrier.wait()  # all are done
     except Exception as error:  # noqa: BLE001 - the others would wait for ever
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
-def run(post, threads, count):
+def run_alone(exchange, count):
+    exchange_many(exchange, 0, WARM_UP)
+    cpu, wall = time.process_time_ns(), time.monotonic_ns()
+    exchange_many(exchange, 0, count)
+    return time.process_time_ns() - cpu, time.monotonic_ns() - wall
+
+
+def run(exchange, threads, count):
+    if threads == 0:
+        return run_alone(exchange, count)
     barrier = threading.Barrier(threads + 1)
     members = [
-        threading.Thread(target=member, args=(post, i, count // threads, barrier)) for i in range(threads)
+        threading.Thread(target=member, args=(exchange, i, count // threads, barrier)) for i in range(threads)
     ]
     for thread in members:
         thread.start()
@@ -98,13 +115,13 @@ def run(post, threads, count):
     return result
 
 
-def main():
-    package, base_url, ca_file = sys.argv[1:]
-    make = {"requests": with_requests, "httpx": with_httpx, "urllib3": with_urllib3}[package]
-    post = make(base_url + "/auth/hmac", ca_file)
+def main(make):
+    exchange = make(*sys.argv[-2:])
     for line in sys.stdin:
         threads, count = map(int, line.split())
-        print(*run(post, threads, count), flush=True)
+        print(*run(exchange, threads, count), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    package = {"requests": with_requests, "httpx": with_httpx, "urllib3": with_urllib3}[sys.argv[1]]
+    main(lambda base_url, ca_file: posting(package(base_url + "/auth/hmac", ca_file)))

@@ -34,4 +34,5 @@ def main():
         print(time.process_time_ns() - cpu, time.monotonic_ns() - wall, flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
