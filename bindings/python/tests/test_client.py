@@ -126,6 +126,7 @@ def test_a_client_is_neither_copied_nor_pickled(client):
 
 
 def test_a_client_that_is_dropped_is_freed(sandbox, monkeypatch):
+    gc.collect()  # the clients of other tests
     freed = []
     free = ClientHandle.free
     monkeypatch.setattr(ClientHandle, "free", lambda handle: (freed.append(handle.value), free(handle)))
@@ -142,6 +143,7 @@ def test_a_client_that_is_dropped_is_freed(sandbox, monkeypatch):
 
 
 def test_a_client_that_cannot_be_made_leaves_nothing(monkeypatch):
+    gc.collect()  # the clients of other tests
     freed = []
     monkeypatch.setattr(ClientHandle, "free", freed.append)
     with pytest.raises(spike_auth.ConfigurationError):
