@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
+# Neither make nor what pkg-config says can do with one.
+$(if $(word 2,$(CURDIR)),$(error The path of this checkout has a space in it: "$(CURDIR)". Move it to one without))
+
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
@@ -162,7 +165,8 @@ lint-go: export GOTOOLCHAIN := local
 lint-go: export PATH := $(dir $(GO)):$(PATH)
 lint-go: go .venv/staticcheck
 	cd bindings/go && { ! "$$(go env GOROOT)/bin/gofmt" -l . | grep .; }
-	cd bindings/go && for cgo in 1 0; do CGO_ENABLED=$$cgo go vet ./...; CGO_ENABLED=$$cgo ../../.venv/staticcheck ./...; done
+	cd bindings/go && for build in 1: 1:spikeauth_static 0:; do export CGO_ENABLED=$${build%:*}; \
+	  go vet -tags "$${build#*:}" ./...; ../../.venv/staticcheck -tags "$${build#*:}" ./...; done
 
 .venv/staticcheck: .venv/made $(GO_READY)
 	GOBIN=$(CURDIR)/.venv $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -45,7 +45,7 @@ def toolchains() -> dict[str, Path]:
         version = subprocess.run([go, "env", "GOVERSION"], env=env_of(go, {}), cwd=BINDING, capture_output=True, text=True,
                                  check=True).stdout.strip()
         found[version] = go
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items(), key=lambda item: [int(number) for number in re.findall(r"\d+", item[0])]))
 
 
 def env_of(go: Path, more: dict[str, str]) -> dict[str, str]:
@@ -72,7 +72,7 @@ def test(go: Path, build: Build) -> Counter[str]:
 def main() -> int:
     total: Counter[str] = Counter()
     versions = toolchains()
-    oldest, newest = min(versions), max(versions)
+    oldest, *_, newest = versions
     for version, go in versions.items():
         more = MORE if version in (oldest, newest) else []
         for build in [RACE, *more, *([STRICTEST] if version == newest else [])]:
