@@ -54,6 +54,8 @@ class Wheel(unittest.TestCase):
         for wheel in self.wheels:
             with self.subTest(wheel.name), zipfile.ZipFile(wheel) as archive:
                 names = {name for name in archive.namelist() if ".dist-info/" not in name and not name.endswith("/")}
+                licences = {name.rpartition("/")[2] for name in archive.namelist() if ".dist-info/licenses/" in name}
+                self.assertEqual(licences - {""}, {"LICENSE-MIT", "LICENSE-APACHE"})
                 source = BINDING / "src"
                 expected = {str(path.relative_to(source)) for path in source.rglob("*.py*") if path.suffix != ".pyc"}
                 self.assertEqual(names, expected | {"spike_auth/py.typed", "spike_auth/libspike_auth.so"})

@@ -103,6 +103,70 @@ def test_one_exchange_for_all_tasks_that_ask(own_sandbox):
     assert project.counters(own_sandbox)["requests"] == 1
 
 
+def test_those_who_wait_for_one_user_keep_no_other_out(own_sandbox):
+    async def main() -> None:
+        async with async_client_of(own_sandbox, max_concurrency=2, timeout=30) as client:
+            waiting = [asyncio.ensure_future(client.token("fault.delay.1500")) for _ in range(100)]
+            await until_in_flight(own_sandbox, 1)
+            assert len(threads()) == 1
+            for user in ("alice", "bob"):
+                assert user_of(await client.token(user)) == user
+            assert not any(task.done() for task in waiting)
+            assert len(set(await asyncio.gather(*waiting))) == 1
+            stats = client.stats()
+            assert (stats.misses, stats.coalesced, stats.exchanges) == (102, 99, 3)
+
+    asyncio.run(main())
+
+
+def test_who_can_wait_longer_goes_on_when_the_first_cannot(own_sandbox):
+    async def main(first: str) -> None:
+        async with async_client_of(own_sandbox, max_concurrency=4) as client:
+            user = f"fault.stall.x1.{first}"
+            ahead = asyncio.ensure_future(client.token(user, timeout=0.5 if first == "late" else 8))
+            await until_in_flight(own_sandbox, 1)
+            # Some as patient as the first, and one that is far more so.
+            others = [asyncio.ensure_future(client.token(user, timeout=seconds)) for seconds in (0.9, 0.9, 20)]
+            await asyncio.sleep(0.05)
+            if first == "cancelled":
+                ahead.cancel()
+            outcomes = await asyncio.gather(ahead, *others, return_exceptions=True)
+            assert isinstance(outcomes[0], ExchangeTimeout if first == "late" else asyncio.CancelledError)
+            assert user_of(outcomes[3]) == user
+            assert all(isinstance(one, ExchangeTimeout) or user_of(one) == user for one in outcomes[1:3])
+            assert client._ahead == {}
+
+    asyncio.run(main("late"))
+    asyncio.run(main("cancelled"))
+
+
+def test_those_who_wait_share_a_failure_each_with_an_error_of_its_own(own_sandbox):
+    async def main() -> None:
+        async with async_client_of(own_sandbox) as client:
+            user = "fault.delay.200.and.status.403"
+            outcomes = await asyncio.gather(*(client.token(user) for _ in range(20)), return_exceptions=True)
+            assert {(type(one), one.status, one.http_status) for one in outcomes} == {(Rejected, Status.FORBIDDEN, 403)}
+            assert len({id(one) for one in outcomes}) == 20
+            assert project.counters(own_sandbox)["requests"] == 1
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_closed_during_a_call_leaves_nothing(own_sandbox):
+    client = async_client_of(own_sandbox, timeout=60)
+    loop = asyncio.new_event_loop()
+
+    coroutine = client.token("fault.stall")
+    task = loop.create_task(coroutine)
+    loop.run_until_complete(until_in_flight(own_sandbox, 1))
+    loop.close()
+    coroutine.close()
+    task._log_destroy_pending = False  # that it is left is what is wanted
+    wait_until(lambda: in_flight(own_sandbox) == 0)
+    assert user_of(asyncio.run(client.token("alice"))) == "alice"
+    asyncio.run(client.aclose())
+
+
 def test_no_task_gets_anothers_token(sandbox):
     async def main() -> None:
         async with async_client_of(sandbox) as client:
@@ -236,7 +300,7 @@ def test_close_ends_calls_in_flight(own_sandbox, monkeypatch):
     gc.collect()  # those of other tests
     freed = []
     free = ClientHandle.free
-    monkeypatch.setattr(ClientHandle, "free", lambda handle: (freed.append(1), free(handle)))
+    monkeypatch.setattr(ClientHandle, "free", lambda address: (freed.append(1), free(address)))
 
     async def main() -> None:
         client = async_client_of(own_sandbox, max_concurrency=2, timeout=60)

@@ -129,7 +129,7 @@ def test_a_client_that_is_dropped_is_freed(sandbox, monkeypatch):
     gc.collect()  # the clients of other tests
     freed = []
     free = ClientHandle.free
-    monkeypatch.setattr(ClientHandle, "free", lambda handle: (freed.append(handle.value), free(handle)))
+    monkeypatch.setattr(ClientHandle, "free", lambda address: (freed.append(address), free(address)))
     client = client_of(sandbox)
     value, handle = client._handle.value, weakref.ref(client._handle)
     client.token("alice")

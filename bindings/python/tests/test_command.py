@@ -53,6 +53,16 @@ def test_bad_arguments(sandbox):
         assert "usage: python -m spike_auth" in done.stderr
 
 
+def test_a_result_that_cannot_be_written_is_no_success(sandbox):
+    for to, why in [(">&-", "it is closed"), (">/dev/full", "No space left on device")]:
+        command = f'exec "$0" -X dev -W error -m spike_auth sign alice {to}'
+        env = environment(sandbox)
+        done = subprocess.run(
+            ["sh", "-c", command, sys.executable], check=False, env=env, text=True, capture_output=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (1, f"spike_auth: cannot write to stdout: {why}\n")
+
+
 def test_help_needs_no_library(tmp_path):
     done = python("-m", "spike_auth", "--help", env=environment(SPIKE_AUTH_LIBRARY=str(tmp_path / "absent")))
     assert (done.returncode, done.stderr) == (0, "")

@@ -111,6 +111,44 @@ print("parent:", said)
     ]
 
 
+def test_a_fork_in_a_handler_at_any_moment_ends_in_parent_and_child(own_sandbox):
+    code = f"""{FORK}
+import random, signal, spike_auth, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+client = Client.from_env()
+client.token('alice')
+forked, here = [], os.getpid()
+def fork(*_):
+    if os.getpid() == here:
+        forked.append(os.fork())
+signal.signal(signal.SIGALRM, fork)
+chance = random.Random(2)
+for _ in range(150):
+    count = len(forked)
+    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 6e-4))
+    try:
+        while len(forked) == count:
+            client.exchange('bob')
+    except spike_auth.Cancelled:
+        pass
+    if os.getpid() != here:
+        os._exit(0 if user_of(client.exchange('carol')) == 'carol' else 1)
+ends = time.monotonic() + 30
+left = set(forked)
+while left and time.monotonic() < ends:
+    done, status = os.waitpid(-1, os.WNOHANG)
+    if done:
+        assert status == 0, status
+        left.remove(done)
+    else:
+        time.sleep(0.01)
+for child in left:
+    os.kill(child, signal.SIGKILL)
+print(len(forked), "forked,", len(left), "hang")
+"""
+    assert script(code, environment(own_sandbox)) == "150 forked, 0 hang\n"
+
+
 def test_fork_while_threads_are_inside_calls(own_sandbox):
     code = f"""{FORK}
 import threading, warnings

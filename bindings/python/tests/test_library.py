@@ -13,6 +13,7 @@ import pytest
 
 import spike_auth
 from helpers import SOURCE, environment, python, script
+from support import project
 from support.project import CC
 
 SHOW = "import spike_auth; info = spike_auth.library_info(); print(info.source, info.path)"
@@ -94,6 +95,28 @@ def test_the_variable_is_the_only_candidate(package, tmp_path):
     )
 
 
+def test_a_path_that_is_no_text_is_refused():
+    env = {os.fsencode(name): os.fsencode(value) for name, value in environment().items()}
+    env[b"SPIKE_AUTH_LIBRARY"] = b"/absent\xff"
+    done = subprocess.run([sys.executable, "-c", LOAD], env=env, capture_output=True, timeout=60, check=True)
+    assert b"Traceback" not in done.stdout + done.stderr
+    assert done.stdout.startswith(b"The library of spike_auth cannot be loaded. Tried:\n  $SPIKE_AUTH_LIBRARY, ")
+    assert b": \n" not in done.stdout
+
+
+def test_what_is_not_in_the_package_is_not_for_type_checkers_either(tmp_path):
+    mypy = project.ROOT / ".venv" / "bin" / "mypy"
+    if not mypy.exists():
+        pytest.skip("without mypy (make python)")
+    program = tmp_path / "program.py"
+    program.write_text("from spike_auth import Client, Clinet\nClient.from_env().token(1)\n")
+    command = [mypy, "--strict", "--cache-dir", str(tmp_path / "cache"), str(program)]
+    env = environment(MYPYPATH=str(SOURCE))
+    done = subprocess.run(command, env=env, text=True, capture_output=True, timeout=120, check=False)
+    assert 'has no attribute "Clinet"' in done.stdout
+    assert 'incompatible type "int"; expected "str"' in done.stdout
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
@@ -102,7 +125,7 @@ def test_the_variable_is_the_only_candidate(package, tmp_path):
             "unsigned spike_auth_abi_version(void) { return 1; }",
             "it has no function spike_auth_version, so it is older than this package",
         ),
-        ("int nothing;", "it has no function spike_auth_abi_version, so it is older than this package"),
+        ("int nothing;", "it has no function spike_auth_abi_version, so it is not the library of spike_auth"),
     ],
 )
 def test_another_library_is_refused(tmp_path, source, reason):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -146,3 +147,13 @@ def test_what_fails_says_so(session, client, sandbox):
         auth = SpikeAuth(closed, "alice")
     with pytest.raises(Exception, match="was closed"):
         session.get("http://127.0.0.1:1", auth=auth)
+
+
+def test_a_response_can_be_pickled_and_shows_no_token_but_in_its_header(session, client):
+    with service() as server:
+        reply = session.get(server.url, auth=SpikeAuth(client, "alice"))
+    token = client.token("alice")
+    assert token not in repr(reply.request.hooks)
+    again = pickle.loads(pickle.dumps(reply))
+    assert (again.status_code, token in repr(again.request.hooks)) == (200, False)
+    assert again.request.hooks["response"][0](again) is again

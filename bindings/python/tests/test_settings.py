@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import pytest
 
-from helpers import settings_of
-from spike_auth import AsyncClient, Client, ConfigurationError, InvalidInput, Status, sign_user, verify_user
+from helpers import client_of, settings_of
+from spike_auth import (
+    AsyncClient,
+    Client,
+    ConfigurationError,
+    ExchangeTimeout,
+    InvalidInput,
+    Status,
+    sign_user,
+    verify_user,
+)
 from spike_auth._settings import _ttl, milliseconds
 from support import project
 
@@ -266,3 +276,42 @@ def test_sign_many_takes_no_lone_text(client):
         client.sign_many(["alice", b"bob"])
     with pytest.raises(TypeError):
         client.sign_many(1)
+
+
+def test_very_little_time_is_not_none(own_sandbox):
+    with client_of(own_sandbox, timeout=30) as client, pytest.raises(ExchangeTimeout):
+        client.exchange("fault.stall", timeout=1e-10)
+    with client_of(own_sandbox, cache_ttl=1e-10) as client:
+        first = client.token("alice")
+        time.sleep(0.005)
+        assert client.token("alice") != first
+
+
+class Liar(str):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return 2
+
+    def encode(self, *_: object) -> bytes:
+        return b"other"
+
+
+class LyingBytes(bytes):
+    def __len__(self) -> int:
+        return 1000
+
+
+def test_what_a_subclass_tells_of_itself_does_not_count(client):
+    key = "HMAC_KEY_FROM_ADMIN_CONSOLE"
+    expected = sign_user(key, "alice")
+    assert sign_user(LyingBytes(key.encode()), Liar("alice")) == sign_user(Liar(key), "alice") == expected
+    assert client.sign(Liar("alice")) == expected
+    with pytest.raises(TypeError, match="plain str"):
+        client.sign_many(["bob", Liar("alice")])
+
+
+def test_the_wrong_type_of_roots_is_a_type_error():
+    for wrong in (1, b"platform", ["none"]):
+        with pytest.raises(TypeError, match="^tls_roots must be a str, not"):
+            Client("1", tls_roots=wrong)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from helpers import client_of, in_flight, in_time, user_of, wait_until
+from helpers import client_of, environment, in_flight, in_time, python, script, user_of, wait_until
 from spike_auth import ClientClosed, ExchangeTimeout, SpikeAuthError, Status, _interrupt
 from spike_auth._prototypes import CallHandle, ClientHandle
 from support import project
@@ -49,7 +49,7 @@ def frees(monkeypatch):
     """Every handle of a client that is freed, with the number of threads that were inside a call on it."""
     freed = []
     free = ClientHandle.free
-    monkeypatch.setattr(ClientHandle, "free", lambda handle: (freed.append(handle.value), free(handle)))
+    monkeypatch.setattr(ClientHandle, "free", lambda address: (freed.append(address), free(address)))
     return freed
 
 
@@ -106,7 +106,7 @@ def test_clients_that_are_closed_at_any_moment(sandbox, frees):
 def test_every_handle_of_a_call_is_freed(sandbox, monkeypatch):
     made, freed = [], []
     free, new = CallHandle.free, CallHandle.__init__
-    monkeypatch.setattr(CallHandle, "free", lambda handle: (freed.append(1), free(handle)))
+    monkeypatch.setattr(CallHandle, "free", lambda address: (freed.append(1), free(address)))
     monkeypatch.setattr(CallHandle, "__init__", lambda self: (made.append(1), new(self))[1])
     with client_of(sandbox) as client:
         client.exchange("alice")
@@ -136,8 +136,8 @@ def during_a_stalled_exchange(sandbox, act):
     return thread, seen
 
 
-def helpers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "spike_auth"]
+def helpers() -> list[object]:
+    return _interrupt._idle
 
 
 @pytest.mark.parametrize("call", ["exchange", "token", "authorization"])
@@ -167,9 +167,8 @@ def test_a_signal_ends_a_stalled_exchange_at_once(own_sandbox, call, number, han
         ended = time.monotonic()
         thread.join()
         # Nothing is left: the helper is idle again, and the connection is closed.
-        wait_until(lambda: len(_interrupt._idle) == 1)
+        wait_until(lambda: len(helpers()) == 1)
         wait_until(lambda: in_flight(own_sandbox) == 0)
-        assert len(helpers()) == 1
         return ended - sent[0]
 
     try:
@@ -193,6 +192,72 @@ def test_a_signal_whose_handler_returns_ends_nothing(own_sandbox, own_client):
         signal.signal(signal.SIGUSR1, previous)
     assert user_of(seen[0]) == "bob"
     wait_until(lambda: len(helpers()) == 1)
+
+
+STORM = """
+import os, random, signal, sys, time
+from spike_auth import Client
+
+client = Client.from_env(timeout=5)
+client.token("alice")
+class Stop(Exception): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGALRM, stop)
+chance = random.Random(1)
+stopped, end = 0, time.monotonic() + 2
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3))
+        for _ in range(50):
+            client.exchange("bob")
+    except Stop:
+        stopped += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+assert stopped > 50, stopped
+time.sleep(0.2)
+assert client.exchange("alice")
+assert len(os.listdir("/proc/self/task")) <= 3, os.listdir("/proc/self/task")
+print("calm")
+"""
+
+
+def test_handlers_that_raise_at_any_moment_leave_no_thread(sandbox):
+    done = python("-c", STORM, env=environment(sandbox))
+    # What a signal interrupts in a __del__ is said by Python, and goes on.
+    assert (done.returncode, done.stdout) == (0, "calm\n"), done.stderr
+    assert "KeyError" not in done.stderr
+
+
+CYCLE = """
+import gc, sys
+from spike_auth import Client, ClientClosed
+
+class Service:
+    def __init__(self, client): self.client, self.me = client, self
+    def __del__(self):
+        print(len(self.client.sign("alice")), self.client.stats().entries, len(self.client.token("alice")) > 64)
+        self.client.close()
+
+service = Service(Client.from_env())
+service.client.token("alice")
+del service
+gc.collect()
+last = Service(Client.from_env())
+last.client.token("alice")
+class Late:
+    def __del__(self):
+        print(len(client.exchange("bob")) > 64)
+client, late = Client.from_env(), Late()
+client.token("alice")
+"""
+
+
+def test_a_client_in_garbage_and_at_the_end_of_the_interpreter_can_be_used(sandbox):
+    # The two at the end go in whatever order the interpreter has.
+    said = script(CYCLE, environment(sandbox)).splitlines()
+    assert said[0] == "64 1 True"
+    assert sorted(said[1:]) == ["64 1 True", "True"]
 
 
 def test_one_helper_for_all_calls_of_the_main_thread(client):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from ._errors import SpikeAuthError
 
 _EPILOG = """
 It reads SPIKE_APPLICATION_ID, SPIKE_HMAC_KEY or SPIKE_HMAC_KEY_FILE, and the other variables of the library.
+A user id that begins with - goes after --.
 The exit code is 0, 1 if it failed, 2 for bad arguments, and 130 after Ctrl-C.
 """
 
@@ -35,7 +37,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(result)  # noqa: T201
+    return _print(result)
+
+
+def _print(result: str) -> int:
+    if sys.stdout is None:
+        print("spike_auth: cannot write to stdout: it is closed", file=sys.stderr)  # noqa: T201
+        return 1
+    try:
+        print(result, flush=True)  # noqa: T201
+    except OSError as error:
+        print(f"spike_auth: cannot write to stdout: {error.strerror}", file=sys.stderr)  # noqa: T201
+        # So that what is left in it is not tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     return 0
 
 

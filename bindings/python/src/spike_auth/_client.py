@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from ctypes import addressof, byref, c_char, c_int64, memset
 from functools import partial
@@ -57,7 +58,10 @@ def result_of(outcome: str | SpikeAuthError) -> str:
     """The text, or the error raised."""
     if isinstance(outcome, str):
         return outcome
-    raise outcome
+    try:
+        raise outcome
+    finally:
+        del outcome  # or it would hold on to itself by its traceback, and so to the client
 
 
 def _new_call(timeout_ms: int) -> CallHandle:
@@ -149,6 +153,8 @@ class BaseClient:
             raise TypeError(f"user_ids[{index}] must be a str, not {type(wrong).__name__}") from None
         run = encode("user_ids", joined)
         offsets, signatures = offsets_of(users), bytearray(SIGNATURE_LEN * len(users))
+        if int.from_bytes(offsets[-8:], sys.byteorder) != len(joined):
+            raise TypeError("user_ids must be plain str: the length that one of them tells is not that of its text")
         size = len(signatures)
         signatures.append(0)  # since ctypes gives no address of nothing
         start, out = c_int64.from_buffer(offsets), c_char.from_buffer(signatures)
@@ -194,13 +200,13 @@ class BaseClient:
     def _opened(self) -> ClientHandle:
         """The handle. Whoever calls the library holds on to it, so that `close` does not free it under the call."""
         handle = self._handle
-        if handle is None:
+        if not handle:
             raise ClientClosed("The client was closed. Make a new one for further calls.")
         return handle
 
     def _close(self) -> None:
         handle, self._handle = self._handle, None
-        if handle is not None:
+        if handle:
             lib.client_close(handle)
 
     @staticmethod
@@ -213,7 +219,7 @@ class BaseClient:
         return lib.client_exchange_signature, (user, len(user), text, len(text)), timeout_ms
 
     def __repr__(self) -> str:
-        state = "closed" if self._handle is None else "open"
+        state = "open" if self._handle else "closed"
         return f"<{type(self).__module__}.{type(self).__qualname__} ({state})>"
 
     def __reduce__(self) -> NoReturn:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,15 +26,22 @@ _OWN = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGA
 
 
 class _Helper:
-    """A thread that runs one call after the other, and is kept for the next."""
+    """A thread that runs one call after the other, and is kept for the next.
+
+    It is none of `threading`'s: to start one of those is to wait, and a handler that raises there leaves it half made.
+    """
 
     def __init__(self) -> None:
         self.jobs: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[Any]] | None] = SimpleQueue()
-        self.thread = threading.Thread(target=self._run, name="spike_auth", daemon=True)
-        self.thread.start()
+        self.native_id = 0
 
-    def _run(self) -> None:
+    def run(self, ready: SimpleQueue[Any]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN)
+        self.native_id = threading.get_native_id()
+        # By itself: whatever befalls the one who asked for it, it is not lost.
+        _idle.append(self)
+        ready.put(None)
+        del ready
         while (job := self.jobs.get()) is not None:
             work, done = job
             try:
@@ -59,9 +68,7 @@ def _end_idle() -> None:
     while _idle:
         helper = _idle.pop()
         helper.jobs.put(None)
-        helper.thread.join()
-        # Before Python 3.13 that can be a moment early for the system, which is what the warning goes by.
-        task, end = Path(f"/proc/self/task/{helper.thread.native_id}"), monotonic() + 0.1
+        task, end = Path(f"/proc/self/task/{helper.native_id}"), monotonic() + 0.1
         while task.exists() and monotonic() < end:
             sleep(0.0001)
 
@@ -78,22 +85,36 @@ os.register_at_fork(before=_end_idle, after_in_child=_end_waits)
 
 def interruptible(work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     """Runs `work`. If a signal's handler raises in the main thread meanwhile, calls `cancel`, and lets that go on."""
-    if threading.get_ident() != threading.main_thread().ident:
+    # At its end the interpreter runs no other thread any more.
+    if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():
         return work()
+    done: SimpleQueue[Any] = SimpleQueue()
+    outcome = None
     try:
-        helper = _idle.pop() if _idle else _Helper()
-    except RuntimeError:  # the interpreter is at its end and starts no more threads
-        return work()
-    done: SimpleQueue[tuple[_T, BaseException | None]] = SimpleQueue()
-    try:
-        _waited_for.append(done)
-        helper.jobs.put((work, done))
-        result, error = done.get()
+        _waited_for.append(done)  # before anything that another thread has to answer
+        while not _idle and outcome is None:
+            try:
+                start_new_thread(_Helper().run, (done,))
+            except RuntimeError:  # the interpreter is about to end, or the system has no thread left
+                return work()
+            outcome = done.get()
+        if outcome is None:
+            # A handler runs after a call of Python's at the earliest, so none does between the look and the put.
+            helper = _idle[-1]
+            del _idle[-1]
+            helper.jobs.put((work, done))
+            outcome = done.get()
     except BaseException:
         cancel()
         raise
     finally:
-        _waited_for.remove(done)
-    if error is not None:
+        if done in _waited_for:
+            _waited_for.remove(done)
+    result: _T
+    result, error = outcome
+    if error is None:
+        return result
+    try:
         raise error
-    return result
+    finally:
+        del error, outcome  # or it would hold on to itself by its traceback

@@ -57,7 +57,9 @@ def _declare(path: str) -> SimpleNamespace:
         try:
             function = getattr(quick if name in QUICK else waiting, f"spike_auth_{name}")
         except AttributeError:
-            raise OSError(f"it has no function spike_auth_{name}, so it is older than this package") from None
+            is_another = name == "abi_version"
+            consequence = "it is not the library of spike_auth" if is_another else "it is older than this package"
+            raise OSError(f"it has no function spike_auth_{name}, so {consequence}") from None
         function.restype, function.argtypes = result, arguments
         setattr(functions, name, function)
         if name in QUICK:
@@ -75,8 +77,9 @@ def _load() -> tuple[SimpleNamespace, Source, str]:
     for source, path in _candidates():
         try:
             return _declare(path), source, path
-        except OSError as error:
-            reason = str(error).removeprefix(f"{path}: ")
+        except (OSError, ValueError) as error:
+            reason = "the path is not text" if isinstance(error, ValueError) else str(error).removeprefix(f"{path}: ")
+            reason = reason or "cannot be opened"
             tried.append(f"  {_NAMES[source]}, {path!r}: {reason}")
     cure = (
         f"Nothing else is tried while {VARIABLE} is set: correct it, or unset it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char, c_char_p, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, ClassVar
 
@@ -99,18 +100,32 @@ class StatsStruct(Structure):
     ]
 
 
+class _Freed:
+    """What frees at its own end."""
+
+    __slots__ = ("_address", "_free")
+
+    def __init__(self, free: Callable[[int], None], address: int) -> None:
+        self._free, self._address = free, address
+
+    def __del__(self) -> None:
+        self._free(self._address)
+
+
 class Handle(c_void_p):
     """A handle of the library.
 
-    It is freed when the last reference to it goes. Whoever is inside a call has one, so that this is never too early,
-    in whichever thread it happens, and needs no lock.
+    What it points to is freed when the last reference to it goes. Whoever is inside a call has one, so that this is
+    never too early, in whichever thread it happens, and needs no lock.
     """
 
-    free: ClassVar[Any]  # set when the library is loaded
+    free: ClassVar[Any]  # set when the library is loaded; takes the address
 
     def __del__(self) -> None:
-        if self:
-            type(self).free(self)
+        # In a cycle of garbage this may come before the `__del__` of an object that uses the handle. So it frees
+        # nothing itself: what it leaves here, which is no part of that garbage, goes with the handle, after all these.
+        if self.value:
+            self._freed = _Freed(type(self).free, self.value)
 
 
 class ConfigHandle(Handle):
@@ -183,4 +198,4 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 # These are over in less time than it takes to let go of the GIL and get it back, which under load is a wait of
 # milliseconds. They wait for nothing.
-QUICK = frozenset({"client_sign_user", "client_peek_token"})
+QUICK = frozenset({"client_sign_user", "client_peek_token", "config_free", "call_free"})

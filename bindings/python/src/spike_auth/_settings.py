@@ -61,16 +61,17 @@ def encode(name: str, value: str) -> bytes:
 def key_bytes(key: str | bytes) -> bytes:
     """The bytes of a key: a text as the console shows it, or its bytes."""
     if isinstance(key, bytes):
-        return key
+        return memoryview(key).tobytes()  # what a subclass tells of itself does not count
     if not isinstance(key, str):
         raise _wrong_type("hmac_key", "a str or bytes", key)
+    encoded = str.encode(key, "utf-8", "replace")
     # Python's own error for surrogates would carry the key with it.
-    if any("\ud800" <= character <= "\udfff" for character in key):
+    if encoded.decode() != str.__str__(key):
         raise ConfigurationError(
             "The HMAC key has surrogates, which stand for no characters. Pass it as the console shows it.",
             status=Status.INVALID_KEY,
         )
-    return key.encode()
+    return encoded
 
 
 def milliseconds(name: str, seconds: float) -> int:
@@ -80,8 +81,12 @@ def milliseconds(name: str, seconds: float) -> int:
         raise InvalidInput(
             f"The {name} is not a number of seconds above 0 and up to {MAX_TIMEOUT}.", status=Status.INVALID_ARGUMENT
         )
-    # Rounded first, or 0.07 s would be 71 ms.
-    return math.ceil(round(seconds * 1000, 6))
+    return _whole_milliseconds(seconds)
+
+
+def _whole_milliseconds(seconds: float) -> int:
+    # Rounded first, or 0.07 s would be 71 ms. 0 means something else than very little.
+    return max(math.ceil(round(seconds * 1000, 6)), 1)
 
 
 def _check_seconds(name: str, seconds: float) -> None:
@@ -139,7 +144,7 @@ def _ttl(name: str, value: float) -> tuple[int]:
             f"The {name} is not a number of seconds from 0 to {MAX_TTL}; 0 is for no limit.",
             status=Status.INVALID_ARGUMENT,
         )
-    return (math.ceil(round(value * 1000, 6)),)
+    return (_whole_milliseconds(value) if value else 0,)
 
 
 def _ca_file(name: str, value: str | os.PathLike[str]) -> tuple[bytes, int]:
@@ -152,6 +157,8 @@ def _ca_file(name: str, value: str | os.PathLike[str]) -> tuple[bytes, int]:
 
 
 def _tls_roots(name: str, value: str) -> tuple[int]:
+    if not isinstance(value, str):
+        raise _wrong_type(name, "a str", value)
     if value not in _TLS_ROOTS:
         raise InvalidInput(f"The {name} are none of {', '.join(_TLS_ROOTS)}.", status=Status.INVALID_ARGUMENT)
     return (_TLS_ROOTS[value],)

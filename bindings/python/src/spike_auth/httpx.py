@@ -39,6 +39,7 @@ class SpikeAuth(httpx.Auth):
         response = yield request
         if self._is_over(response, header, request):
             return
+        del header  # so that it is in no traceback
         response.read()  # so that the connection can be used again
         request.headers["Authorization"] = client.authorization(self.user_id)
         yield request
@@ -52,6 +53,7 @@ class SpikeAuth(httpx.Auth):
         response = yield request
         if self._is_over(response, header, request):
             return
+        del header
         await response.aread()
         request.headers["Authorization"] = await client.authorization(self.user_id)
         yield request

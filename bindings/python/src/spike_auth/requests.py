@@ -35,16 +35,18 @@ class SpikeAuth(AuthBase):
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the header to a request."""
         request.headers["Authorization"] = header = self.client.authorization(self.user_id)
-        request.register_hook("response", partial(self._answered, header))
+        request.register_hook("response", _Answered(self, header))
         return request
 
-    def _answered(self, header: str, response: Response, **options: Any) -> Response:
+    def answered(self, header: str, response: Response, **options: Any) -> Response:
+        """Get another token if the answer is a 401, and send the request once more."""
         # The hook also sees what a redirect led to: at another host the header has been taken off, and after the second
         # try it is another one.
         request = response.request
         if response.status_code != 401 or request.headers.get("Authorization") != header:
             return response
         self.client.invalidate(self.user_id, header.removeprefix("Bearer "))
+        del header  # so that it is in no traceback
         if not _rewind(request):
             return response
         _ = response.content  # so that the connection can be used again
@@ -54,6 +56,25 @@ class SpikeAuth(AuthBase):
         again: Response = response.connection.send(request.copy(), **options)
         again.history.append(response)
         return again
+
+
+class _Answered:
+    """The hook of one request. It shows no token, and goes when the response is pickled."""
+
+    __slots__ = ("_auth", "_header")
+
+    def __init__(self, auth: SpikeAuth, header: str) -> None:
+        self._auth, self._header = auth, header
+
+    def __call__(self, response: Response, **options: Any) -> Response:
+        return self._auth.answered(self._header, response, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (_no_answer,)
+
+
+def _no_answer(response: Response, **_: Any) -> Response:
+    return response
 
 
 def _rewind(request: PreparedRequest) -> bool:
