@@ -40,9 +40,9 @@ func (h *handle) limit(ctx context.Context) time.Time {
 	return now.Add(h.timeout)
 }
 
-// wait receives from what the call has to wait for, until its limit. It need not know of Close: that ends the calls
-// which are waited for, and so passes on from one to the next.
-func wait[T any](ctx context.Context, op string, limit time.Time, from <-chan T) (T, *Error) {
+// wait receives from what the call has to wait for, until its limit, or until the client is closed.
+func wait[T any](ctx context.Context, op string, limit time.Time, closed <-chan struct{}, from <-chan T) (T, *Error) {
+	var none T
 	select {
 	case got := <-from:
 		return got, nil
@@ -53,10 +53,11 @@ func wait[T any](ctx context.Context, op string, limit time.Time, from <-chan T)
 	select {
 	case got := <-from:
 		return got, nil
+	case <-closed:
+		return none, closedError(op)
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	var none T
 	return none, doneError(op, ctx)
 }
 
@@ -64,40 +65,45 @@ func wait[T any](ctx context.Context, op string, limit time.Time, from <-chan T)
 func (h *handle) block(
 	ctx context.Context, op string, limit time.Time, do func(call nativeCall, out []byte) (int, *Error),
 ) (string, *Error) {
-	call, failed := wait(ctx, op, limit, h.slots)
+	call, failed := wait(ctx, op, limit, h.closed, h.slots)
 	if failed != nil {
 		return "", failed
 	}
+	token, failed := h.use(ctx, call, op, limit, do)
+	if failed != nil && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
+		endedBy(failed, ctx)
+	}
+	return token, failed
+}
+
+// use makes a call in a slot, which is given back whatever becomes of the call, be it a panic of its context.
+func (h *handle) use(
+	ctx context.Context, call nativeCall, op string, limit time.Time, do func(call nativeCall, out []byte) (int, *Error),
+) (token string, failed *Error) {
+	isSpent := true
+	defer func() {
+		if isSpent {
+			freeCall(call)
+			call = nil
+		}
+		h.slots <- call
+	}()
 	if call == nil {
 		if call, failed = newCall(op); failed != nil {
-			h.slots <- nil
 			return "", failed
 		}
 	}
 	if !limitCall(call, time.Until(limit)) {
-		h.slots <- call
-		return "", doneError(op, ctx)
+		isSpent = false
+		return "", &Error{Op: op, Status: StatusCancelled} // block says by what
 	}
-
 	stop := watch(ctx, func() { cancelCall(call) })
 	out := buffers.Get().(*buffer)
 	n, failed := do(call, out[:])
-	token := string(out[:n])
+	token = string(out[:n])
 	out.release(n)
-	if stop() {
-		h.slots <- call
-	} else {
-		freeCall(call) // a cancelled one stays so
-		h.slots <- nil
-	}
-
-	if failed == nil {
-		return token, nil
-	}
-	if failed.Status == StatusCancelled || failed.Status == StatusTimeout && ctx.Err() != nil {
-		endedBy(failed, ctx)
-	}
-	return "", failed
+	isSpent = !stop() // a cancelled one stays so
+	return token, failed
 }
 
 // watch calls cancel when ctx ends. The function that it returns ends that, and tells whether cancel was not called; if

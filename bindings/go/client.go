@@ -13,9 +13,16 @@ const opNew = "new"
 // A Client signs user ids, exchanges signatures for access tokens and keeps these, for one application. Make one with
 // [New] or [NewFromEnv], and share it: its methods may be called by any number of goroutines at once.
 type Client struct {
+	_       noCopy
 	handle  *handle
 	cleanup runtime.Cleanup
 }
+
+// noCopy makes go vet complain of a client that is copied: only the one that New returns keeps its handle alive.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // handle is a client apart from what its user holds, so that it can outlive that until the last call has returned.
 type handle struct {
@@ -24,6 +31,7 @@ type handle struct {
 	maxAttempts int
 
 	users   atomic.Int64 // who is inside, the owner included; and isClosed
+	closed  chan struct{}
 	slots   chan nativeCall
 	flights flights
 }
@@ -51,7 +59,10 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err := checkLibrary(); err != nil {
 		return nil, err
 	}
-	for _, set := range opts {
+	for i, set := range opts {
+		if set == nil {
+			return nil, outOfRange("option %d, counted from 0, is nil", i)
+		}
 		if err := set(&s); err != nil {
 			return nil, err
 		}
@@ -64,11 +75,13 @@ func build(s settings, opts []Option) (*Client, error) {
 		native:      native,
 		timeout:     s.timeout(),
 		maxAttempts: orDefault(s.maxAttempts, defaultMaxAttempts),
+		closed:      make(chan struct{}),
 		slots:       newSlots(orDefault(s.maxConcurrency, defaultMaxConcurrency)),
 	}
 	h.users.Store(1)
 	c := &Client{handle: h}
-	c.cleanup = runtime.AddCleanup(c, (*handle).close, h)
+	// Freeing may wait, which would hold up the cleanups of the whole program.
+	c.cleanup = runtime.AddCleanup(c, func(h *handle) { go h.close() }, h)
 	return c, nil
 }
 
@@ -150,6 +163,7 @@ func (h *handle) close() {
 	if h.users.Or(isClosed)&isClosed != 0 {
 		return
 	}
+	close(h.closed)
 	closeClient(h.native)
 	h.leave()
 }

@@ -30,6 +30,23 @@ func TestEveryRaceWithADeadlineIsDeadlineExceeded(t *testing.T) {
 	}
 }
 
+func TestADeadlineAlwaysHasItsCause(t *testing.T) {
+	client := server.client(t, "http", spikeauth.WithMaxConcurrency(64))
+	cause := errors.New("the page was late")
+	var calls []func()
+	for i := range 200 {
+		calls = append(calls, func() {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Duration(5000+137*i)*time.Microsecond, cause)
+			defer cancel()
+			_, err := client.Token(ctx, fmt.Sprintf("fault.stall.cause-%d", i%150)) // some wait for another
+			if !errors.Is(err, cause) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%d: %v", i, err)
+			}
+		})
+	}
+	parallel(calls)
+}
+
 func TestARaceThatIsWonIsAToken(t *testing.T) {
 	client := server.client(t, "http", spikeauth.WithCacheCapacity(0))
 	for i := range 100 {
@@ -181,4 +198,46 @@ func TestWaitingForATurnEndsInTime(t *testing.T) {
 	if token, err := client.Token(t.Context(), "turn-3"); err != nil || subject(token) != "turn-3" {
 		t.Errorf("the next: %q, %v", token, err)
 	}
+}
+
+// What can never succeed fails at once, also when all places are taken.
+func TestWhatIsNotValidDoesNotWaitForATurn(t *testing.T) {
+	client := server.client(t, "http", spikeauth.WithMaxConcurrency(1))
+	keyless, err := spikeauth.New(applicationID, nil,
+		spikeauth.WithBaseURL(server.places["http"]), spikeauth.WithMaxConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keyless.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var busy sync.WaitGroup
+	for i, one := range []*spikeauth.Client{client, keyless} {
+		user := fmt.Sprintf("fault.stall.places-%d", i)
+		signature, _ := spikeauth.SignUser([]byte(key), user)
+		busy.Add(1)
+		go func() {
+			defer busy.Done()
+			if _, err := one.ExchangeSignature(ctx, user, signature); !errors.Is(err, context.Canceled) {
+				t.Errorf("the one before: %v", err)
+			}
+		}()
+		until(t, "the request", func() bool { return server.requests(t, user) == 1 })
+	}
+	for name, row := range map[string]struct {
+		call func() (string, error)
+		want spikeauth.Status
+	}{
+		"user id":      {func() (string, error) { return client.Exchange(ctx, "not valid") }, spikeauth.StatusInvalidUserID},
+		"no key":       {func() (string, error) { return keyless.Exchange(ctx, "alice") }, spikeauth.StatusKeyRequired},
+		"signature":    {func() (string, error) { return client.ExchangeSignature(ctx, "alice", "00") }, spikeauth.StatusInvalidSignature},
+		"signed other": {func() (string, error) { return keyless.ExchangeSignature(ctx, "not valid", "00") }, spikeauth.StatusInvalidUserID},
+	} {
+		var e *spikeauth.Error
+		if _, err := row.call(); !errors.As(err, &e) || e.Status != row.want || e.Op != "exchange" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	cancel()
+	busy.Wait()
 }

@@ -21,8 +21,8 @@
 //
 // # Errors
 //
-// Every failure is an [*Error], which says what failed and what to do about it, and never holds a key, a signature, a
-// token or the user id. Each [Status] is a target of [errors.Is]:
+// Every failure but [ErrNoCgo] is an [*Error], which says what failed and what to do about it, and never holds a key, a
+// signature, a token or the user id. Each [Status] is a target of [errors.Is]:
 //
 //	if errors.Is(err, spikeauth.StatusRateLimited) { ... }
 //
@@ -31,6 +31,6 @@
 // # Linking
 //
 // pkg-config must find the installed library, as spike_auth. With the build tag spikeauth_static its archive is linked
-// instead of the shared library. Without cgo the package compiles, and every call returns [ErrNoCgo]. The README says
-// what to do when linking fails.
+// instead of the shared library. Without cgo, which Go turns off by itself where it finds no C compiler, the package
+// compiles, and every call returns [ErrNoCgo]. The README says what to do when linking fails.
 package spikeauth

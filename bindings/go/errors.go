@@ -3,6 +3,7 @@ package spikeauth
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"time"
 )
@@ -13,7 +14,8 @@ var ErrClosed error = StatusClosed
 
 // ErrNoCgo is what every call returns in a program that was built without cgo.
 var ErrNoCgo = errors.New("spikeauth: built without cgo, through which libspike_auth is called: " +
-	"build with CGO_ENABLED=1 and a C compiler for the target (CC), neither of which is the default when cross-compiling")
+	"cgo was off, as it is when cross-compiling, or there was no C compiler: Go then turns it off by itself; " +
+	"build with CGO_ENABLED=1 and a C compiler for the target (CC)")
 
 // An Error says why a call failed.
 type Error struct {
@@ -63,6 +65,11 @@ func (e *Error) Unwrap() error { return e.cause }
 // Timeout reports whether a deadline passed: the context's, or the client's.
 func (e *Error) Timeout() bool { return e.Status == StatusTimeout }
 
+// Temporary returns Retryable. It is there for [net.Error].
+func (e *Error) Temporary() bool { return e.Retryable }
+
+var _ net.Error = (*Error)(nil)
+
 // withOp returns a copy of a shared error for another call.
 func (e *Error) withOp(op string) *Error {
 	own := *e
@@ -81,13 +88,35 @@ func doneError(op string, ctx context.Context) *Error {
 	return e
 }
 
-// endedBy makes e tell that the end of ctx, or of the time that the client allows, is why the call failed.
+// endedBy makes e tell that the end of ctx, or of the time that the client allows, is why the call failed. What the
+// library says of a deadline stays: it knows what it was waiting for.
 func endedBy(e *Error, ctx context.Context) {
+	settle(ctx)
 	e.cause = context.Cause(ctx)
-	if errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
 		e.Status, e.Retryable, e.Message = StatusCancelled, false, "the context was cancelled."
+	case e.Status != StatusTimeout:
+		e.Status, e.Retryable = StatusTimeout, true
+		e.Message = "the deadline passed. Try again, or set a later one."
+	}
+}
+
+// grace is for how long the end of a context is waited for. On a busy machine it comes late.
+const grace = 100 * time.Millisecond
+
+// settle waits for the end of a context whose deadline is here, because it has no cause before. A call, which is given
+// whole milliseconds, may be out of time a little earlier.
+func settle(ctx context.Context) {
+	deadline, ok := ctx.Deadline()
+	left := time.Until(deadline)
+	if !ok || left > grace {
 		return
 	}
-	e.Status, e.Retryable = StatusTimeout, true
-	e.Message = "the deadline passed. Try again, or set a later one."
+	timer := time.NewTimer(max(left, 0) + grace)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }

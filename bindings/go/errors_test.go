@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -124,9 +125,13 @@ func TestWhatAnErrorIs(t *testing.T) {
 	if other.Error() != "spikeauth: token: what, and the cure" || errors.Unwrap(other) != nil {
 		t.Error(other)
 	}
-	var timeout interface{ Timeout() bool }
-	if !errors.As(error(other), &timeout) || timeout.Timeout() {
-		t.Error("it has no Timeout")
+	for _, retryable := range []bool{true, false} {
+		var network net.Error
+		err := fmt.Errorf("wrapped: %w", &spikeauth.Error{Op: "token", Status: spikeauth.StatusConnect, Retryable: retryable})
+		//lint:ignore SA1019 it is there for those who still ask
+		if !errors.As(err, &network) || network.Timeout() || network.Temporary() != retryable {
+			t.Errorf("%v is not what net says", err)
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package spikeauth
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,12 +19,14 @@ type flights struct {
 
 // flight is those who wait for one leader.
 type flight struct {
-	waiters []*waiter
+	waiters   []*waiter
+	notBefore time.Time // when the service may be asked again; the leader's to read and finish's to write
 }
 
 type waiter struct {
 	limit time.Time
 	ready chan outcome // takes one without blocking
+	at    int          // its index among those who wait, or -1 when it has been told
 }
 
 // outcome is a token, or a failure, or the lead.
@@ -43,7 +44,7 @@ func (f *flights) join(userID string, limit time.Time) (*flight, *waiter) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if joined, ok := f.byUser[userID]; ok {
-		w := &waiter{limit: limit, ready: make(chan outcome, 1)}
+		w := &waiter{limit: limit, ready: make(chan outcome, 1), at: len(joined.waiters)}
 		joined.waiters = append(joined.waiters, w)
 		return joined, w
 	}
@@ -58,24 +59,35 @@ func (f *flights) join(userID string, limit time.Time) (*flight, *waiter) {
 // leave takes out one who waits no longer. If that one has just got the lead, it goes to another.
 func (f *flights) leave(userID string, left *flight, w *waiter) {
 	f.mutex.Lock()
-	i := slices.Index(left.waiters, w)
-	if i >= 0 {
-		left.waiters = slices.Delete(left.waiters, i, i+1)
+	isTold := w.at < 0
+	if !isTold {
+		left.remove(w)
 	}
 	f.mutex.Unlock()
-	if i < 0 && (<-w.ready).lead {
-		f.finish(userID, left, outcome{}, func(*waiter) bool { return true })
+	if isTold && (<-w.ready).lead {
+		f.finish(userID, left, outcome{}, everybody)
 	}
 }
 
+// remove puts the last one in the place of w: when all leave at once, none of them must search for itself.
+func (f *flight) remove(w *waiter) {
+	last := len(f.waiters) - 1
+	f.waiters[w.at] = f.waiters[last]
+	f.waiters[w.at].at = w.at
+	f.waiters[last] = nil
+	f.waiters = f.waiters[:last]
+}
+
 // finish tells those who wait what came of the flight. If some of them go on instead, the one that can wait the longest
-// gets the lead, and the others wait for that one.
+// gets the lead, and the others wait for that one. A time that the service asked to wait holds for all who get the lead,
+// also for one to whom it is passed on.
 func (f *flights) finish(userID string, done *flight, result outcome, goesOn func(*waiter) bool) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	var next *waiter
 	var rest []*waiter
 	for _, w := range done.waiters {
+		w.at = -1
 		switch {
 		case !goesOn(w):
 			w.ready <- result
@@ -88,31 +100,33 @@ func (f *flights) finish(userID string, done *flight, result outcome, goesOn fun
 			rest = append(rest, w)
 		}
 	}
+	for i, w := range rest {
+		w.at = i
+	}
 	done.waiters = rest
+	if result.failed != nil && result.failed.RetryAfter > 0 {
+		done.notBefore = time.Now().Add(result.failed.RetryAfter)
+	}
 	if next != nil {
 		next.ready <- outcome{lead: true}
-	} else if f.byUser[userID] == done {
+	} else {
 		delete(f.byUser, userID)
 	}
 }
 
-// detach makes later callers begin a flight of their own: what this one brings may be what was just dropped.
-func (f *flights) detach(userID string) {
-	f.mutex.Lock()
-	defer f.mutex.Unlock()
-	delete(f.byUser, userID)
-}
+func everybody(*waiter) bool { return true }
 
 // goOn tells who of those that wait tries again after a failure of the leader, as the library has it: what is shared
 // is a failure that no retry can mend, or the last one when the attempts are used up. That the leader was cancelled or
-// out of time is its own affair, and so is that it had no time for another attempt.
+// out of time is its own affair, and so is that it had no time for another attempt. A token that was rejected is no
+// reason for one: the library would refuse all who ask until its time is over.
 func (h *handle) goOn(failed *Error, limit time.Time) func(*waiter) bool {
 	switch {
 	case failed == nil:
 		return func(*waiter) bool { return false }
 	case failed.Status == StatusTimeout || failed.Status == StatusCancelled:
-		return func(*waiter) bool { return true }
-	case !failed.Retryable || failed.Attempts >= h.maxAttempts:
+		return everybody
+	case !failed.Retryable || failed.Status == StatusTokenRejected || failed.Attempts >= h.maxAttempts:
 		return func(*waiter) bool { return false }
 	}
 	enough := limit.Add(handOver)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
 // program is that of the README.
@@ -86,6 +88,7 @@ func TestAModuleThatVendorsThePackage(t *testing.T) {
 		if needed := command(t, folder, nil, "readelf", "-dW", program); !strings.Contains(needed, "libspike_auth.so.1") {
 			t.Errorf("it does not need the library: %s", needed)
 		}
+		checkNotFound(t, folder, program)
 		checkProgram(t, folder, library, program)
 	})
 	t.Run("static", func(t *testing.T) {
@@ -103,6 +106,31 @@ func TestAModuleThatVendorsThePackage(t *testing.T) {
 			t.Error(said, err)
 		}
 	})
+}
+
+// checkNotFound runs it where the loader does not find the library.
+func checkNotFound(t *testing.T, folder, program string) {
+	t.Helper()
+	const want = "error while loading shared libraries: libspike_auth.so.1: cannot open shared object file"
+	checkREADME(t, want)
+	said, err := run(folder, []string{"LC_ALL=C", "LD_LIBRARY_PATH="}, program)
+	if err == nil {
+		t.Log("the library is installed on this machine")
+	} else if !strings.Contains(said, want) {
+		t.Error(said, err)
+	}
+}
+
+// checkREADME has what is said to users.
+func checkREADME(t *testing.T, text string) {
+	t.Helper()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), text) {
+		t.Errorf("the README does not have %q", text)
+	}
 }
 
 // checkProgram runs it with the sandbox's key, and with another one.
@@ -130,10 +158,6 @@ func tokenLength(t *testing.T) int {
 
 // What the README says that the build says.
 func TestWhatIsMissingIsNamed(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	folder, bare := module(t), t.TempDir()
 	base := []string{"GOFLAGS=-mod=vendor", "GOWORK=off", "LC_ALL=C", "PKG_CONFIG_LIBDIR=" + bare}
 	pc := func(t *testing.T, cflags, libs string) []string {
@@ -167,15 +191,56 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		{"a header of this ABI", "spike_auth.h is of another ABI than this package is for", pc(t, header(t, "#define SPIKE_AUTH_ABI_VERSION 2\n#define SPIKE_AUTH_VERSION_NUMBER 256\n"), "")},
 		{"a header that is new enough", "spike_auth.h is older than this package", pc(t, header(t, "#define SPIKE_AUTH_ABI_VERSION 1\n#define SPIKE_AUTH_VERSION_NUMBER 1\n"), "")},
 		{"the library", "cannot find -lspike_auth", pc(t, "-I"+include, "-L"+bare+" -lspike_auth")},
+		{"the archive", "cannot find -l:libspike_auth.a", append(pc(t, "-I"+include, "-L"+bare+" -lspike_auth"), "GOFLAGS=-mod=vendor -tags=spikeauth_static")},
+		{"a C compiler", `C compiler "gcc" not found`, withoutCompiler(t, "CGO_ENABLED=1")},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			said, err := run(folder, row.env, "go", "build", "-o", filepath.Join(bare, "program"), ".")
 			if err == nil || !strings.Contains(said, row.want) {
 				t.Errorf("%v: %s", err, said)
 			}
-			if documented := strings.Replace(row.want, "no-such-pkg-config", "pkg-config", 1); !strings.Contains(string(readme), documented) {
-				t.Errorf("the README does not have %q", documented)
-			}
+			checkREADME(t, strings.Replace(row.want, "no-such-pkg-config", "pkg-config", 1))
 		})
+	}
+}
+
+// withoutCompiler is an environment in which go finds no programs but its own.
+func withoutCompiler(t *testing.T, cgo string) []string {
+	t.Helper()
+	goroot := strings.TrimSpace(command(t, ".", nil, "go", "env", "GOROOT"))
+	return []string{"PATH=" + filepath.Join(goroot, "bin"), cgo, "CC=", "CXX=", "GOENV=off", "GOFLAGS=-mod=vendor",
+		"GOPROXY=off", "GOTOOLCHAIN=local", "GOWORK=off"}
+}
+
+func TestWithoutACompilerTheProgramSaysSo(t *testing.T) {
+	folder := module(t)
+	program := filepath.Join(folder, "program")
+	command(t, folder, withoutCompiler(t, "CGO_ENABLED="), "go", "build", "-o", program, ".")
+	said, err := run(folder, nil, program)
+	if err == nil || !strings.Contains(said, spikeauth.ErrNoCgo.Error()) {
+		t.Error(said, err)
+	}
+	const cause = "there was no C compiler: Go then turns it off by itself"
+	if !strings.Contains(said, cause) {
+		t.Errorf("%q does not say why", said)
+	}
+	checkREADME(t, cause)
+	checkREADME(t, "spikeauth: built without cgo")
+}
+
+func TestACopiedClientIsFoundByVet(t *testing.T) {
+	folder := module(t)
+	const copied = `package main
+
+import spikeauth "github.com/spike-auth/spike-auth/bindings/go"
+
+func copied(client *spikeauth.Client) { _ = *client }
+`
+	if err := os.WriteFile(filepath.Join(folder, "copied.go"), []byte(copied), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said, err := run(folder, withoutCompiler(t, "CGO_ENABLED=0"), "go", "vet", ".")
+	if err == nil || !strings.Contains(said, "copies lock value") {
+		t.Errorf("%v: %s", err, said)
 	}
 }

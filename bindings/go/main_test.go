@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
@@ -22,6 +21,11 @@ const (
 	root          = "../.."
 	applicationID = "9999"
 	key           = "HMAC_KEY_FROM_ADMIN_CONSOLE"
+)
+
+var (
+	until  = spikeauth.Until
+	inTime = spikeauth.InTime
 )
 
 // server is the sandbox of all tests that need no other, and of the examples, which find it in the environment.
@@ -57,6 +61,7 @@ func clearEnvironment() {
 type sandbox struct {
 	places  map[string]string // the addresses of its ready line; those of tls_faults as "tls_faults.NAME"
 	process *exec.Cmd
+	counted testing.TB
 }
 
 func startSandbox(args ...string) (*sandbox, error) {
@@ -114,6 +119,12 @@ func newSandbox(t testing.TB, args ...string) *sandbox {
 	return s
 }
 
+func (s *sandbox) reset() {
+	if resp, err := http.Post(s.places["control"]+"/reset", "", nil); err == nil {
+		resp.Body.Close()
+	}
+}
+
 // environment points the library to the sandbox.
 func (s *sandbox) environment(scheme string) map[string]string {
 	return map[string]string{
@@ -155,8 +166,13 @@ type counters struct {
 	Users             map[string]int
 }
 
+// It begins anew after a test that has looked, which may run again (-count).
 func (s *sandbox) counters(t testing.TB) (c counters) {
 	t.Helper()
+	if s.counted != t {
+		s.counted = t
+		t.Cleanup(s.reset)
+	}
 	s.control(t, "/counters", &c)
 	return c
 }
@@ -181,30 +197,6 @@ func (s *sandbox) control(t testing.TB, path string, into any) {
 	if err := json.Unmarshal(text, into); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-}
-
-// until waits for a condition, and fails the test if it never comes.
-func until(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
-// inTime runs measure until it took no longer than most. A busy machine may be late a few times by itself; a library
-// that is late is so every time.
-func inTime(t *testing.T, most time.Duration, measure func() time.Duration) {
-	t.Helper()
-	var took []time.Duration
-	for range 3 {
-		took = append(took, measure())
-		if took[len(took)-1] <= most {
-			return
-		}
-	}
-	t.Fatalf("took %v, and not %v at the most", took, most)
 }
 
 func readJSON(t testing.TB, path string, into any) {

@@ -69,10 +69,14 @@ type (
 
 // ---- the library
 
-// checkLibrary compares the library that was loaded with the header that this was built with.
-var checkLibrary = sync.OnceValue(func() error {
-	abi, version := C.spike_auth_abi_version(), C.spike_auth_version_number()
-	if abi == C.SPIKE_AUTH_ABI_VERSION && version >= C.SPIKE_AUTH_VERSION_NUMBER {
+// libraryFits compares the library that was loaded with the header that this was built with.
+var libraryFits = sync.OnceValue(func() bool {
+	return C.spike_auth_abi_version() == C.SPIKE_AUTH_ABI_VERSION &&
+		C.spike_auth_version_number() >= C.SPIKE_AUTH_VERSION_NUMBER
+})
+
+func checkLibrary() error {
+	if libraryFits() {
 		return nil
 	}
 	return &Error{
@@ -80,9 +84,10 @@ var checkLibrary = sync.OnceValue(func() error {
 		Status: StatusInternal,
 		Message: fmt.Sprintf("libspike_auth %s with ABI %d was loaded, but the program was built for %s or newer with ABI %d. "+
 			"Install that, or correct LD_LIBRARY_PATH.",
-			dotted(uint32(version)), abi, dotted(C.SPIKE_AUTH_VERSION_NUMBER), C.SPIKE_AUTH_ABI_VERSION),
+			dotted(uint32(C.spike_auth_version_number())), C.spike_auth_abi_version(),
+			dotted(C.SPIKE_AUTH_VERSION_NUMBER), C.SPIKE_AUTH_ABI_VERSION),
 	}
-})
+}
 
 func dotted(version uint32) string {
 	return fmt.Sprintf("%d.%d.%d", version>>16, version>>8&0xff, version&0xff)
@@ -244,14 +249,18 @@ func clientPeek(client nativeClient, userID string, out []byte) (int, Status) {
 	return int(n), StatusOK
 }
 
-// clientPeekError gives the details of what clientPeek failed with.
-func clientPeekError(client nativeClient, userID, op string) error {
+// clientPeekError is clientPeek with the details of a failure.
+//
+//go:noinline
+func clientPeekError(client nativeClient, userID string, out []byte, op string) (int, Status, *Error) {
 	var n C.size_t
 	var e C.spike_auth_error
-	out := buffers.Get().(*buffer)
-	C.spike_auth_client_peek_token(client, chars(userID), size(userID), rawChars(out[:]), authorizationSize, &n, &e)
-	out.release(int(n))
-	return failure(op, &e)
+	status := C.spike_auth_client_peek_token(client, chars(userID), size(userID),
+		rawChars(out), C.size_t(len(out)), &n, &e)
+	if status == C.SPIKE_AUTH_STATUS_OK || status == C.SPIKE_AUTH_STATUS_NOT_CACHED {
+		return int(n), Status(status), nil
+	}
+	return 0, Status(status), failure(op, &e)
 }
 
 func clientToken(client nativeClient, userID string, call nativeCall, out []byte, op string) (int, *Error) {

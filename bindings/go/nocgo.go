@@ -40,7 +40,9 @@ func freeClient(nativeClient) {}
 
 func clientPeek(nativeClient, string, []byte) (int, Status) { return 0, StatusInternal }
 
-func clientPeekError(nativeClient, string, string) error { return ErrNoCgo }
+func clientPeekError(nativeClient, string, []byte, string) (int, Status, *Error) {
+	return 0, StatusInternal, nil
+}
 
 func clientToken(nativeClient, string, nativeCall, []byte, string) (int, *Error) { return 0, nil }
 

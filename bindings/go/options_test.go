@@ -57,6 +57,13 @@ func TestABadSettingMakesNewFail(t *testing.T) {
 	}
 }
 
+func TestAnOptionThatIsNilIsNamed(t *testing.T) {
+	_, err := spikeauth.NewFromEnv(spikeauth.WithMaxAttempts(1), nil)
+	if !errors.Is(err, spikeauth.StatusInvalidArgument) || !strings.Contains(err.Error(), "option 1") {
+		t.Error(err)
+	}
+}
+
 func TestEverySettingIsTaken(t *testing.T) {
 	client, err := spikeauth.New(applicationID, []byte(key),
 		spikeauth.WithBaseURL("http://example.com"), // the later one counts

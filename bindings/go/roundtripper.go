@@ -32,6 +32,14 @@ type roundTripper struct {
 // drainMax is how much of the body of a 401 is read, so that its connection can be used again.
 const drainMax = 64 << 10
 
+// dispose is done with a response. A body of unknown length is not waited for: it may have no end.
+func dispose(resp *http.Response) {
+	if 0 <= resp.ContentLength && resp.ContentLength <= drainMax {
+		_, _ = io.CopyN(io.Discard, resp.Body, drainMax)
+	}
+	resp.Body.Close()
+}
+
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if hasLeft(req) {
 		return t.base.RoundTrip(req)
@@ -49,8 +57,7 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if again == nil {
 		return resp, nil
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, drainMax)
-	resp.Body.Close()
+	dispose(resp)
 	resp, err = t.base.RoundTrip(again)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized {
 		_ = t.client.Invalidate(t.userID, token) // so that no third one is asked for
@@ -68,7 +75,7 @@ func (t *roundTripper) another(req *http.Request, rejected string) (*http.Reques
 		return nil, ""
 	}
 	again := withToken(req, token)
-	if req.GetBody != nil {
+	if hasBody(req) {
 		if again.Body, err = req.GetBody(); err != nil {
 			return nil, ""
 		}
@@ -110,7 +117,11 @@ func withToken(req *http.Request, token string) *http.Request {
 }
 
 func canReplay(req *http.Request) bool {
-	return req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+	return !hasBody(req) || req.GetBody != nil
+}
+
+func hasBody(req *http.Request) bool {
+	return req.Body != nil && req.Body != http.NoBody
 }
 
 func closeBody(req *http.Request) {

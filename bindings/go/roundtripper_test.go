@@ -13,7 +13,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
@@ -149,6 +151,55 @@ func TestA401TwiceIsReturnedAndReported(t *testing.T) {
 	}
 	if n := s.requests(t, "alice"); n != 2 {
 		t.Errorf("%d exchanges", n)
+	}
+}
+
+func TestA401WithABodyThatDoesNotEndIsNotWaitedFor(t *testing.T) {
+	s := newSandbox(t, "--fresh-tokens")
+	var requests atomic.Int32
+	a := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 1 {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, "the beginning")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprint(w, "the body")
+	}))
+	defer a.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", a.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.client(t, "http").RoundTripper("alice", nil).RoundTrip(req)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+}
+
+func TestOnlyABodyThatWasSentIsSentAgain(t *testing.T) {
+	client := newSandbox(t, "--fresh-tokens").client(t, "http")
+	for name, none := range map[string]io.ReadCloser{"nil": nil, "NoBody": http.NoBody} {
+		var sent []io.ReadCloser
+		base := roundTrip(func(r *http.Request) (*http.Response, error) {
+			sent = append(sent, r.Body)
+			return &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}, nil
+		})
+		req, err := http.NewRequest("POST", "https://example.com", strings.NewReader("taken away"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Body = none
+		if _, err := client.RoundTripper("none-"+name, base).RoundTrip(req); err != nil {
+			t.Error(err)
+		}
+		if !slices.Equal(sent, []io.ReadCloser{none, none}) {
+			t.Errorf("%s: %v", name, sent)
+		}
 	}
 }
 

@@ -12,7 +12,9 @@ func SignUser(hmacKey []byte, userID string) (string, error) {
 	if err := sign(hmacKey, userID, &signature, "sign"); err != nil {
 		return "", err
 	}
-	return string(signature[:signatureLen]), nil
+	text := string(signature[:signatureLen])
+	clear(signature[:])
+	return text, nil
 }
 
 // VerifyUser checks a signature against a key and a user id, in constant time. It returns nil if it is the right one,
@@ -30,7 +32,9 @@ func (c *Client) SignUser(userID string) (string, error) {
 	if err := c.sign(userID, &signature); err != nil {
 		return "", err
 	}
-	return string(signature[:signatureLen]), nil
+	text := string(signature[:signatureLen])
+	clear(signature[:])
+	return text, nil
 }
 
 // AppendSignature appends the signature of a user id to dst, as [Client.SignUser] makes it. It allocates only where
@@ -40,7 +44,9 @@ func (c *Client) AppendSignature(dst []byte, userID string) ([]byte, error) {
 	if err := c.sign(userID, &signature); err != nil {
 		return dst, err
 	}
-	return append(dst, signature[:signatureLen]...), nil
+	dst = append(dst, signature[:signatureLen]...)
+	clear(signature[:])
+	return dst, nil
 }
 
 func (c *Client) sign(userID string, signature *[signatureSize]byte) error {

@@ -1,6 +1,10 @@
 package spikeauth
 
-import "context"
+import (
+	"context"
+	"errors"
+	"time"
+)
 
 const bearer = "Bearer "
 
@@ -23,7 +27,12 @@ func (c *Client) Authorization(ctx context.Context, userID string) (string, erro
 // does not touch the cache: [Client.Token] is for everyday use.
 func (c *Client) Exchange(ctx context.Context, userID string) (string, error) {
 	const op = "exchange"
-	return c.exchange(ctx, op, func(call nativeCall, out []byte) (int, *Error) {
+	check := func() error {
+		var signature [signatureSize]byte
+		defer clear(signature[:])
+		return clientSign(c.handle.native, userID, &signature, op)
+	}
+	return c.exchange(ctx, op, check, func(call nativeCall, out []byte) (int, *Error) {
 		return clientExchange(c.handle.native, userID, call, out, op)
 	})
 }
@@ -32,7 +41,14 @@ func (c *Client) Exchange(ctx context.Context, userID string) (string, error) {
 // none.
 func (c *Client) ExchangeSignature(ctx context.Context, userID, signature string) (string, error) {
 	const op = "exchange"
-	return c.exchange(ctx, op, func(call nativeCall, out []byte) (int, *Error) {
+	check := func() error {
+		err := verify([]byte("any key"), userID, signature, op)
+		if errors.Is(err, StatusSignatureMismatch) {
+			return nil // it is well formed
+		}
+		return err
+	}
+	return c.exchange(ctx, op, check, func(call nativeCall, out []byte) (int, *Error) {
 		return clientExchangeSignature(c.handle.native, userID, signature, call, out, op)
 	})
 }
@@ -45,11 +61,7 @@ func (c *Client) Invalidate(userID, rejected string) error {
 		return err
 	}
 	defer c.leave()
-	if err := clientInvalidate(c.handle.native, userID, rejected, op); err != nil {
-		return err
-	}
-	c.handle.flights.detach(userID)
-	return nil
+	return clientInvalidate(c.handle.native, userID, rejected, op)
 }
 
 // Forget drops what the cache holds for a user, whatever it is. After a 401 use [Client.Invalidate] instead.
@@ -59,11 +71,7 @@ func (c *Client) Forget(userID string) error {
 		return err
 	}
 	defer c.leave()
-	if err := clientForget(c.handle.native, userID, op); err != nil {
-		return err
-	}
-	c.handle.flights.detach(userID)
-	return nil
+	return clientForget(c.handle.native, userID, op)
 }
 
 // begin is what every call with a context does first.
@@ -77,13 +85,17 @@ func (c *Client) begin(ctx context.Context, op string) error {
 	return c.enter(op)
 }
 
+// exchange makes an exchange that check has nothing against. What can never succeed does not wait for its turn.
 func (c *Client) exchange(
-	ctx context.Context, op string, do func(call nativeCall, out []byte) (int, *Error),
+	ctx context.Context, op string, check func() error, do func(call nativeCall, out []byte) (int, *Error),
 ) (string, error) {
 	if err := c.begin(ctx, op); err != nil {
 		return "", err
 	}
 	defer c.leave()
+	if err := check(); err != nil {
+		return "", err
+	}
 	token, failed := c.handle.block(ctx, op, c.handle.limit(ctx), do)
 	if failed != nil {
 		return "", failed
@@ -100,6 +112,10 @@ func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string,
 	out := buffers.Get().(*buffer)
 	start := copy(out[:], prefix)
 	n, status := clientPeek(c.handle.native, userID, out[start:])
+	var failed *Error
+	if status != StatusOK && status != StatusNotCached {
+		n, status, failed = clientPeekError(c.handle.native, userID, out[start:], op)
+	}
 	text := string(out[:start+n])
 	out.release(start + n)
 	switch status {
@@ -112,7 +128,7 @@ func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string,
 		}
 		return prefix + token, nil
 	}
-	return "", clientPeekError(c.handle.native, userID, op)
+	return "", failed
 }
 
 // miss gets a token that is not in the cache, alone or with others who ask for it.
@@ -120,27 +136,60 @@ func (h *handle) miss(ctx context.Context, op, userID string) (string, *Error) {
 	limit := h.limit(ctx)
 	flight, waiter := h.flights.join(userID, limit)
 	if waiter != nil {
-		result, failed := wait(ctx, op, limit, waiter.ready)
-		if failed != nil {
-			h.flights.leave(userID, flight, waiter)
+		result, failed := h.await(ctx, op, userID, flight, waiter)
+		if failed != nil || !result.lead {
 			h.flights.shared.Add(1)
-			return "", failed
-		}
-		if !result.lead {
-			h.flights.shared.Add(1)
-			if result.failed != nil {
-				return "", result.failed.withOp(op)
+			if failed == nil && result.failed != nil {
+				failed = result.failed.withOp(op)
 			}
-			return result.token, nil
+			return result.token, failed
 		}
 	}
-	token, failed := h.block(ctx, op, limit, func(call nativeCall, out []byte) (int, *Error) {
-		return clientToken(h.native, userID, call, out, op)
-	})
-	result := outcome{token: token}
+	return h.lead(ctx, op, userID, limit, flight)
+}
+
+// await waits for what comes of a flight, and leaves it if that fails, be it by a panic of the context.
+func (h *handle) await(
+	ctx context.Context, op, userID string, joined *flight, w *waiter,
+) (result outcome, failed *Error) {
+	isTold := false
+	defer func() {
+		if !isTold {
+			h.flights.leave(userID, joined, w)
+		}
+	}()
+	result, failed = wait(ctx, op, w.limit, h.closed, w.ready)
+	isTold = failed == nil
+	return result, failed
+}
+
+// lead gets the token for all who wait. Whatever becomes of the call, be it a panic of its context, the flight ends or
+// goes on. One that got the lead from another begins its attempts anew, but not before the time that the other was told.
+func (h *handle) lead(
+	ctx context.Context, op, userID string, limit time.Time, led *flight,
+) (token string, failed *Error) {
+	result, goesOn := outcome{}, everybody
+	defer func() { h.flights.finish(userID, led, result, goesOn) }()
+	if failed = h.pause(ctx, op, limit, led.notBefore); failed == nil {
+		token, failed = h.block(ctx, op, limit, func(call nativeCall, out []byte) (int, *Error) {
+			return clientToken(h.native, userID, call, out, op)
+		})
+	}
+	result.token, goesOn = token, h.goOn(failed, limit)
 	if failed != nil {
 		result.failed = failed.withOp(op) // the caller may write to its own
 	}
-	h.flights.finish(userID, flight, result, h.goOn(failed, limit))
 	return token, failed
+}
+
+// pause waits until the service may be asked.
+func (h *handle) pause(ctx context.Context, op string, limit, notBefore time.Time) *Error {
+	left := time.Until(notBefore)
+	if left <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(left)
+	defer timer.Stop()
+	_, failed := wait(ctx, op, limit, h.closed, timer.C)
+	return failed
 }
