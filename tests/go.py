@@ -26,16 +26,15 @@ class Build:
     env: dict[str, str] = field(default_factory=dict)
 
 
-RACE = Build("race detector", ["-race"])
-# The library is installed, and linked by a module of a user's, once for each Go.
+PLAIN = Build("as users build it", [])
+# With the oldest Go and the newest. The library is installed, and linked by a module of a user's, once for each Go.
 LATER = "-skip=TestAModuleThatVendorsThePackage"
-# With the oldest Go and the newest.
+AT_THE_ENDS = [Build("race detector", ["-race"]), Build("no cgo", [], {"CGO_ENABLED": "0"})]
+# With the newest.
 MORE = [
     Build("the archive", [LATER, "-tags=spikeauth_static"]),
-    Build("no cgo", [], {"CGO_ENABLED": "0"}),
+    Build("cgo's strictest checks, always collecting", [LATER], {"GOEXPERIMENT": "cgocheck2", "GOGC": "1"}),
 ]
-# With the newest.
-STRICTEST = Build("cgo's strictest checks, always collecting", [LATER], {"GOEXPERIMENT": "cgocheck2", "GOGC": "1"})
 
 
 def toolchains() -> dict[str, Path]:
@@ -74,8 +73,8 @@ def main() -> int:
     versions = toolchains()
     oldest, *_, newest = versions
     for version, go in versions.items():
-        more = MORE if version in (oldest, newest) else []
-        for build in [RACE, *more, *([STRICTEST] if version == newest else [])]:
+        builds = AT_THE_ENDS if version in (oldest, newest) else [PLAIN]
+        for build in builds + (MORE if version == newest else []):
             print(f"--- {version}, {build.title}", flush=True)
             total += test(go, build)
     print("Run with", ", ".join(versions))
