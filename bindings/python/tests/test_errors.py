@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import re
 
@@ -100,6 +101,17 @@ def rows(name: str) -> list[tuple[str, Status, int | None, bool, float | None]]:
 def test_the_table_is_a_long_one():
     assert len(rows("REPLIES")) >= 50
     assert len(rows("PLACES")) >= 7
+
+
+@pytest.mark.parametrize(("name", "key", "what"), [("REPLIES", "replies", "fault"), ("PLACES", "places", "place")])
+def test_the_table_that_other_suites_read_says_the_same(name, key, what):
+    vectors = json.loads((ROOT / "tests" / "vectors" / "faults.json").read_text())
+    theirs = {row[what]: row for row in vectors[key]}
+    for fault, status, http_status, retryable, retry_after in rows(name):
+        row = theirs[fault]
+        assert (row["status"], row["retryable"]) == (status.name, retryable), fault
+        assert row.get("http_status", 0) == (http_status or 0), fault
+        assert row.get("retry_after_ms", -1) == (-1 if retry_after is None else retry_after * 1000), fault
 
 
 def check(error: SpikeAuthError, row) -> None:

@@ -58,7 +58,7 @@ class AsyncClient(BaseClient):
 
     _pools: dict[int, ThreadPoolExecutor]  # by process
     _ahead: dict[_Key, _Ahead]  # of all who are in the library for a user, the one who can wait the longest
-    _followers: Counter[int]  # by process, how often a call waited for another, which the library has not seen
+    _followers: Counter[int]  # by process, the calls that ended by waiting for another, which the library has not seen
 
     def _open(self, settings: Mapping[str, Any], *, from_env: bool) -> None:
         super()._open(settings, from_env=from_env)
@@ -103,11 +103,12 @@ class AsyncClient(BaseClient):
             ahead = self._ahead.get(key)
             if ahead is None or left > 2 * (ahead.end - monotonic()):
                 return await self._go_ahead(key, end, (lib.client_get_token, (user, len(user)), math.ceil(left * 1000)))
-            self._followers[os.getpid()] += 1
             await asyncio.wait([ahead.outcome], timeout=left)
             outcome = ahead.outcome.result() if ahead.outcome.done() else None
             if outcome is not None and not isinstance(outcome, (ExchangeTimeout, Cancelled)):
+                self._followers[os.getpid()] += 1
                 return copy(outcome)
+        self._followers[os.getpid()] += 1
         return ExchangeTimeout("The deadline of the call passed. Try again, or allow more time.", retryable=True)
 
     async def _go_ahead(self, key: _Key, end: float, request: Request) -> str | SpikeAuthError:
