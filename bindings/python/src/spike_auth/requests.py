@@ -38,7 +38,7 @@ class SpikeAuth(AuthBase):
         request.register_hook("response", _Answered(self, header))
         return request
 
-    def _answered(self, header: str, response: Response, **options: Any) -> Response:
+    def answered(self, header: str, response: Response, **options: Any) -> Response:
         """Get another token if the answer is a 401, and send the request once more."""
         # The hook also sees what a redirect led to: at another host the header has been taken off, and after the second
         # try it is another one.
@@ -67,7 +67,7 @@ class _Answered:
         self._auth, self._header = auth, header
 
     def __call__(self, response: Response, **options: Any) -> Response:
-        return self._auth._answered(self._header, response, **options)  # noqa: SLF001
+        return self._auth.answered(self._header, response, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial, (_no_answer,)
