@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::config::{CacheLimits, Config};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{Cancel, Claim, Deadline, Exchange, Leave, Outcome, Progress};
-use crate::http::{PerProcess, generation};
+use crate::fork::{PerProcess, generation};
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
 use crate::user_id::UserId;

@@ -29,6 +29,7 @@ mod client;
 mod config;
 mod error;
 mod exchange;
+mod fork;
 mod http;
 mod signing;
 mod token;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 use super::control::Control;
-use super::fork::{self, PerProcess};
+use crate::fork::{self, PerProcess};
 
 /// A switch that stops the call it was given to, wherever that call is. Once thrown it stays so.
 pub(crate) struct Cancel {

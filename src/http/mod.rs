@@ -11,13 +11,11 @@
 //! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
-//! | `fork.rs` | which process this is, and what belongs to it alone |
 
 mod buffers;
 mod cancel;
 mod connect;
 mod control;
-mod fork;
 mod proxy;
 mod resolve;
 mod slots;
@@ -39,12 +37,12 @@ use zeroize::Zeroizing;
 
 use crate::config::{BaseUrl, CaCertificates, ProxyUrl, TlsRoots};
 use crate::error::{Error, ErrorKind};
+use crate::fork::{self, PerProcess};
 pub(crate) use cancel::Cancel;
 use cancel::Waker;
 use connect::Target;
 pub(crate) use control::{Deadline, connection_lost};
 use control::{Phase, timed_out};
-pub(crate) use fork::{PerProcess, generation};
 use slots::{Slot, Slots};
 
 /// The largest body that is read.

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 
 use super::control::{Control, Phase, Ready, internal};
-use super::fork::PerProcess;
 use crate::config::Host;
 use crate::error::{Error, ErrorKind, cut};
+use crate::fork::PerProcess;
 
 /// How long an answer is kept. The system tells no lifetime, and a name seldom moves.
 const KEPT: Duration = Duration::from_secs(30);
