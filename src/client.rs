@@ -212,7 +212,7 @@ impl Client {
 
     #[inline]
     fn cache(&self) -> &Cache {
-        self.cache.get_from(|parent| match parent {
+        self.cache.get(|parent| match parent {
             Some(parent) => parent.inherit(Monotonic, generation() - self.made_in),
             None => Cache::new(self.cache_limits, Monotonic),
         })

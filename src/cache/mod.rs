@@ -51,6 +51,7 @@ use subtle::ConstantTimeEq;
 use crate::config::CacheLimits;
 use crate::error::Error;
 use crate::exchange::{Outcome, Progress};
+use crate::fork::Inherit;
 use crate::token::{AccessToken, Grant};
 use crate::user_id::UserId;
 use bounds::Bounds;
@@ -102,7 +103,8 @@ pub(crate) struct Cache<C: Clock = Monotonic> {
     users: RandomState,
     tokens: RandomState,
     ttl: Option<Duration>,
-    shards: Box<[Shard]>,
+    /// Each alone, because a child takes them over one by one.
+    shards: Box<[Arc<Shard>]>,
     bounds: Bounds,
     breaker: Breaker,
     counters: Counters,
@@ -121,7 +123,7 @@ impl<C: Clock> Cache<C> {
             tokens: RandomState::new(),
             ttl: limits.ttl,
             shards: (0..shards)
-                .map(|_| Shard::new(REPORTS_MAX / shards))
+                .map(|_| Arc::new(Shard::new(REPORTS_MAX / shards)))
                 .collect(),
             bounds: Bounds::new(limits.entries, limits.bytes),
             breaker: Breaker::new(),
@@ -130,22 +132,25 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    /// The cache of a child: what its parent held at the fork, taken over piece by piece when it is
-    /// asked for; no flights, no reports, and counters at zero. Takes none of the parent's locks.
-    /// `forks` lie between the process that made the first of them and this one.
+    /// The cache of a child: what its parent held at the fork, in the same memory; no flights, no
+    /// reports, and counters at zero. Waits for none of the parent's locks. `forks` lie
+    /// between the process that made the client and this one.
     pub(crate) fn inherit(&self, clock: C, forks: u64) -> Self {
         let reports = REPORTS_MAX / self.shards.len();
+        let shards: Box<[_]> = self
+            .shards
+            .iter()
+            .map(|shard| shard.inherit(forks, reports))
+            .collect();
         Self {
             clock,
             users: self.users.clone(),
             tokens: self.tokens.clone(),
             ttl: self.ttl,
-            shards: self
-                .shards
-                .iter()
-                .map(|shard| shard.inherit(reports))
-                .collect(),
-            bounds: self.bounds.emptied(),
+            bounds: self
+                .bounds
+                .of_a_child(shards.iter().map(|shard| shard.holds())),
+            shards,
             breaker: Breaker::new(),
             counters: Counters::default(),
             forks,
@@ -184,11 +189,11 @@ impl<C: Clock> Cache<C> {
             }
             // Also where a flight is under way: what it will bring is for those who came before the
             // report.
-            shard.room.rejections.check(key.hash, now)?;
-            let joined = shard.room.flights.join(key.user, asker.deadline());
+            shard.state.rejections.check(key.hash, now)?;
+            let joined = shard.state.flights.join(key.user, asker.deadline());
             if joined.is_none() {
                 self.breaker.admit(key.hash, asker.time(), now)?;
-                shard.room.flights.begin(key.user);
+                shard.state.flights.begin(key.user);
             }
             joined
         };
@@ -221,7 +226,7 @@ impl<C: Clock> Cache<C> {
         }
         let token = self.tokens.hash_one(rejected);
         shard
-            .room
+            .state
             .rejections
             .report(key.hash, token, held.is_some(), now);
     }
@@ -231,7 +236,7 @@ impl<C: Clock> Cache<C> {
     pub(crate) fn forget(&self, user: UserId<'_>) {
         let key = self.key(user);
         let mut shard = self.lock(key);
-        shard.room.flights.forget(key.user);
+        shard.state.flights.forget(key.user);
         if let Some(entry) = shard.find(key) {
             shard.remove(&entry);
         }
@@ -246,10 +251,6 @@ impl<C: Clock> Cache<C> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        // A child counts what it took over, and so takes over the rest.
-        for shard in &self.shards {
-            drop(shard.lock(&self.bounds));
-        }
         let counters = &self.counters;
         Stats {
             // Of each sum the lesser side is read first, and counted last: so they hold while other
@@ -365,7 +366,7 @@ impl<C: Clock> Cache<C> {
         if let Some(landed) = flight.landed() {
             return landed.clone();
         }
-        let progress = self.lock(key).room.flights.take_baton(key.user);
+        let progress = self.lock(key).state.flights.take_baton(key.user);
         self.lead(key, progress, asker)
     }
 
@@ -379,13 +380,13 @@ impl<C: Clock> Cache<C> {
         let token_hash = self.tokens.hash_one(grant.token.as_bytes());
         let mut shard = self.lock(key);
         let checked = shard
-            .room
+            .state
             .rejections
             .check_new(key.hash, token_hash, now)
             .map_err(|error| progress.with_reply(error));
         let (mut is_put, mut outgrown) = (false, None);
         let landed = checked.map(|()| match term {
-            Some(Term(ends)) if has_room && shard.room.flights.may_keep(key.user) => {
+            Some(Term(ends)) if has_room && shard.state.flights.may_keep(key.user) => {
                 is_put = true;
                 let (entry, left_behind) = shard.put(key, grant.token, ends);
                 outgrown = left_behind;
@@ -393,7 +394,7 @@ impl<C: Clock> Cache<C> {
             }
             _ => Arc::new(Entry::loose(key, grant.token)),
         });
-        let waiting = shard.room.flights.land(key.user, landed.clone());
+        let waiting = shard.state.flights.land(key.user, landed.clone());
         drop(shard);
         drop(outgrown);
         if has_room && !is_put {
@@ -412,7 +413,7 @@ impl<C: Clock> Cache<C> {
         }
         let waiting = self
             .lock(key)
-            .room
+            .state
             .flights
             .land(key.user, Err(error.clone()));
         self.count_end(progress, false);
@@ -422,7 +423,7 @@ impl<C: Clock> Cache<C> {
 
     /// The leader goes, and the flight is not over.
     fn pass_on(&self, key: Key<'_>, progress: Progress) {
-        let next = self.lock(key).room.flights.pass_on(key.user, progress);
+        let next = self.lock(key).state.flights.pass_on(key.user, progress);
         match next {
             Next::Called(heir) => heir.unpark(),
             Next::Landed(progress, waiting) => {
@@ -477,6 +478,13 @@ impl<C: Clock> Cache<C> {
     }
 }
 
+impl<C: Clock> Inherit for Cache<C> {
+    fn abandon(self) {
+        self.shards.into_iter().for_each(Shard::abandon);
+        self.breaker.abandon();
+    }
+}
+
 /// When an entry ends; `None`: never.
 struct Term(Option<Instant>);
 
@@ -512,7 +520,7 @@ impl<C: Clock> Drop for Seat<'_, C> {
         }
         let baton = {
             let mut shard = self.cache.lock(self.key);
-            let flights = &mut shard.room.flights;
+            let flights = &mut shard.state.flights;
             flights.leave(self.key.user, &self.ticket);
             self.ticket
                 .is_called()

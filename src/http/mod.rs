@@ -192,9 +192,12 @@ impl HttpClient {
         }
     }
 
-    /// Those of this process. A child begins with none, and leaves its parent's alone.
+    /// Those of this process. A child begins with none.
     fn slots(&self) -> &Slots {
-        let slots = self.slots.get(|| {
+        let slots = self.slots.get(|parent| {
+            if let Some(parent) = parent {
+                parent.drop_inherited_connections();
+            }
             let target = Arc::new(self.target.of_this_process());
             Slots::new(target, self.agent_config.clone(), self.in_flight_max)
         });

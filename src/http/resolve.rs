@@ -34,7 +34,7 @@ const HELPERS_MAX: usize = 16;
 /// reads the environment for that one.
 const HELPER_STACK: usize = 512 * 1024;
 
-static HELPERS: PerProcess<AtomicUsize> = PerProcess::first(AtomicUsize::new(0));
+static HELPERS: PerProcess<AtomicUsize> = PerProcess::empty();
 
 /// The one name that is looked up here: the last answer, and the lookup in flight. Asked only for a
 /// new connection.
@@ -272,7 +272,7 @@ struct Helper(&'static AtomicUsize);
 
 impl Helper {
     fn new() -> Option<Self> {
-        let helpers = HELPERS.get(|| AtomicUsize::new(0));
+        let helpers = HELPERS.get(|_| AtomicUsize::new(0));
         helpers
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < HELPERS_MAX).then_some(count + 1)

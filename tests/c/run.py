@@ -50,7 +50,9 @@ C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment", "vectors"]
-NETWORK = ["exchange", "clock", "cache_fork", "cache", "process", "call", "fork"]
+NETWORK = ["exchange", "clock", "generations", "cache_fork", "cache", "process", "call", "fork"]
+# Once more in processes that all have the same id.
+NESTED = ["cache_fork", "fork"]
 # What shows a second exchange by its token.
 SANDBOX_OPTIONS = {"cache": ["--fresh-tokens"], "cache_fork": ["--fresh-tokens"], "clock": ["--fresh-tokens"]}
 TIMEOUT_SECONDS = 110
@@ -223,6 +225,14 @@ def run_network(
         execute([*wrapper, program, *arguments, *options], cwd, env)
 
 
+def run_nested(setup: Setup, name: str, cwd: Path) -> None:
+    try:
+        execute([need("unshare", "util-linux"), "--pid", "--fork", "true"], cwd, environment())
+    except Failed:
+        raise Skipped("this user may make no PID namespace (run as root)") from None
+    run_network(setup, name, setup.shared, ["-O1"], ["nested=1"], [], cwd)
+
+
 def run_memcheck(setup: Setup, name: str, cwd: Path) -> None:
     need("valgrind", "valgrind")
     run_offline(setup, name, setup.shared, ["-O1"], MEMCHECK, cwd)
@@ -322,6 +332,8 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
             yield in_directory(setup, f"{name} ({kind})", program)
         for name in OFFLINE:
             yield in_directory(setup, f"{name} ({kind})", partial(run_offline, setup, name, library, ["-O1"], []))
+    for name in NESTED:
+        yield in_directory(setup, f"{name} (nested PID namespaces)", partial(run_nested, setup, name))
     yield in_directory(setup, "panic (shared)", partial(run_panic, setup))
 
 

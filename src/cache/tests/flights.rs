@@ -130,7 +130,7 @@ fn with_waiters(
             .map(|result| result.unwrap_or(Err(ErrorKind::Internal)))
             .collect()
     });
-    let is_empty = cache.shards[0].lock(&cache.bounds).room.flights.is_empty();
+    let is_empty = cache.shards[0].lock(&cache.bounds).state.flights.is_empty();
     assert!(is_empty, "no flight is left behind");
     (results, cache.stats())
 }
