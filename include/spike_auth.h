@@ -333,7 +333,8 @@ typedef struct spike_auth_error {
      */
     int64_t retry_after_ms;
     /**
-     * How many requests were sent for this result. 0 if no connection could be made.
+     * How many requests were sent for this result, also on success: 0 for a token from the cache, and
+     * where no connection could be made.
      */
     uint32_t attempts;
     /**
@@ -370,7 +371,7 @@ typedef struct spike_auth_stats {
      */
     uint64_t hits;
     /**
-     * Calls that were not.
+     * Calls that were not, or that renewed a token.
      */
     uint64_t misses;
     /**
@@ -764,10 +765,12 @@ spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_conf
                                                           struct spike_auth_error *err);
 
 /**
- * Sets the greatest age of a kept token. A token ends at its own time if it has one (less a margin of 60
- * seconds, or of a tenth of its lifetime if that is less), and at this age in any case. The default is one
- * hour: a token that says nothing of its end must not live for ever after it was revoked. Time while the
- * machine is suspended does not count.
+ * Sets the age at which a kept token is renewed. One that has an end of its own is renewed before that as well:
+ * by 60 seconds, or by a tenth of its lifetime if that is less. The first call that asks for the token then makes
+ * an exchange, and the others go on with the old one. If that fails in a way that may pass, the old token is
+ * handed out until its own end; one without an end, until twice this age. The default is one hour: a token that
+ * does not say when it ends must not live long after it was revoked. Time while the machine is suspended does
+ * not count.
  *
  * @param ms  milliseconds; 0 for no limit
  */
@@ -907,6 +910,11 @@ spike_auth_status_t spike_auth_client_sign_users(const struct spike_auth_client 
  * (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) is tried again within the deadline, up to
  * the number of attempts, after a wait that the service's Retry-After can lengthen.
  *
+ * A 429, and a 503 with Retry-After, hold all calls of the client until the time that it says, 10 minutes at
+ * most. A call whose deadline is before that fails at once with RATE_LIMITED or SERVER_ERROR, attempts 0 and
+ * the time left in retry_after_ms; the others wait. Then one request goes first, and the others follow its
+ * answer.
+ *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  * @param call         NULL for the client's deadline, or a handle that sets another one or cancels
@@ -963,7 +971,12 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
  * another goes on with it, and sends again what was broken off. What spike_auth_client_exchange() says of an
  * exchange holds for this one.
  *
- * A token that is in the cache costs no lock, no system call, and but for a thread's first no allocation.
+ * A token that is in the cache costs no lock and no system call; only a thread's first hit allocates.
+ *
+ * A token that will end soon is renewed by the first call that asks for it, which waits for the exchange; the
+ * others get the old one at once. If the renewal fails in a way that may pass, that call gets the old token
+ * too, and none is begun for 5 to 10 seconds. 401 and 403 end the old token. See
+ * spike_auth_config_set_cache_ttl_ms().
  *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -973,8 +986,8 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
  *                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
  *                     before anything is sent.
  * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go. A call that waited for another's exchange to its end gets
- *                     that exchange's number of attempts.
+ * @param err          NULL or where the details go. `attempts` is 0 for a token from the cache; a call that
+ *                     waited for another's exchange to its end gets that exchange's number.
  *
  * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
  *
@@ -1087,8 +1100,7 @@ spike_auth_status_t spike_auth_client_forget(const struct spike_auth_client *cli
                                              struct spike_auth_error *err);
 
 /**
- * Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget(). In a
- * child of fork, what its parent held stays in the child's memory until that ends.
+ * Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget().
  *
  * Fails with CLOSED.
  */

@@ -31,6 +31,7 @@ mod error;
 mod exchange;
 mod fork;
 mod http;
+mod random;
 mod signing;
 mod token;
 mod user_id;

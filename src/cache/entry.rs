@@ -1,8 +1,7 @@
 //! One user's token as the cache holds it: never changed, shared by all who read it, wiped when the
 //! last of them lets go.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::token::AccessToken;
 
@@ -13,13 +12,33 @@ pub(super) struct Key<'a> {
     pub(super) user: &'a [u8],
 }
 
+/// The moment that never comes.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// The two moments in the life of a token, in nanoseconds by the cache's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    /// From here on one caller gets another token, and the others go on with this one. Not after
+    /// `ends`: a hit looks at this one alone.
+    pub(super) renew_at: u64,
+    /// From here on it is not handed out.
+    pub(super) ends: u64,
+}
+
+impl Times {
+    pub(super) const NEVER: Self = Self {
+        renew_at: NEVER,
+        ends: NEVER,
+    };
+}
+
 /// A token and its user.
 pub(crate) struct Entry {
     hash: u64,
     user: Box<[u8]>,
     token: AccessToken,
-    /// `None`: never.
-    ends: Option<Instant>,
+    renew_at: AtomicU64,
+    ends: u64,
     /// Its place among the entries of its shelf, for whoever holds the shelf's lock.
     node: u32,
     uses: AtomicU8,
@@ -33,12 +52,13 @@ const INDEX_BYTES: usize = 64;
 const USES_MAX: u8 = 3;
 
 impl Entry {
-    pub(super) fn new(key: Key<'_>, token: AccessToken, ends: Option<Instant>, node: u32) -> Self {
+    pub(super) fn new(key: Key<'_>, token: AccessToken, times: Times, node: u32) -> Self {
         Self {
             hash: key.hash,
             user: key.user.into(),
             token,
-            ends,
+            renew_at: AtomicU64::new(times.renew_at.min(times.ends)),
+            ends: times.ends,
             node,
             uses: AtomicU8::new(0),
         }
@@ -46,7 +66,7 @@ impl Entry {
 
     /// For a token that is handed out and not kept.
     pub(super) fn loose(key: Key<'_>, token: AccessToken) -> Self {
-        Self::new(key, token, None, u32::MAX)
+        Self::new(key, token, Times::NEVER, u32::MAX)
     }
 
     pub(crate) fn token(&self) -> &AccessToken {
@@ -60,8 +80,39 @@ impl Entry {
         }
     }
 
-    pub(super) fn ends(&self) -> Option<Instant> {
+    pub(super) fn times(&self) -> Times {
+        Times {
+            renew_at: self.renew_at(),
+            ends: self.ends,
+        }
+    }
+
+    pub(super) fn ends(&self) -> u64 {
         self.ends
+    }
+
+    #[inline]
+    pub(super) fn renew_at(&self) -> u64 {
+        self.renew_at.load(Ordering::Relaxed)
+    }
+
+    /// Makes this call the one that renews; false if another is. Until `next` nobody else does.
+    pub(super) fn claim_renewal(&self, now: u64, next: u64) -> bool {
+        let renew_at = self.renew_at();
+        renew_at <= now
+            && self
+                .renew_at
+                .compare_exchange(
+                    renew_at,
+                    next.min(self.ends),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    pub(super) fn postpone_renewal(&self, next: u64) {
+        self.renew_at.store(next.min(self.ends), Ordering::Relaxed);
     }
 
     pub(super) fn node(&self) -> u32 {

@@ -12,6 +12,7 @@
 //! | `bounds.rs` | how much may be held, and how much is |
 //! | `shard.rs` | a part of the users, and the lock over all that may change for them |
 //! | `flights.rs` | exchanges under way, and who waits for them |
+//! | `renewal.rs` | another token for one that will end soon |
 //! | `sync.rs` | how the threads of a flight reach each other |
 //! | `rejections.rs`, `breaker.rs` | when not to ask |
 //! | `counters.rs`, `clock.rs` | what was done; the time |
@@ -37,6 +38,7 @@ mod entry;
 mod flights;
 mod queues;
 mod rejections;
+mod renewal;
 mod shard;
 mod sync;
 mod table;
@@ -61,7 +63,8 @@ pub(crate) use clock::Monotonic;
 use counters::Counters;
 pub use counters::Stats;
 pub(crate) use entry::Entry;
-use entry::Key;
+use entry::{Key, NEVER, Times};
+pub(crate) use flights::Fetched;
 use flights::{Flight, Landed, Next, Ticket};
 use shard::{Locked, Shard};
 pub(crate) use table::Found;
@@ -73,8 +76,7 @@ const ENTRY_BYTES_MIN: u64 = 256;
 const SHARDS_MAX: u64 = 64;
 /// How many reports of rejected tokens are remembered in all.
 const REPORTS_MAX: usize = 4096;
-/// How long before its end a token is not handed out any more, at the most: a tenth of its lifetime,
-/// or this.
+/// A token is renewed before its own end: a tenth of its lifetime, and no more than this.
 const MARGIN_MAX: Duration = Duration::from_secs(60);
 
 /// One who asks for a token: how it gets one itself, and how it waits for another's.
@@ -99,6 +101,8 @@ pub(crate) trait Asker {
 /// The cache of one client in one process.
 pub(crate) struct Cache<C: Clock = Monotonic> {
     clock: C,
+    /// When the time of the entries begins.
+    epoch: Instant,
     /// Keyed anew for each client: nobody can choose users that collide.
     users: RandomState,
     tokens: RandomState,
@@ -118,6 +122,7 @@ impl<C: Clock> Cache<C> {
             .clamp(1, SHARDS_MAX)
             .next_power_of_two() as usize;
         Self {
+            epoch: clock.now(),
             clock,
             users: RandomState::new(),
             tokens: RandomState::new(),
@@ -144,6 +149,7 @@ impl<C: Clock> Cache<C> {
             .collect();
         Self {
             clock,
+            epoch: self.epoch,
             users: self.users.clone(),
             tokens: self.tokens.clone(),
             ttl: self.ttl,
@@ -161,20 +167,25 @@ impl<C: Clock> Cache<C> {
     /// is; where it is not, a lock for a few instructions.
     #[inline]
     pub(crate) fn peek(&self, user: UserId<'_>) -> Option<Found> {
-        let key = self.key(user);
-        let found = self.find(key).or_else(|| self.find_for_certain(key))?;
+        let (found, _) = self.find_in_any_case(self.key(user))?;
         self.counters.hit();
         Some(found)
     }
 
-    /// The same for a call that will have one made if it is not here.
+    /// The same for a call that can have another one made.
     #[inline]
-    pub(crate) fn get(&self, user: UserId<'_>) -> Option<Found> {
-        let found = self.peek(user);
-        if found.is_none() {
-            self.counters.misses.add(1);
+    pub(crate) fn get(&self, user: UserId<'_>) -> Lookup {
+        match self.find_in_any_case(self.key(user)) {
+            None => {
+                self.counters.misses.add(1);
+                Lookup::Missing
+            }
+            Some((found, true)) => Lookup::Due(found),
+            Some((found, false)) => {
+                self.counters.hit();
+                Lookup::Good(found)
+            }
         }
-        found
     }
 
     /// A token by an exchange: this call's own, or the one that is under way. For a call that
@@ -184,8 +195,8 @@ impl<C: Clock> Cache<C> {
         let now = self.clock.now();
         let joined = {
             let mut shard = self.lock(key);
-            if let Some(entry) = self.good(&mut shard, key, now) {
-                return Ok(entry);
+            if let Some(entry) = self.live(&mut shard, key) {
+                return Ok(Fetched { entry, attempts: 0 });
             }
             // Also where a flight is under way: what it will bring is for those who came before the
             // report.
@@ -298,33 +309,60 @@ impl<C: Clock> Cache<C> {
         self.shard(key).lock(&self.bounds)
     }
 
+    /// The entry of `key`, and whether it is due for renewal.
     #[inline]
-    fn find(&self, key: Key<'_>) -> Option<Found> {
+    fn find_in_any_case(&self, key: Key<'_>) -> Option<(Found, bool)> {
+        self.find(key).or_else(|| self.find_under_lock(key))
+    }
+
+    /// Without the lock an entry can be overlooked.
+    #[inline]
+    fn find(&self, key: Key<'_>) -> Option<(Found, bool)> {
         let found = self.shard(key).find(key)?;
         let entry = found.entry()?;
-        // The clock is read only for a token that ends.
-        if entry.ends().is_some_and(|end| end <= self.clock.now()) {
+        let is_due = self.is_due(entry);
+        if is_due && entry.ends() <= self.now() {
             return None;
         }
         entry.note_use();
-        Some(found)
+        Some((found, is_due))
     }
 
     #[cold]
-    fn find_for_certain(&self, key: Key<'_>) -> Option<Found> {
-        let now = self.clock.now();
-        self.good(&mut self.lock(key), key, now).map(Found::from)
+    fn find_under_lock(&self, key: Key<'_>) -> Option<(Found, bool)> {
+        let entry = self.live(&mut self.lock(key), key)?;
+        let is_due = self.is_due(&entry);
+        Some((Found::from(entry), is_due))
+    }
+
+    /// Reads the clock only for a token that is renewed one day.
+    #[inline]
+    fn is_due(&self, entry: &Entry) -> bool {
+        let renew_at = entry.renew_at();
+        renew_at != NEVER && renew_at <= self.now()
     }
 
     /// The entry of `key`; one that has ended is dropped.
-    fn good(&self, shard: &mut Locked<'_>, key: Key<'_>, now: Instant) -> Option<Arc<Entry>> {
+    fn live(&self, shard: &mut Locked<'_>, key: Key<'_>) -> Option<Arc<Entry>> {
         let entry = shard.find(key)?;
-        if entry.ends().is_some_and(|end| end <= now) {
+        if entry.ends() <= self.now() {
             shard.remove(&entry);
             return None;
         }
         entry.note_use();
         Some(entry)
+    }
+
+    /// Now, by the time of the entries.
+    #[inline]
+    fn now(&self) -> u64 {
+        self.since_epoch(self.clock.now())
+    }
+
+    /// Nearly six hundred years fit.
+    #[inline]
+    fn since_epoch(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 
     /// Makes the exchange of a flight, or goes on with it.
@@ -374,9 +412,9 @@ impl<C: Clock> Cache<C> {
     fn store(&self, key: Key<'_>, progress: &Progress, grant: Grant) -> Landed {
         self.breaker.note_success();
         let now = self.clock.now();
-        let term = self.term(grant.lifetime, now);
+        let times = self.times(grant.lifetime, self.since_epoch(now));
         let weight = entry::weight(key.user.len(), grant.token.as_bytes().len());
-        let has_room = term.is_some() && self.make_room(key, weight);
+        let has_room = times.is_some() && self.make_room(key, weight);
         let token_hash = self.tokens.hash_one(grant.token.as_bytes());
         let mut shard = self.lock(key);
         let checked = shard
@@ -385,14 +423,20 @@ impl<C: Clock> Cache<C> {
             .check_new(key.hash, token_hash, now)
             .map_err(|error| progress.with_reply(error));
         let (mut is_put, mut outgrown) = (false, None);
-        let landed = checked.map(|()| match term {
-            Some(Term(ends)) if has_room && shard.state.flights.may_keep(key.user) => {
-                is_put = true;
-                let (entry, left_behind) = shard.put(key, grant.token, ends);
-                outgrown = left_behind;
-                entry
+        let landed = checked.map(|()| {
+            let entry = match times {
+                Some(times) if has_room && shard.state.flights.may_keep(key.user) => {
+                    is_put = true;
+                    let (entry, left_behind) = shard.put(key, grant.token, times);
+                    outgrown = left_behind;
+                    entry
+                }
+                _ => Arc::new(Entry::loose(key, grant.token)),
+            };
+            Fetched {
+                entry,
+                attempts: progress.requests(),
             }
-            _ => Arc::new(Entry::loose(key, grant.token)),
         });
         let waiting = shard.state.flights.land(key.user, landed.clone());
         drop(shard);
@@ -464,18 +508,35 @@ impl<C: Clock> Cache<C> {
         false
     }
 
-    /// Until when a token is kept; `None`: not at all.
-    fn term(&self, lifetime: Option<Duration>, now: Instant) -> Option<Term> {
+    /// The times of a token that came now; `None`: it is not kept at all.
+    fn times(&self, lifetime: Option<Duration>, now: u64) -> Option<Times> {
         if lifetime == Some(Duration::ZERO) {
             return None;
         }
         // What is beyond the clock's range never comes.
-        let by_lifetime = lifetime
-            .map(|lifetime| lifetime - MARGIN_MAX.min(lifetime / 10))
-            .and_then(|time| now.checked_add(time));
-        let by_age = self.ttl.and_then(|ttl| now.checked_add(ttl));
-        Some(Term(by_lifetime.into_iter().chain(by_age).min()))
+        let after = |time: Duration| {
+            u64::try_from(time.as_nanos()).map_or(NEVER, |time| now.saturating_add(time))
+        };
+        let by_age = self.ttl.map_or(NEVER, after);
+        Some(match lifetime {
+            Some(lifetime) => Times {
+                renew_at: by_age.min(after(lifetime - MARGIN_MAX.min(lifetime / 10))),
+                ends: after(lifetime),
+            },
+            None => Times {
+                renew_at: by_age,
+                ends: self.ttl.map_or(NEVER, |ttl| after(ttl.saturating_mul(2))),
+            },
+        })
     }
+}
+
+/// What the cache holds for a call that can have a token made.
+pub(crate) enum Lookup {
+    Good(Found),
+    /// It is good, and time to get another.
+    Due(Found),
+    Missing,
 }
 
 impl<C: Clock> Inherit for Cache<C> {
@@ -484,9 +545,6 @@ impl<C: Clock> Inherit for Cache<C> {
         self.breaker.abandon();
     }
 }
-
-/// When an entry ends; `None`: never.
-struct Term(Option<Instant>);
 
 /// A flight's leader. Whatever becomes of it, a panic too, the flight goes on or ends.
 struct Lead<'a, C: Clock> {
@@ -537,6 +595,11 @@ fn wake(waiting: Vec<Thread>) {
 }
 
 impl Found {
+    /// The entry itself, for a call that may have to wait with it.
+    pub(crate) fn into_entry(self) -> Option<Arc<Entry>> {
+        self.entry().cloned()
+    }
+
     /// The token that was found.
     #[inline]
     pub(crate) fn token(&self) -> Option<&AccessToken> {

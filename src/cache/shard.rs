@@ -1,10 +1,9 @@
 //! A part of the cache: the users whose hashes fall into it, under one lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::bounds::Bounds;
-use super::entry::{Entry, Key};
+use super::entry::{Entry, Key, Times};
 use super::flights::Flights;
 use super::queues::Queues;
 use super::rejections::Rejections;
@@ -75,8 +74,8 @@ impl Shard {
             let entry = found.entry()?;
             state.bytes += entry.weight() as u64;
             // Not the entry itself: its place among the queues would be that of the original.
-            let (token, ends) = (entry.token().clone(), entry.ends());
-            let make = |node| Entry::new(entry.key(), token, ends, node);
+            let (token, times) = (entry.token().clone(), entry.times());
+            let make = |node| Entry::new(entry.key(), token, times, node);
             Some(state.queues.add(entry.key().hash, make))
         });
         copy.table.fill(entries.collect());
@@ -129,7 +128,7 @@ impl<'a> Locked<'a> {
         &mut self,
         key: Key<'_>,
         token: AccessToken,
-        ends: Option<Instant>,
+        times: Times,
     ) -> (Arc<Entry>, Option<Outgrown<'a>>) {
         if let Some(old) = self.find(key) {
             self.remove(&old);
@@ -138,7 +137,7 @@ impl<'a> Locked<'a> {
         let entry = self
             .state
             .queues
-            .add(key.hash, |node| Entry::new(key, token, ends, node));
+            .add(key.hash, |node| Entry::new(key, token, times, node));
         self.state.bytes += entry.weight() as u64;
         let outgrown = self.table.put(Arc::clone(&entry), count);
         (entry, outgrown)

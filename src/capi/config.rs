@@ -408,10 +408,12 @@ pub unsafe extern "C" fn spike_auth_config_set_cache_max_bytes(
     }
 }
 
-/// Sets the greatest age of a kept token. A token ends at its own time if it has one (less a margin of 60
-/// seconds, or of a tenth of its lifetime if that is less), and at this age in any case. The default is one
-/// hour: a token that says nothing of its end must not live for ever after it was revoked. Time while the
-/// machine is suspended does not count.
+/// Sets the age at which a kept token is renewed. One that has an end of its own is renewed before that as well:
+/// by 60 seconds, or by a tenth of its lifetime if that is less. The first call that asks for the token then makes
+/// an exchange, and the others go on with the old one. If that fails in a way that may pass, the old token is
+/// handed out until its own end; one without an end, until twice this age. The default is one hour: a token that
+/// does not say when it ends must not live long after it was revoked. Time while the machine is suspended does
+/// not count.
 ///
 /// @param ms  milliseconds; 0 for no limit
 #[unsafe(no_mangle)]

@@ -37,8 +37,8 @@ const CONCURRENCY_MAX: u32 = 1024;
 pub(crate) const DEFAULT_CACHE_ENTRIES: u32 = 100_000;
 pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The greatest age of an entry where nothing is set: a token that says nothing of its end must not
-/// live for ever after it was revoked.
+/// The age of an entry at which it is renewed where nothing is set: a token that does not say when it
+/// ends must not live long after it was revoked.
 pub(crate) const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(3600);
 
 /// Ten minutes: the longest deadline.
@@ -52,7 +52,7 @@ pub(crate) struct CacheLimits {
     /// 0: nothing is kept; exchanges are shared all the same.
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
-    /// The greatest age of an entry.
+    /// The age at which an entry is renewed.
     pub(crate) ttl: Option<Duration>,
 }
 
@@ -200,8 +200,8 @@ impl Config {
         };
     }
 
-    /// Sets the greatest age of a kept token in milliseconds. 0: none, it is kept until it ends by
-    /// itself.
+    /// Sets the age in milliseconds at which a kept token is renewed. A token that does not say when it
+    /// ends is kept for twice this age. 0: none, a token is kept until it ends by itself.
     pub fn set_cache_ttl_ms(&mut self, ms: u64) {
         self.cache.ttl = (ms > 0).then(|| Duration::from_millis(ms));
     }

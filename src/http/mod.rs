@@ -41,8 +41,9 @@ use crate::fork::{self, PerProcess};
 pub(crate) use cancel::Cancel;
 use cancel::Waker;
 use connect::Target;
-pub(crate) use control::{Deadline, connection_lost};
-use control::{Phase, timed_out};
+use control::timed_out;
+pub(crate) use control::{Deadline, Phase, connection_lost};
+pub(crate) use slots::Permit;
 use slots::{Slot, Slots};
 
 /// The largest body that is read.
@@ -75,14 +76,6 @@ pub(crate) struct HttpClient {
     target: Target,
     closed: AtomicBool,
     slots: PerProcess<Slots>,
-}
-
-/// Within what a call must keep.
-pub(crate) struct Leave<'a> {
-    pub(crate) deadline: Deadline,
-    pub(crate) cancel: &'a Cancel,
-    /// Asked when it is the call's turn, right before anything is sent: it may have waited long.
-    pub(crate) to_send: &'a dyn Fn() -> Result<(), Error>,
 }
 
 /// A reply whose body was read, or could not be.
@@ -132,16 +125,23 @@ impl HttpClient {
         })
     }
 
-    /// One POST, which must be over by the deadline; blocks until then at the longest. Waits for its
-    /// turn first, if as many as are allowed are in flight.
+    /// Waits for a call's turn, if as many as are allowed are in flight.
+    pub(crate) fn permit(&self, deadline: Deadline, cancel: &Cancel) -> Result<Permit<'_>, Error> {
+        self.slots().permit(deadline, cancel)
+    }
+
+    /// One POST, which must be over by the deadline; blocks until then at the longest.
     ///
     /// A kept connection costs one write, one poll, one read, and one look at whether it is still
     /// open. The `attempts` of an error are 0 if nothing was sent.
-    pub(crate) fn post_json(&self, body: &[u8], leave: &Leave<'_>) -> Result<Reply, Error> {
-        let (deadline, cancel) = (leave.deadline, leave.cancel);
-        let slots = self.slots();
-        let _permit = slots.permit(deadline, cancel)?;
-        (leave.to_send)()?;
+    pub(crate) fn post_json(
+        &self,
+        permit: &Permit<'_>,
+        body: &[u8],
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> Result<Reply, Error> {
+        let slots = permit.slots();
         let slot = slots.take()?;
         let result = self.attempt(&slot, body, deadline, cancel);
         if !matches!(&result, Err(error) if slot.control.was_stale(error)) {
@@ -176,12 +176,13 @@ impl HttpClient {
         &self,
         deadline: Deadline,
         cancel: &Cancel,
+        phase: Phase,
         done: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         if self.slots().wait(deadline.at, cancel, done)? {
             return Ok(());
         }
-        Err(timed_out(deadline.timeout, Phase::Shared))
+        Err(timed_out(deadline.timeout, phase))
     }
 
     /// Ends calls in flight at once and refuses later ones. In a child it closes the child's.

@@ -57,6 +57,12 @@ struct Ticket {
 /// The right to one exchange in flight; it goes to the next in the queue when this is dropped.
 pub(crate) struct Permit<'a>(&'a Slots);
 
+impl<'a> Permit<'a> {
+    pub(crate) fn slots(&self) -> &'a Slots {
+        self.0
+    }
+}
+
 impl Slots {
     pub(crate) fn new(
         target: Arc<Target>,

@@ -101,10 +101,10 @@ fn until(what: impl Fn() -> bool) {
 }
 
 fn fetch(cache: &Cache<Manual>, caller: &Caller<'_>) -> Result<String, ErrorKind> {
-    assert!(cache.get(user("a")).is_none());
+    assert!(matches!(cache.get(user("a")), Lookup::Missing));
     cache
         .fetch(user("a"), caller)
-        .map(|entry| String::from_utf8(entry.token().as_bytes().to_vec()).unwrap())
+        .map(|fetched| text(fetched.entry.token()))
         .map_err(|error| error.kind())
 }
 

@@ -132,7 +132,7 @@ fn an_inherited_entry_ends_when_it_would_have() {
     ask(&parent, "a", grant("t", Some(100))).unwrap();
     let child = child(&parent);
     assert!(peek(&child, "a").is_some());
-    child.clock.advance(Duration::from_secs(91));
+    child.clock.advance(Duration::from_secs(101));
     assert!(peek(&child, "a").is_none());
 }
 
