@@ -1,5 +1,5 @@
-//! Name lookup, with a system resolver of the test's own: this binary defines `getaddrinfo`, which
-//! the library's calls reach in place of the C library's.
+//! Name lookup, with a system resolver of the test's own: this binary defines `getaddrinfo` and its
+//! like, which the library's calls reach in place of the C library's.
 
 #![allow(unsafe_code)] // getaddrinfo is a C function
 #![allow(
@@ -13,7 +13,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
@@ -52,29 +52,42 @@ fn note_lookup(name: &str) -> usize {
 
 /// What a name resolves to. It is the part before `.test` that decides; what stands before that
 /// keeps the counts of the tests apart.
-fn answer(name: &str, count: usize) -> Result<Vec<IpAddr>, c_int> {
+fn answer(name: &str, count: usize) -> Result<Vec<SocketAddr>, c_int> {
     let kind = name
         .strip_suffix(".test")
         .and_then(|rest| rest.rsplit('.').next())
         .unwrap_or("gone");
-    let live = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    match kind {
-        "live" => Ok(vec![live]),
-        "slow" => {
-            std::thread::sleep(Duration::from_millis(400));
+    let live = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let after = |ms| std::thread::sleep(Duration::from_millis(ms));
+    match (kind, count) {
+        ("live", _) => Ok(vec![live]),
+        ("slow", _) => {
+            after(400);
             Ok(vec![live])
         }
-        "hang" => {
+        ("hang", _) => {
             std::thread::sleep(FOR_EVER);
             Err(libc::EAI_AGAIN)
         }
-        "again" => Err(libc::EAI_AGAIN),
-        "passing" if count <= 2 => Err(libc::EAI_AGAIN),
-        "late" if count <= 1 => Err(libc::EAI_NONAME),
-        "passing" | "late" => Ok(vec![live]),
-        "dead" => Ok(vec![IpAddr::V6(Ipv6Addr::LOCALHOST), live]),
+        ("again", _) => Err(libc::EAI_AGAIN),
+        ("passing", ..=2) => Err(libc::EAI_AGAIN),
+        ("late", ..=1) => Err(libc::EAI_NONAME),
+        ("passing" | "late", _) => Ok(vec![live]),
+        ("dead", _) => Ok(vec![(Ipv6Addr::LOCALHOST, 0).into(), live]),
+        ("empty", _) => Ok(vec![]),
+        ("refusing", _) => Err(libc::EAI_FAIL),
+        ("nodata", _) => Err(libc::EAI_NODATA),
+        ("system", _) => Err(system_error(libc::EACCES)),
+        ("odd", _) => Err(libc::EAI_SOCKTYPE),
         _ => Err(libc::EAI_NONAME),
     }
+}
+
+/// Leaves `errno` for the one who asks.
+fn system_error(errno: c_int) -> c_int {
+    // SAFETY: the place of this thread's `errno`, which lives as long as the thread.
+    unsafe { *libc::__errno_location() = errno };
+    libc::EAI_SYSTEM
 }
 
 /// An address and the list's entry for it, in one block.
@@ -84,8 +97,8 @@ struct Entry {
     address: libc::sockaddr_storage,
 }
 
-fn entry(ip: IpAddr, next: *mut libc::addrinfo) -> *mut libc::addrinfo {
-    let address = socket2::SockAddr::from(SocketAddr::new(ip, 0));
+fn entry(address: SocketAddr, next: *mut libc::addrinfo) -> *mut libc::addrinfo {
+    let address = socket2::SockAddr::from(address);
     let entry = Box::into_raw(Box::new(Entry {
         info: libc::addrinfo {
             ai_flags: 0,
@@ -142,6 +155,15 @@ extern "C" fn freeaddrinfo(mut list: *mut libc::addrinfo) {
         let entry = unsafe { Box::from_raw(list.cast::<Entry>()) };
         list = entry.info.ai_next;
     }
+}
+
+/// The text of an error in an encoding that is not UTF-8, as in a locale of that kind.
+///
+/// # Safety
+/// As for the C library's function of this name.
+#[unsafe(no_mangle)]
+extern "C" fn gai_strerror(_: c_int) -> *const c_char {
+    c"Nom ou service inconnu \xe0 cet h\xf4te".as_ptr()
 }
 
 // ---- what it is asked for
@@ -243,6 +265,31 @@ fn a_failed_lookup_is_not_remembered() {
     assert_eq!(error.kind(), ErrorKind::Resolve);
     client.exchange(b"alice", None).unwrap();
     assert_eq!(lookups("late.test"), 2);
+}
+
+/// The texts of the C library are in any language and encoding; what the library says and does goes by
+/// the code alone.
+#[test]
+fn a_failed_lookup_is_told_in_words_of_our_own() {
+    use ErrorKind::Resolve;
+    let cases = [
+        ("gone", Resolve, false, "there is no such host"),
+        ("nodata", Resolve, false, "the host has no address"),
+        ("empty", Resolve, false, "the host has no address"),
+        ("again", Resolve, true, "no name server answers"),
+        ("refusing", Resolve, true, "the name server refuses"),
+        ("system", Resolve, true, "(os error 13)"),
+        ("odd", Resolve, true, "failed with code -7"),
+    ];
+    for (name, kind, retryable, text) in cases {
+        let mut config = config_named(&format!("told.{name}.test"));
+        config.set_max_attempts(1).unwrap();
+        let client = Client::new(&config).unwrap();
+        let error = client.exchange(b"alice", None).err().unwrap();
+        let (message, facts) = (error.message(), (error.kind(), error.retryable()));
+        assert_eq!(facts, (kind, retryable), "{name}: {message}");
+        assert!(message.contains(text), "{name}: {message}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `control.rs`, `cancel.rs` | one call's deadline, its wake-up, and the reason why it stopped |
-//! | `connect.rs`, `resolve.rs`, `proxy.rs` | from a host to a TCP connection |
+//! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
 //! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
@@ -18,6 +18,7 @@ mod cancel;
 mod connect;
 mod control;
 mod fork;
+mod getaddrinfo;
 mod proxy;
 mod resolve;
 mod slots;

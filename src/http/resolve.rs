@@ -13,12 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
-
 use super::control::{Control, Phase, Ready, internal};
 use super::fork::PerProcess;
+use super::getaddrinfo::{self, not_found};
 use crate::config::Host;
-use crate::error::{Error, ErrorKind, cut};
+use crate::error::Error;
 
 /// How long an answer is kept. The system tells no lifetime, and a name seldom moves.
 const KEPT: Duration = Duration::from_secs(30);
@@ -56,7 +55,7 @@ struct Flight {
     since: Instant,
     /// One end for each who waits; shutting it down wakes the other.
     waiting: Mutex<Vec<UnixStream>>,
-    found: OnceLock<Result<Vec<SocketAddr>, NotFound>>,
+    found: OnceLock<Result<Vec<SocketAddr>, Error>>,
 }
 
 impl NameCache {
@@ -104,8 +103,8 @@ impl NameCache {
         control.wait(done.as_fd(), Ready::Read, Phase::Resolve)?;
         match flight.found.get() {
             Some(Ok(addresses)) => Ok(addresses.clone()),
-            Some(Err(why)) => Err(why.to_error()),
-            None => Err(NotFound::passing("the lookup ended without an answer").to_error()),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err(not_found("the lookup ended without an answer", true)),
         }
     }
 
@@ -119,8 +118,8 @@ impl NameCache {
             return Ok(Arc::clone(flight));
         }
         let Some(helper) = Helper::new() else {
-            let many = NotFound::passing("too many lookups are hanging already");
-            return in_flight.ok_or_else(|| many.to_error());
+            let many = || not_found("too many lookups are hanging already", true);
+            return in_flight.ok_or_else(many);
         };
         let flight = Arc::new(Flight {
             since: Instant::now(),
@@ -149,7 +148,7 @@ impl Flight {
         }
     }
 
-    fn end(&self, found: Result<Vec<SocketAddr>, NotFound>) {
+    fn end(&self, found: Result<Vec<SocketAddr>, Error>) {
         // Under the lock, so that nobody comes to wait for what has been.
         let mut waiting = lock(&self.waiting);
         let _ = self.found.set(found);
@@ -176,8 +175,8 @@ fn spawn(
     let work = move || {
         let _helper = helper;
         // Whatever happens here, those who wait must be told.
-        let found = catch_unwind(|| ask_the_system(&name, port))
-            .unwrap_or_else(|_| Err(NotFound::passing("the lookup panicked")));
+        let found = catch_unwind(|| getaddrinfo::addresses(&name, port))
+            .unwrap_or_else(|_| Err(not_found("the lookup panicked", true)));
         {
             let mut names = lock(&names);
             let newer = names
@@ -243,30 +242,6 @@ fn loopback(port: u16) -> Vec<SocketAddr> {
     ]
 }
 
-fn ask_the_system(name: &str, port: u16) -> Result<Vec<SocketAddr>, NotFound> {
-    let hints = AddrInfoHints {
-        socktype: SockType::Stream.into(),
-        ..AddrInfoHints::default()
-    };
-    let found =
-        dns_lookup::getaddrinfo(Some(name), None, Some(hints)).map_err(|error| {
-            match error.kind() {
-                LookupErrorKind::NoName | LookupErrorKind::NoData => {
-                    NotFound::lasting("there is no such host")
-                }
-                _ => NotFound::passing(cut(&std::io::Error::from(error).to_string(), 120)),
-            }
-        })?;
-    let addresses: Vec<_> = found
-        .flatten()
-        .map(|info| SocketAddr::new(info.sockaddr.ip(), port))
-        .collect();
-    if addresses.is_empty() {
-        return Err(NotFound::lasting("it has no address"));
-    }
-    Ok(addresses)
-}
-
 /// One of the helpers that may be at work.
 struct Helper(&'static AtomicUsize);
 
@@ -285,36 +260,5 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Why a lookup failed, for each who waited for it.
-#[derive(Debug)]
-struct NotFound {
-    why: String,
-    may_pass: bool,
-}
-
-impl NotFound {
-    fn passing(why: &str) -> Self {
-        Self {
-            why: why.to_owned(),
-            may_pass: true,
-        }
-    }
-
-    fn lasting(why: &str) -> Self {
-        Self {
-            why: why.to_owned(),
-            may_pass: false,
-        }
-    }
-
-    fn to_error(&self) -> Error {
-        Error::new(
-            ErrorKind::Resolve,
-            format!("The host's name was not found: {}. Check the base URL and this machine's name servers.", self.why),
-        )
-        .with_retryable(self.may_pass)
     }
 }
