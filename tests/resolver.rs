@@ -13,7 +13,7 @@ mod common;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,10 @@ use spike_auth::{Client, Config, ErrorKind};
 
 /// How long a lookup hangs that never answers: longer than any test waits for it.
 const FOR_EVER: Duration = Duration::from_millis(2500);
+
+/// An address that means nothing without its zone, and a zone that no machine has.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x5a);
+const ZONE: u32 = 0x5a5a_5a5a;
 
 static LOOKUPS: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
 
@@ -74,6 +78,7 @@ fn answer(name: &str, count: usize) -> Result<Vec<SocketAddr>, c_int> {
         ("late", ..=1) => Err(libc::EAI_NONAME),
         ("passing" | "late", _) => Ok(vec![live]),
         ("dead", _) => Ok(vec![(Ipv6Addr::LOCALHOST, 0).into(), live]),
+        ("zone", _) => Ok(vec![SocketAddrV6::new(LINK_LOCAL, 0, 0, ZONE).into(), live]),
         ("empty", _) => Ok(vec![]),
         ("refusing", _) => Err(libc::EAI_FAIL),
         ("nodata", _) => Err(libc::EAI_NODATA),
@@ -164,6 +169,33 @@ extern "C" fn freeaddrinfo(mut list: *mut libc::addrinfo) {
 #[unsafe(no_mangle)]
 extern "C" fn gai_strerror(_: c_int) -> *const c_char {
     c"Nom ou service inconnu \xe0 cet h\xf4te".as_ptr()
+}
+
+/// What was to be connected to at a link-local address.
+static LINK_LOCAL_CONNECTS: Mutex<Vec<SocketAddrV6>> = Mutex::new(Vec::new());
+
+/// # Safety
+/// As for the C library's function of this name.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn connect(
+    socket: c_int,
+    address: *const libc::sockaddr,
+    len: libc::socklen_t,
+) -> c_int {
+    // SAFETY: the caller gives an address of this length; one of IPv6 is a `sockaddr_in6`.
+    unsafe {
+        if c_int::from((*address).sa_family) == libc::AF_INET6 {
+            let v6 = address.cast::<libc::sockaddr_in6>().read_unaligned();
+            if v6.sin6_addr.s6_addr == LINK_LOCAL.octets() {
+                let port = u16::from_be(v6.sin6_port);
+                let to = SocketAddrV6::new(LINK_LOCAL, port, v6.sin6_flowinfo, v6.sin6_scope_id);
+                LINK_LOCAL_CONNECTS.lock().unwrap().push(to);
+                *libc::__errno_location() = libc::ENETUNREACH;
+                return -1;
+            }
+        }
+        libc::syscall(libc::SYS_connect, socket, address, len) as c_int
+    }
 }
 
 // ---- what it is asked for
@@ -394,6 +426,19 @@ fn a_call_that_goes_while_others_wait_for_the_same_lookup_fails_none_of_them() {
 }
 
 // ---- addresses
+
+#[test]
+fn a_link_local_address_keeps_its_zone() {
+    let (server, config) = server_named("zone.test", kept);
+    Client::new(&config)
+        .unwrap()
+        .exchange(b"alice", None)
+        .unwrap();
+    assert_eq!(
+        *LINK_LOCAL_CONNECTS.lock().unwrap(),
+        [SocketAddrV6::new(LINK_LOCAL, server.port(), 0, ZONE)]
+    );
+}
 
 /// Takes connections at `address` into a backlog that is full, so that no further one is answered.
 /// `None` where the machine has no such address: then it is dead too.

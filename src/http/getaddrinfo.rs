@@ -64,6 +64,7 @@ impl Drop for List {
     }
 }
 
+/// The whole of it: a link-local address leads nowhere without its zone.
 fn address(info: &libc::addrinfo, port: u16) -> Option<SocketAddr> {
     let holds = |size| !info.ai_addr.is_null() && info.ai_addrlen as usize >= size;
     match info.ai_family {
@@ -77,7 +78,7 @@ fn address(info: &libc::addrinfo, port: u16) -> Option<SocketAddr> {
             // SAFETY: as above.
             let v6 = unsafe { info.ai_addr.cast::<libc::sockaddr_in6>().read_unaligned() };
             let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-            Some(SocketAddrV6::new(ip, port, 0, 0).into())
+            Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
         }
         _ => None,
     }
