@@ -14,18 +14,22 @@ mod common;
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::server::{Outcome, Server, config_for, tls_for, token};
 use common::timing::{cancelled_when, check_cancel, in_time};
 use socket2::{Domain, Socket, Type};
-use spike_auth::{Client, Config, ErrorKind};
+use spike_auth::{Client, Config, Error, ErrorKind};
 
 // ---- the resolver
 
 /// How long a lookup hangs that never answers: longer than any test waits for it.
 const FOR_EVER: Duration = Duration::from_millis(2500);
+
+/// How long a lookup takes that outlasts the 3 seconds for which it is waited for alone.
+const TARDY_MS: u64 = 4000;
 
 /// An address that means nothing without its zone, and a zone that no machine has.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x5a);
@@ -84,6 +88,36 @@ fn answer(name: &str, count: usize) -> Result<Vec<SocketAddr>, c_int> {
         ("nodata", _) => Err(libc::EAI_NODATA),
         ("system", _) => Err(system_error(libc::EACCES)),
         ("odd", _) => Err(libc::EAI_SOCKTYPE),
+        // The first lookup of these takes longer than a call waits before it begins a second one.
+        ("tardy", _) => {
+            after(TARDY_MS);
+            Ok(vec![live])
+        }
+        ("fails-first", 1) => {
+            after(TARDY_MS);
+            Err(libc::EAI_AGAIN)
+        }
+        ("fails-first", _) => {
+            after(TARDY_MS - 2500);
+            Ok(vec![live])
+        }
+        ("fails-last", 1) => {
+            after(TARDY_MS);
+            Ok(vec![live])
+        }
+        ("gone-first", 1) => {
+            after(TARDY_MS);
+            Err(libc::EAI_NONAME)
+        }
+        ("gone-first", _) => {
+            after(TARDY_MS);
+            Ok(vec![live])
+        }
+        ("all-fail", 1) => {
+            after(TARDY_MS);
+            Err(libc::EAI_FAIL)
+        }
+        ("fails-last" | "all-fail", _) => Err(libc::EAI_AGAIN),
         _ => Err(libc::EAI_NONAME),
     }
 }
@@ -423,6 +457,106 @@ fn a_call_that_goes_while_others_wait_for_the_same_lookup_fails_none_of_them() {
         other.join().unwrap().unwrap();
     }
     assert_eq!(server.requests(), 8);
+}
+
+// ---- lookups that answer late
+
+/// A call by itself, and one that comes when the first one's lookup is so old that another is begun
+/// beside it. Tells of each what came of it, and how long after the first had begun.
+fn early_and_late(config: &Config) -> [(Result<(), Error>, Duration); 2] {
+    // Two tests at once: a process has only so many lookups.
+    static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let turn = &TURNS[NEXT.fetch_add(1, Ordering::Relaxed) % TURNS.len()];
+    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+    let client = Client::new(config).unwrap();
+    let start = Instant::now();
+    let call = |pause| {
+        std::thread::sleep(pause);
+        let result = client.exchange(b"alice", None).map(drop);
+        (result, start.elapsed())
+    };
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| call(Duration::from_millis(3300)));
+        [call(Duration::ZERO), late.join().unwrap()]
+    })
+}
+
+/// One attempt, which has time enough for any lookup of these tests.
+fn patient(config: &mut Config) {
+    config.set_connect_timeout_ms(9000).unwrap();
+    config.set_max_attempts(1).unwrap();
+}
+
+fn tardy() -> Duration {
+    Duration::from_millis(TARDY_MS)
+}
+
+/// Far less than the second lookup would take from its own beginning.
+const SLACK: Duration = Duration::from_millis(1500);
+
+#[test]
+fn an_answer_ends_every_wait_whichever_lookup_it_comes_from() {
+    let (_server, config) = server_named("answer.tardy.test", kept);
+    for (result, at) in early_and_late(&config) {
+        result.unwrap();
+        assert!(at >= tardy() && at < tardy() + SLACK, "{at:?}");
+    }
+    assert_eq!(lookups("answer.tardy.test"), 2);
+}
+
+#[test]
+fn a_call_with_one_attempt_hears_the_answer_too() {
+    let (_server, mut config) = server_named("once.tardy.test", kept);
+    patient(&mut config);
+    for (result, at) in early_and_late(&config) {
+        result.unwrap();
+        assert!(at >= tardy() && at < tardy() + SLACK, "{at:?}");
+    }
+    assert_eq!(lookups("once.tardy.test"), 2);
+}
+
+#[test]
+fn a_failure_that_may_pass_ends_no_wait_while_another_lookup_is_under_way() {
+    for name in ["fails-first.test", "fails-last.test"] {
+        let (_server, mut config) = server_named(name, kept);
+        patient(&mut config);
+        for (result, at) in early_and_late(&config) {
+            result.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(at >= tardy(), "{name}: {at:?}");
+        }
+        assert_eq!(lookups(name), 2);
+    }
+}
+
+#[test]
+fn the_last_failure_ends_every_wait() {
+    let mut config = config_named("all-fail.test");
+    patient(&mut config);
+    for (result, at) in early_and_late(&config) {
+        let error = result.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.retryable()),
+            (ErrorKind::Resolve, true)
+        );
+        assert!(at >= tardy() && at < tardy() + SLACK, "{at:?}");
+    }
+    assert_eq!(lookups("all-fail.test"), 2);
+}
+
+#[test]
+fn that_there_is_no_such_host_is_an_answer_and_ends_every_wait() {
+    let mut config = config_named("gone-first.test");
+    patient(&mut config);
+    for (result, at) in early_and_late(&config) {
+        let error = result.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.retryable()),
+            (ErrorKind::Resolve, false)
+        );
+        assert!(at >= tardy() && at < tardy() + SLACK, "{at:?}");
+    }
+    assert_eq!(lookups("gone-first.test"), 2);
 }
 
 // ---- addresses
