@@ -86,8 +86,14 @@ fn answer(name: &str, count: usize) -> Result<Vec<SocketAddr>, c_int> {
         ("empty", _) => Ok(vec![]),
         ("refusing", _) => Err(libc::EAI_FAIL),
         ("nodata", _) => Err(libc::EAI_NODATA),
+        ("memory", _) => Err(libc::EAI_MEMORY),
         ("system", _) => Err(system_error(libc::EACCES)),
         ("odd", _) => Err(libc::EAI_SOCKTYPE),
+        // As the C library of Linux says it where it cannot open its tables.
+        ("full", _) => {
+            system_error(libc::EMFILE);
+            Err(libc::EAI_NONAME)
+        }
         // The first lookup of these takes longer than a call waits before it begins a second one.
         ("tardy", _) => {
             after(TARDY_MS);
@@ -337,7 +343,7 @@ fn a_failed_lookup_is_not_remembered() {
 /// the code alone.
 #[test]
 fn a_failed_lookup_is_told_in_words_of_our_own() {
-    use ErrorKind::Resolve;
+    use ErrorKind::{Internal, Resolve};
     let cases = [
         ("gone", Resolve, false, "there is no such host"),
         ("nodata", Resolve, false, "the host has no address"),
@@ -346,6 +352,8 @@ fn a_failed_lookup_is_told_in_words_of_our_own() {
         ("refusing", Resolve, true, "the name server refuses"),
         ("system", Resolve, true, "(os error 13)"),
         ("odd", Resolve, true, "failed with code -7"),
+        ("memory", Internal, true, "(os error 12)"),
+        ("full", Internal, true, "RLIMIT_NOFILE"),
     ];
     for (name, kind, retryable, text) in cases {
         let mut config = config_named(&format!("told.{name}.test"));

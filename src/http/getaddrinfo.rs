@@ -6,8 +6,10 @@
 use std::ffi::{CString, c_int};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::net::UnixDatagram;
 use std::ptr;
 
+use super::control::internal;
 use crate::error::{Error, ErrorKind, cut};
 
 /// Linux's number for "no address in this family", which the crate libc leaves out.
@@ -87,6 +89,9 @@ fn address(info: &libc::addrinfo, port: u16) -> Option<SocketAddr> {
 /// What a failure of getaddrinfo(3) comes to. `errno` is of the lookup alone: it has a thread of its
 /// own.
 fn failure(code: c_int, errno: io::Error) -> Error {
+    if let Some(error) = lack_behind(code, &errno) {
+        return internal("the lookup of the host's name", &error);
+    }
     match code {
         libc::EAI_NONAME => not_found("there is no such host", false),
         libc::EAI_NODATA | EAI_ADDRFAMILY => not_found("the host has no address", false),
@@ -98,6 +103,29 @@ fn failure(code: c_int, errno: io::Error) -> Error {
             true,
         ),
     }
+}
+
+/// What the process lacks, if that is why. Without a free descriptor the C library cannot read its
+/// tables and ask no name server, and says with any of its codes that there is no such host.
+fn lack_behind(code: c_int, errno: &io::Error) -> Option<io::Error> {
+    let has_no_descriptor = matches!(errno.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    if has_no_descriptor || (code == libc::EAI_SYSTEM && is_lack(errno)) {
+        return errno.raw_os_error().map(io::Error::from_raw_os_error);
+    }
+    if code == libc::EAI_MEMORY {
+        return Some(io::Error::from_raw_os_error(libc::ENOMEM));
+    }
+    // A module of the resolver may have lost the number. None needs more than two at once.
+    let two = UnixDatagram::unbound().and_then(|one| Ok((one, UnixDatagram::unbound()?)));
+    two.err().filter(is_lack)
+}
+
+/// Whether it is for a want of this process or machine, and says nothing about any host.
+pub(super) fn is_lack(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    )
 }
 
 pub(super) fn not_found(why: &str, may_pass: bool) -> Error {
