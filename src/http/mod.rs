@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `control.rs`, `cancel.rs` | one call's deadline, its wake-up, and the reason why it stopped |
 //! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
-//! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
+//! | `tls.rs`, `sessions.rs`, `tls_roots.rs` | the TLS configuration; sessions to take up again; which roots are trusted |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
 //! | `fork.rs` | which process this is, and what belongs to it alone |
@@ -21,6 +21,7 @@ mod fork;
 mod getaddrinfo;
 mod proxy;
 mod resolve;
+mod sessions;
 mod slots;
 mod socket;
 mod tls;
