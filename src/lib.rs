@@ -30,6 +30,7 @@ mod config;
 mod error;
 mod exchange;
 mod http;
+mod random;
 mod signing;
 mod token;
 mod user_id;

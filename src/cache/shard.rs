@@ -11,6 +11,7 @@ use super::flights::Flights;
 use super::queues::Queues;
 use super::rejections::Rejections;
 use super::table::{Found, GrowingTable, Outgrown};
+use crate::random::Keyed;
 use crate::token::AccessToken;
 
 pub(super) struct Shard {
@@ -154,7 +155,7 @@ impl<'a> Locked<'a> {
     }
 
     fn take_over(&mut self, before: &[Arc<Shelf>]) {
-        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+        let mut seen: HashSet<Box<[u8]>, Keyed> = HashSet::default();
         let mut taken = Vec::new();
         for shelf in before {
             for found in shelf.table.iter() {

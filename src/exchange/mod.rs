@@ -13,6 +13,7 @@ use crate::config::{ApplicationId, Config};
 use crate::error::{Error, ErrorKind, Secrets};
 pub(crate) use crate::http::{Cancel, Deadline, Leave};
 use crate::http::{HttpClient, Settings};
+use crate::random;
 use crate::signing::{KeyTrace, Signature};
 use crate::token::{AccessToken, Grant};
 use crate::user_id::UserId;
@@ -107,8 +108,12 @@ impl Exchange {
                 progress.break_off(requests, self.max_attempts);
                 return Outcome::Unfinished(failure);
             }
-            match retry::wait_before_next(&failure, progress.attempts, self.max_attempts, random())
-            {
+            match retry::wait_before_next(
+                &failure,
+                progress.attempts,
+                self.max_attempts,
+                random::fraction(),
+            ) {
                 None => return Outcome::Failed(failure),
                 Some(wait) => {
                     progress.pause = Some(Pause {
@@ -256,15 +261,4 @@ pub(crate) enum Outcome {
     Failed(Error),
     /// The caller was stopped, or had no time left. Another may go on.
     Unfinished(Error),
-}
-
-/// A number from 0 up to and without 1. From the kernel each time, and so never the same in a
-/// process and its child; it is asked for only after a failure.
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    // Without randomness the wait is in the middle: nothing that a call should fail for.
-    if getrandom::getrandom(&mut bytes).is_err() {
-        return 0.5;
-    }
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

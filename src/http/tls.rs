@@ -111,6 +111,7 @@ fn failed(error: &rustls::Error) -> Error {
             "the server does not speak TLS 1.2 or 1.3 with a cipher that is still safe",
             "Bring the server's TLS up to date",
         ),
+        Tls::FailedToGetRandomBytes => crate::random::missing(),
         Tls::InvalidMessage(_) => tls_error(
             "what the server sent is not TLS",
             "Check the port of the base URL, and that it is an https one",
