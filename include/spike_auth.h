@@ -828,7 +828,7 @@ void spike_auth_call_free(struct spike_auth_call *call);
  * @param err     NULL or where the details go
  *
  * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
- * the call), TLS_ROOTS.
+ * the call), TLS_ROOTS, INTERNAL (the system gives the process no randomness).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE

@@ -26,7 +26,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client of `config`, which is copied. Loads the TLS roots; connects to nothing yet.
+    /// Makes a client of `config`, which is copied. Loads the TLS roots; connects to nothing yet. Fails
+    /// where the system gives no randomness.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let application_id = config.application_id.as_ref().ok_or_else(|| {
             Error::new(
@@ -34,6 +35,7 @@ impl Client {
                 "The configuration has no application id. Set the one that the Spike console shows.",
             )
         })?;
+        crate::random::check()?;
         Ok(Self {
             key: config.hmac_key.clone(),
             exchange: Exchange::new(config, application_id)?,

@@ -13,6 +13,7 @@ use super::entry::Entry;
 use super::sync::{self, AtomicBool, OnceLock, Ordering, Thread};
 use crate::error::Error;
 use crate::exchange::Progress;
+use crate::random::Keyed;
 
 /// A token that an exchange brought, and how many requests it took.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Ticket {
 
 /// The flights of one shelf's users.
 #[derive(Default)]
-pub(super) struct Flights(HashMap<Box<[u8]>, InFlight>);
+pub(super) struct Flights(HashMap<Box<[u8]>, InFlight, Keyed>);
 
 #[derive(Default)]
 struct InFlight {

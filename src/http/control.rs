@@ -387,7 +387,7 @@ fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
 pub(crate) fn internal(what: &str, error: &io::Error) -> Error {
     Error::new(
         ErrorKind::Internal,
-        format!("The operating system refused {what}: {error}. Check the limits of the process, on open files first."),
+        format!("The operating system refused {what}: {error}. Check the limits of the process, on open files (RLIMIT_NOFILE) first."),
     )
     .with_retryable(true)
 }

@@ -7,8 +7,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `control.rs`, `cancel.rs` | one call's deadline, its wake-up, and the reason why it stopped |
-//! | `connect.rs`, `resolve.rs`, `proxy.rs` | from a host to a TCP connection |
-//! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
+//! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
+//! | `tls.rs`, `sessions.rs`, `tls_roots.rs` | the TLS configuration; sessions to take up again; which roots are trusted |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
 
@@ -16,8 +16,10 @@ mod buffers;
 mod cancel;
 mod connect;
 mod control;
+mod getaddrinfo;
 mod proxy;
 mod resolve;
+mod sessions;
 mod slots;
 mod socket;
 mod tls;

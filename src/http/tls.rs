@@ -8,15 +8,13 @@ use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, StreamOwned};
 
 use super::control::{Control, connection_lost};
+use super::sessions::Sessions;
 use super::socket::Socket;
 use super::tls_roots;
 use crate::config::{CaCertificates, TlsRoots};
 use crate::error::{Error, ErrorKind, cut};
 
 pub(crate) type TlsStream = StreamOwned<ClientConnection, Socket>;
-
-/// One server, and a few tickets for it.
-const SESSIONS: usize = 8;
 
 /// One configuration for all connections of a client: making it costs milliseconds with the
 /// platform's roots, and it holds the session tickets.
@@ -38,7 +36,7 @@ pub(crate) fn client_config(
 /// The same for another process: its session store has a lock, which must not be shared over fork.
 pub(crate) fn with_own_sessions(config: &ClientConfig) -> Arc<ClientConfig> {
     let mut config = config.clone();
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.resumption = Resumption::store(Arc::new(Sessions::default()));
     Arc::new(config)
 }
 
@@ -113,6 +111,7 @@ fn failed(error: &rustls::Error) -> Error {
             "the server does not speak TLS 1.2 or 1.3 with a cipher that is still safe",
             "Bring the server's TLS up to date",
         ),
+        Tls::FailedToGetRandomBytes => crate::random::missing(),
         Tls::InvalidMessage(_) => tls_error(
             "what the server sent is not TLS",
             "Check the port of the base URL, and that it is an https one",

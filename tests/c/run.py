@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -53,8 +54,16 @@ OFFLINE = ["boundary", "bulk", "environment", "vectors"]
 NETWORK = ["exchange", "clock", "generations", "cache_fork", "cache", "process", "call", "fork"]
 # Once more in processes that all have the same id.
 NESTED = ["cache_fork", "fork"]
+NETWORK = ["exchange", "random", "descriptors", "clock", "cache_fork", "cache", "process", "call", "fork"]
 # What shows a second exchange by its token.
 SANDBOX_OPTIONS = {"cache": ["--fresh-tokens"], "cache_fork": ["--fresh-tokens"], "clock": ["--fresh-tokens"]}
+# Languages in encodings that are not UTF-8, and a text in each that shows it.
+LOCALES = {
+    "de_DE": ("ISO-8859-1", "Das lässt sich nicht öffnen"),
+    "ja_JP": ("EUC-JP", "接続を拒否されました"),
+    "ru_RU": ("KOI8-R", "В соединении отказано"),
+}
+C_LIBRARY_TEXTS = ["Name or service not known", "Connection refused", "No such file or directory", "Permission denied"]
 TIMEOUT_SECONDS = 110
 
 BUILD_PANIC_LIBRARY = (
@@ -244,6 +253,43 @@ def run_network_memcheck(setup: Setup, name: str, tls: bool, cwd: Path) -> None:
     run_network(setup, name, setup.shared, ["-O1"], options, wrapper, cwd)
 
 
+def make_locale(language: str, directory: Path) -> str:
+    """A locale that LOCPATH leads to, and the C library's texts in its language and encoding; gives its name."""
+    charset, text = LOCALES[language]
+    name = f"{language}.{charset}"
+    if not Path("/usr/share/i18n/charmaps").is_dir():
+        raise Skipped("the sources of locales are not installed (install with: apt-get install locales)")
+    execute(["localedef", "-i", language, "-f", charset, directory / name], directory, environment())
+    texts = {"": f"Content-Type: text/plain; charset={charset}\n", **dict.fromkeys(C_LIBRARY_TEXTS, text)}
+    catalogue = directory / language / "LC_MESSAGES/libc.mo"
+    catalogue.parent.mkdir(parents=True)
+    catalogue.write_bytes(message_catalogue(texts, charset))
+    return name
+
+
+def message_catalogue(texts: dict[str, str], charset: str) -> bytes:
+    """What gettext calls a .mo file: a head, where each text is, and the texts."""
+    pairs = sorted((original.encode(), text.encode(charset)) for original, text in texts.items())
+    sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+    head, count = 28, len(pairs)
+    tables, place = [], head + 2 * 8 * count
+    for text in (*sides[0], *sides[1]):
+        tables.append(struct.pack("<2I", len(text), place))
+        place += len(text) + 1
+    start = struct.pack("<7I", 0x950412DE, 0, count, head, head + 8 * count, 0, 0)
+    return start + b"".join(tables) + b"".join(text + b"\0" for text in (*sides[0], *sides[1]))
+
+
+def run_locale(setup: Setup, language: str, cwd: Path) -> None:
+    name = make_locale(language, cwd)
+    program = build("locale.c", setup.shared, "gcc", ["-std=c11", "-O1"], cwd)
+    path = library_path(cwd / "lib", setup.shared)
+    with sandbox(setup) as addresses:
+        arguments = [f"{key}={value}" for key, value in addresses.items()]
+        env = environment(LD_LIBRARY_PATH=path, LOCPATH=str(cwd), LC_ALL=name, SSL_CERT_FILE=addresses["ca_file"])
+        execute([program, f"locale={name}", f"texts={cwd}", *arguments], cwd, env)
+
+
 def run_panic(setup: Setup, cwd: Path) -> None:
     library = need_file(setup.panic_shared, BUILD_PANIC_LIBRARY)
     program = build("panic.c", library, "gcc", ["-std=c11", "-O1"], cwd)
@@ -334,6 +380,8 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
             yield in_directory(setup, f"{name} ({kind})", partial(run_offline, setup, name, library, ["-O1"], []))
     for name in NESTED:
         yield in_directory(setup, f"{name} (nested PID namespaces)", partial(run_nested, setup, name))
+    for language, (charset, _) in LOCALES.items():
+        yield in_directory(setup, f"locale ({language}.{charset})", partial(run_locale, setup, language))
     yield in_directory(setup, "panic (shared)", partial(run_panic, setup))
 
 
