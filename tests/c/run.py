@@ -51,10 +51,9 @@ C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment", "vectors"]
-NETWORK = ["exchange", "clock", "generations", "cache_fork", "cache", "process", "call", "fork"]
+NETWORK = ["exchange", "random", "descriptors", "clock", "generations", "cache_fork", "cache", "process", "call", "fork"]
 # Once more in processes that all have the same id.
 NESTED = ["cache_fork", "fork"]
-NETWORK = ["exchange", "random", "descriptors", "clock", "cache_fork", "cache", "process", "call", "fork"]
 # What shows a second exchange by its token.
 SANDBOX_OPTIONS = {"cache": ["--fresh-tokens"], "cache_fork": ["--fresh-tokens"], "clock": ["--fresh-tokens"]}
 # Languages in encodings that are not UTF-8, and a text in each that shows it.
