@@ -1033,7 +1033,9 @@ spike_auth_status_t spike_auth_client_get_authorization(const struct spike_auth_
                                                         struct spike_auth_error *err);
 
 /**
- * The access token of a user if it is in the cache. Never waits and sends nothing.
+ * The access token of a user if it is in the cache. Never waits and sends nothing. A token that is due for
+ * renewal is not given until a call of spike_auth_client_get_token() has begun to renew it: so a program that
+ * looks here first goes on to that call when it is time.
  *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED

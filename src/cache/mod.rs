@@ -163,11 +163,15 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    /// The token of `user`, if it is here. Costs no lock, no allocation and no system call where it
-    /// is; where it is not, a lock for a few instructions.
+    /// The token of `user`, if it is here and not due for renewal: a caller that looks first goes on to
+    /// [`Cache::get`], and renews it. Costs no lock, no allocation and no system call where it is; where
+    /// it is not, a lock for a few instructions.
     #[inline]
     pub(crate) fn peek(&self, user: UserId<'_>) -> Option<Found> {
-        let (found, _) = self.find_in_any_case(self.key(user))?;
+        let (found, is_due) = self.find_in_any_case(self.key(user))?;
+        if is_due {
+            return None;
+        }
         self.counters.hit();
         Some(found)
     }
