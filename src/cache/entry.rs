@@ -1,8 +1,10 @@
 //! One user's token as the cache holds it: never changed, shared by all who read it, wiped when the
 //! last of them lets go.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use crate::token::AccessToken;
 
 /// A user id and its hash, which is computed once a call.
@@ -12,24 +14,29 @@ pub(super) struct Key<'a> {
     pub(super) user: &'a [u8],
 }
 
-/// The moment that never comes.
-pub(super) const NEVER: u64 = u64::MAX;
-
-/// The two moments in the life of a token, in nanoseconds by the cache's clock.
+/// The two moments in the life of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Times {
-    /// From here on one caller gets another token, and the others go on with this one. Not after
-    /// `ends`: a hit looks at this one alone.
-    pub(super) renew_at: u64,
-    /// From here on it is not handed out.
-    pub(super) ends: u64,
+    /// From here on one caller gets another token, and the others go on with this one. `None`: never.
+    pub(super) renew_at: Option<Instant>,
+    /// How long after that it is not handed out any more; in milliseconds, so 49 days at the longest.
+    pub(super) ends_after: u32,
 }
 
 impl Times {
     pub(super) const NEVER: Self = Self {
-        renew_at: NEVER,
-        ends: NEVER,
+        renew_at: None,
+        ends_after: u32::MAX,
     };
+}
+
+/// Where a token is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Good,
+    /// It is good, and time to get another.
+    Due,
+    Ended,
 }
 
 /// A token and its user.
@@ -37,8 +44,11 @@ pub(crate) struct Entry {
     hash: u64,
     user: Box<[u8]>,
     token: AccessToken,
-    renew_at: AtomicU64,
-    ends: u64,
+    /// As in [`Times`], without its padding.
+    renew_at: Option<Instant>,
+    ends_after: u32,
+    /// How long after its time of renewal the next one may begin, in milliseconds.
+    renewal_pause: AtomicU32,
     /// Its place among the entries of its shelf, for whoever holds the shelf's lock.
     node: u32,
     uses: AtomicU8,
@@ -57,8 +67,9 @@ impl Entry {
             hash: key.hash,
             user: key.user.into(),
             token,
-            renew_at: AtomicU64::new(times.renew_at.min(times.ends)),
-            ends: times.ends,
+            renew_at: times.renew_at,
+            ends_after: times.ends_after,
+            renewal_pause: AtomicU32::new(0),
             node,
             uses: AtomicU8::new(0),
         }
@@ -82,37 +93,59 @@ impl Entry {
 
     pub(super) fn times(&self) -> Times {
         Times {
-            renew_at: self.renew_at(),
-            ends: self.ends,
+            renew_at: self.renew_at,
+            ends_after: self.ends_after,
         }
     }
 
-    pub(super) fn ends(&self) -> u64 {
-        self.ends
-    }
-
+    /// Reads the clock only for a token that is renewed one day.
     #[inline]
-    pub(super) fn renew_at(&self) -> u64 {
-        self.renew_at.load(Ordering::Relaxed)
+    pub(super) fn stage(&self, clock: &impl Clock) -> Stage {
+        let Some(renew_at) = self.renew_at else {
+            return Stage::Good;
+        };
+        let now = clock.now();
+        if now < renew_at {
+            return Stage::Good;
+        }
+        self.late_stage(whole_ms(now - renew_at))
     }
 
-    /// Makes this call the one that renews; false if another is. Until `next` nobody else does.
-    pub(super) fn claim_renewal(&self, now: u64, next: u64) -> bool {
-        let renew_at = self.renew_at();
-        renew_at <= now
+    #[cold]
+    fn late_stage(&self, since: u32) -> Stage {
+        if since >= self.ends_after {
+            Stage::Ended
+        } else if since < self.renewal_pause.load(Ordering::Relaxed) {
+            Stage::Good
+        } else {
+            Stage::Due
+        }
+    }
+
+    /// Makes this call the one that renews, and no other for so long; false if another is.
+    pub(super) fn claim_renewal(&self, now: Instant, pause: Duration) -> bool {
+        let since = self.since_due(now);
+        let until = self.renewal_pause.load(Ordering::Relaxed);
+        until <= since
             && self
-                .renew_at
+                .renewal_pause
                 .compare_exchange(
-                    renew_at,
-                    next.min(self.ends),
+                    until,
+                    since.saturating_add(whole_ms(pause)),
                     Ordering::Relaxed,
                     Ordering::Relaxed,
                 )
                 .is_ok()
     }
 
-    pub(super) fn postpone_renewal(&self, next: u64) {
-        self.renew_at.store(next.min(self.ends), Ordering::Relaxed);
+    pub(super) fn pause_renewal(&self, now: Instant, pause: Duration) {
+        let until = self.since_due(now).saturating_add(whole_ms(pause));
+        self.renewal_pause.store(until, Ordering::Relaxed);
+    }
+
+    fn since_due(&self, now: Instant) -> u32 {
+        self.renew_at
+            .map_or(0, |at| whole_ms(now.saturating_duration_since(at)))
     }
 
     pub(super) fn node(&self) -> u32 {
@@ -158,6 +191,11 @@ pub(super) fn weight(user_len: usize, token_len: usize) -> usize {
 const fn chunk(size: usize) -> usize {
     let chunk = (size + 8).next_multiple_of(16);
     if chunk < 32 { 32 } else { chunk }
+}
+
+/// The most that fits where it does not.
+pub(super) fn whole_ms(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

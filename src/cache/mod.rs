@@ -63,7 +63,7 @@ pub(crate) use clock::Monotonic;
 use counters::Counters;
 pub use counters::Stats;
 pub(crate) use entry::Entry;
-use entry::{Key, NEVER, Times};
+use entry::{Key, Stage, Times, whole_ms};
 pub(crate) use flights::Fetched;
 use flights::{Flight, Landed, Next, Ticket};
 use shard::{Locked, Shard};
@@ -101,8 +101,6 @@ pub(crate) trait Asker {
 /// The cache of one client in one process.
 pub(crate) struct Cache<C: Clock = Monotonic> {
     clock: C,
-    /// When the time of the entries begins.
-    epoch: Instant,
     /// Keyed anew for each client: nobody can choose users that collide.
     users: RandomState,
     tokens: RandomState,
@@ -122,7 +120,6 @@ impl<C: Clock> Cache<C> {
             .clamp(1, SHARDS_MAX)
             .next_power_of_two() as usize;
         Self {
-            epoch: clock.now(),
             clock,
             users: RandomState::new(),
             tokens: RandomState::new(),
@@ -149,7 +146,6 @@ impl<C: Clock> Cache<C> {
             .collect();
         Self {
             clock,
-            epoch: self.epoch,
             users: self.users.clone(),
             tokens: self.tokens.clone(),
             ttl: self.ttl,
@@ -168,28 +164,25 @@ impl<C: Clock> Cache<C> {
     /// it is not, a lock for a few instructions.
     #[inline]
     pub(crate) fn peek(&self, user: UserId<'_>) -> Option<Found> {
-        let (found, is_due) = self.find_in_any_case(self.key(user))?;
-        if is_due {
-            return None;
+        match self.look(user) {
+            Lookup::Good(found) => {
+                self.counters.hit();
+                Some(found)
+            }
+            Lookup::Due(_) | Lookup::Missing => None,
         }
-        self.counters.hit();
-        Some(found)
     }
 
     /// The same for a call that can have another one made.
     #[inline]
     pub(crate) fn get(&self, user: UserId<'_>) -> Lookup {
-        match self.find_in_any_case(self.key(user)) {
-            None => {
-                self.counters.misses.add(1);
-                Lookup::Missing
-            }
-            Some((found, true)) => Lookup::Due(found),
-            Some((found, false)) => {
-                self.counters.hit();
-                Lookup::Good(found)
-            }
+        let found = self.look(user);
+        match found {
+            Lookup::Good(_) => self.counters.hit(),
+            Lookup::Due(_) => {} // it is counted by what comes of it
+            Lookup::Missing => self.counters.misses.add(1),
         }
+        found
     }
 
     /// A token by an exchange: this call's own, or the one that is under way. For a call that
@@ -199,7 +192,7 @@ impl<C: Clock> Cache<C> {
         let now = self.clock.now();
         let joined = {
             let mut shard = self.lock(key);
-            if let Some(entry) = self.live(&mut shard, key) {
+            if let Some((entry, _)) = self.live(&mut shard, key) {
                 return Ok(Fetched { entry, attempts: 0 });
             }
             // Also where a flight is under way: what it will bring is for those who came before the
@@ -313,60 +306,51 @@ impl<C: Clock> Cache<C> {
         self.shard(key).lock(&self.bounds)
     }
 
-    /// The entry of `key`, and whether it is due for renewal.
     #[inline]
-    fn find_in_any_case(&self, key: Key<'_>) -> Option<(Found, bool)> {
-        self.find(key).or_else(|| self.find_under_lock(key))
+    fn look(&self, user: UserId<'_>) -> Lookup {
+        let key = self.key(user);
+        match self.look_without_lock(key) {
+            Lookup::Missing => self.look_under_lock(key),
+            found => found,
+        }
     }
 
-    /// Without the lock an entry can be overlooked.
+    /// An entry that is being moved can be overlooked.
     #[inline]
-    fn find(&self, key: Key<'_>) -> Option<(Found, bool)> {
-        let found = self.shard(key).find(key)?;
-        let entry = found.entry()?;
-        let is_due = self.is_due(entry);
-        if is_due && entry.ends() <= self.now() {
-            return None;
-        }
+    fn look_without_lock(&self, key: Key<'_>) -> Lookup {
+        let Some(found) = self.shard(key).find(key) else {
+            return Lookup::Missing;
+        };
+        let Some(entry) = found.entry() else {
+            return Lookup::Missing;
+        };
         entry.note_use();
-        Some((found, is_due))
+        match entry.stage(&self.clock) {
+            Stage::Good => Lookup::Good(found),
+            Stage::Due => Lookup::Due(found),
+            Stage::Ended => Lookup::Missing,
+        }
     }
 
     #[cold]
-    fn find_under_lock(&self, key: Key<'_>) -> Option<(Found, bool)> {
-        let entry = self.live(&mut self.lock(key), key)?;
-        let is_due = self.is_due(&entry);
-        Some((Found::from(entry), is_due))
-    }
-
-    /// Reads the clock only for a token that is renewed one day.
-    #[inline]
-    fn is_due(&self, entry: &Entry) -> bool {
-        let renew_at = entry.renew_at();
-        renew_at != NEVER && renew_at <= self.now()
+    fn look_under_lock(&self, key: Key<'_>) -> Lookup {
+        match self.live(&mut self.lock(key), key) {
+            None => Lookup::Missing,
+            Some((entry, Stage::Due)) => Lookup::Due(entry.into()),
+            Some((entry, _)) => Lookup::Good(entry.into()),
+        }
     }
 
     /// The entry of `key`; one that has ended is dropped.
-    fn live(&self, shard: &mut Locked<'_>, key: Key<'_>) -> Option<Arc<Entry>> {
+    fn live(&self, shard: &mut Locked<'_>, key: Key<'_>) -> Option<(Arc<Entry>, Stage)> {
         let entry = shard.find(key)?;
-        if entry.ends() <= self.now() {
+        let stage = entry.stage(&self.clock);
+        if stage == Stage::Ended {
             shard.remove(&entry);
             return None;
         }
         entry.note_use();
-        Some(entry)
-    }
-
-    /// Now, by the time of the entries.
-    #[inline]
-    fn now(&self) -> u64 {
-        self.since_epoch(self.clock.now())
-    }
-
-    /// Nearly six hundred years fit.
-    #[inline]
-    fn since_epoch(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.epoch).as_nanos() as u64
+        Some((entry, stage))
     }
 
     /// Makes the exchange of a flight, or goes on with it.
@@ -416,7 +400,7 @@ impl<C: Clock> Cache<C> {
     fn store(&self, key: Key<'_>, progress: &Progress, grant: Grant) -> Landed {
         self.breaker.note_success();
         let now = self.clock.now();
-        let times = self.times(grant.lifetime, self.since_epoch(now));
+        let times = self.times(grant.lifetime, now);
         let weight = entry::weight(key.user.len(), grant.token.as_bytes().len());
         let has_room = times.is_some() && self.make_room(key, weight);
         let token_hash = self.tokens.hash_one(grant.token.as_bytes());
@@ -513,24 +497,22 @@ impl<C: Clock> Cache<C> {
     }
 
     /// The times of a token that came now; `None`: it is not kept at all.
-    fn times(&self, lifetime: Option<Duration>, now: u64) -> Option<Times> {
+    fn times(&self, lifetime: Option<Duration>, now: Instant) -> Option<Times> {
         if lifetime == Some(Duration::ZERO) {
             return None;
         }
-        // What is beyond the clock's range never comes.
-        let after = |time: Duration| {
-            u64::try_from(time.as_nanos()).map_or(NEVER, |time| now.saturating_add(time))
+        let margin = lifetime.map(|lifetime| MARGIN_MAX.min(lifetime / 10));
+        let by_lifetime = lifetime
+            .zip(margin)
+            .map(|(lifetime, margin)| lifetime - margin);
+        let Some(renew_after) = by_lifetime.into_iter().chain(self.ttl).min() else {
+            return Some(Times::NEVER);
         };
-        let by_age = self.ttl.map_or(NEVER, after);
-        Some(match lifetime {
-            Some(lifetime) => Times {
-                renew_at: by_age.min(after(lifetime - MARGIN_MAX.min(lifetime / 10))),
-                ends: after(lifetime),
-            },
-            None => Times {
-                renew_at: by_age,
-                ends: self.ttl.map_or(NEVER, |ttl| after(ttl.saturating_mul(2))),
-            },
+        Some(Times {
+            // What is beyond the clock's range never comes.
+            renew_at: now.checked_add(renew_after),
+            // Without an end of its own, at twice the age of renewal.
+            ends_after: whole_ms(lifetime.map_or(renew_after, |lifetime| lifetime - renew_after)),
         })
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entry::{Entry, Key};
+use super::entry::{Entry, Key, Stage};
 use super::flights::{Fetched, Landed};
 use super::{Asker, Cache, Clock};
 use crate::error::{Error, ErrorKind};
@@ -24,8 +24,7 @@ impl<C: Clock> Cache<C> {
     /// if the service refuses, or the caller is stopped.
     pub(crate) fn renew(&self, user: UserId<'_>, held: Arc<Entry>, asker: &dyn Asker) -> Landed {
         let key = self.key(user);
-        if !held.claim_renewal(self.now(), self.after_a_pause())
-            || !self.begin_renewal(key, &held, asker)
+        if !held.claim_renewal(self.clock.now(), pause()) || !self.begin_renewal(key, &held, asker)
         {
             return Ok(self.make_do_with(held));
         }
@@ -71,9 +70,9 @@ impl<C: Clock> Cache<C> {
             shard.remove(entry);
             return Err(error);
         }
-        held.postpone_renewal(self.after_a_pause());
+        held.pause_renewal(self.clock.now(), pause());
         let is_stopped = matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed);
-        if is_stopped || current.is_none() || held.ends() <= self.now() {
+        if is_stopped || current.is_none() || held.stage(&self.clock) == Stage::Ended {
             return Err(error);
         }
         Ok(Fetched {
@@ -81,10 +80,9 @@ impl<C: Clock> Cache<C> {
             attempts: error.attempts(),
         })
     }
+}
 
-    fn after_a_pause(&self) -> u64 {
-        let (least, most) = PAUSE;
-        self.now()
-            .saturating_add(random::between(least, most).as_nanos() as u64)
-    }
+fn pause() -> Duration {
+    let (least, most) = PAUSE;
+    random::between(least, most)
 }

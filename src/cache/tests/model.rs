@@ -168,7 +168,12 @@ impl Model {
         let ends = lifetime.map(after);
         let due = lifetime.map(|lifetime| self.now + Duration::from_secs(lifetime) * 9 / 10);
         // A token that had ended before it came does not take the place of one that has not.
-        if lifetime != Some(0) {
+        if lifetime == Some(0) {
+            let next = (self.now + WINDOW, self.now + 2 * WINDOW);
+            self.held
+                .entry(user)
+                .and_modify(|held| held.due = held.due.map(|_| next));
+        } else {
             let due = due.map(|due| (due, due));
             self.held.insert(user, Held { token, ends, due });
         }
