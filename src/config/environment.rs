@@ -1,14 +1,13 @@
 //! Reading the configuration from the environment.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::Metadata;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::Config;
+use super::files::{check_private, read_small};
 use super::proxy::{NoProxy, ProxyUrl};
 use crate::error::{Error, ErrorKind};
 use crate::signing::KEY_MAX;
@@ -135,12 +134,12 @@ fn without_newline(content: &[u8]) -> &[u8] {
     content.strip_suffix(b"\r").unwrap_or(content)
 }
 
-/// Reads a small regular file. Not a pipe or a device: they could block for ever.
+/// The content of the file that `variable` names.
 fn read_file(
     variable: &str,
     path: &OsStr,
     max: u64,
-    check: impl Fn(&std::fs::Metadata) -> Result<(), &'static str>,
+    check: impl Fn(&Metadata) -> Result<(), &'static str>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     if path.is_empty() {
         return named(
@@ -151,24 +150,7 @@ fn read_file(
             )),
         );
     }
-    let read = || -> Result<Zeroizing<Vec<u8>>, String> {
-        let file = open(Path::new(path)).map_err(|error| error.to_string())?;
-        let metadata = file.metadata().map_err(|error| error.to_string())?;
-        if !metadata.is_file() {
-            return Err("it is not a regular file".into());
-        }
-        if metadata.len() > max {
-            return Err(format!("it has more than {max} bytes"));
-        }
-        check(&metadata)?;
-        // Allocated whole, so that no smaller copy of a key is left behind by a growing buffer.
-        let mut content = Zeroizing::new(Vec::with_capacity(max.min(metadata.len() + 1) as usize));
-        file.take(max + 1)
-            .read_to_end(&mut content)
-            .map_err(|error| error.to_string())?;
-        Ok(content)
-    };
-    read().map_err(|why| {
+    read_small(Path::new(path), max, check).map_err(|why| {
         // Not the path: someone may have put the key itself where its file's name belongs.
         Error::new(
             ErrorKind::File,
@@ -177,22 +159,6 @@ fn read_file(
             ),
         )
     })
-}
-
-fn open(path: &Path) -> std::io::Result<File> {
-    // A pipe without a writer would block here, before it can be seen that it is one.
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-}
-
-/// Whoever can write the key's file can choose the key.
-fn check_private(metadata: &std::fs::Metadata) -> Result<(), &'static str> {
-    if metadata.permissions().mode() & 0o022 != 0 {
-        return Err("its group or others can write it (make it private with chmod go-w)");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

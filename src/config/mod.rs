@@ -3,6 +3,7 @@
 mod application_id;
 mod base_url;
 mod environment;
+mod files;
 mod proxy;
 mod tls_roots;
 
