@@ -553,10 +553,11 @@ void spike_auth_config_free(struct spike_auth_config *config);
  * not empty, but for the hosts in no_proxy or NO_PROXY.
  *
  * A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
- * error that names it, and then no setting at all is changed; only an empty variable for proxies counts as
- * not set. In no_proxy, entries are names (which cover their subdomains), addresses, either with a port, or
- * a lone *; no patterns and no ranges of addresses. Do not call it while another thread changes
- * the environment (setenv).
+ * error that names it, and then no setting at all is changed. Variables for proxies differ: an empty one
+ * counts as not set, and a proxy that cannot be used (SOCKS, for example) is an error of
+ * spike_auth_client_new(), and only where it would be used. In no_proxy, entries are names (which cover their
+ * subdomains), addresses, either with a port, or a lone *; no patterns and no ranges of addresses. Do not call
+ * it while another thread changes the environment (setenv).
  *
  * Fails with INVALID_ENVIRONMENT; FILE.
  */
@@ -713,7 +714,8 @@ spike_auth_status_t spike_auth_config_set_user_agent(struct spike_auth_config *c
  * on this machine, is never reached through one.
  *
  * @param url      http://[user:password@]host[:port], user name and password percent-encoded, port 80 if
- *                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found
+ *                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found. Goes
+ *                 before the environment's proxy, whichever was read first.
  * @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  *
  * Fails with INVALID_URL, for SOCKS and https proxies too.
@@ -828,7 +830,9 @@ void spike_auth_call_free(struct spike_auth_call *call);
  * @param err     NULL or where the details go
  *
  * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
- * the call), TLS_ROOTS, INTERNAL (the system gives the process no randomness).
+ * the call), INVALID_ENVIRONMENT (the base URL would be reached through a proxy that
+ * spike_auth_config_load_env() found in a variable and that cannot be used), TLS_ROOTS, INTERNAL (the system
+ * gives the process no randomness).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE

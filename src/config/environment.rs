@@ -54,7 +54,7 @@ pub(super) fn load(
         let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
         named(CA_FILE, config.set_ca_pem(&pem))?;
     }
-    load_proxy(&mut config, &var)?;
+    load_proxy(&mut config, &var);
     Ok(config)
 }
 
@@ -82,8 +82,9 @@ fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Res
     }
 }
 
-/// An empty proxy variable is how programs say "no proxy", and so no bad value.
-fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Result<(), Error> {
+/// An empty proxy variable is how programs say "no proxy", and so no bad value. What is wrong with one
+/// is kept with it, for the client whose proxy it would be.
+fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) {
     let set = |names: &[&'static str]| {
         names.iter().find_map(|&name| {
             var(name)
@@ -91,16 +92,12 @@ fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> R
                 .map(|value| (name, value))
         })
     };
-    let proxy = match set(&PROXIES) {
-        None => None,
-        Some((name, value)) => {
-            let value = Zeroizing::new(value.into_encoded_bytes());
-            Some(named(name, ProxyUrl::new(&value))?)
-        }
-    };
+    let proxy = set(&PROXIES).map(|(name, value)| {
+        let value = Zeroizing::new(value.into_encoded_bytes());
+        named(name, ProxyUrl::new(&value))
+    });
     let no_proxy = set(&NO_PROXIES).map(|(_, list)| NoProxy::new(&list.to_string_lossy()));
     config.proxy.set_environment(proxy, no_proxy);
-    Ok(())
 }
 
 /// Says which variable a bad value came from.
@@ -250,6 +247,31 @@ mod tests {
             );
             assert!(error.message().contains(variable), "{}", error.message());
         }
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_keeps_its_variables_name_for_later() {
+        let refusal = |vars: &[(&str, &str)]| {
+            let config: Config = load_from(vars).unwrap();
+            config.proxy.for_url(&config.base_url).err()
+        };
+        for variable in PROXIES {
+            let value = "socks5h://user:hunter2@127.0.0.1:1080";
+            let error = refusal(&[(variable, value)]).unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+            assert!(error.message().contains(variable), "{error}");
+            assert!(!error.message().contains("hunter2"), "{error}");
+            assert!(refusal(&[(variable, value), ("no_proxy", "*")]).is_none());
+            assert!(refusal(&[(variable, value), (API_BASE_URL, "http://[::1]:1")]).is_none());
+        }
+        // The first that is not empty counts, good or bad.
+        let first_is = |first: &str, second: &str| {
+            refusal(&[("https_proxy", first), ("all_proxy", second)])
+                .map(|error| error.message().contains("https_proxy"))
+        };
+        assert_eq!(first_is("http://proxy", "socks5://proxy"), None);
+        assert_eq!(first_is("socks5://proxy", "http://proxy"), Some(true));
+        assert_eq!(first_is("", "socks5://proxy"), Some(false));
     }
 
     #[test]

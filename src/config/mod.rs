@@ -213,7 +213,8 @@ impl Config {
     /// exceptions of `no_proxy` or `NO_PROXY`.
     ///
     /// One that is unset leaves the setting as it was. A bad one is an error that names it, and
-    /// then nothing at all is changed.
+    /// then nothing at all is changed; but a bad proxy is an error of [`crate::Client::new`], and
+    /// only where it would be used.
     pub fn load_env(&mut self) -> Result<(), Error> {
         *self = environment::load(self.clone(), |name| std::env::var_os(name))?;
         Ok(())
