@@ -3,6 +3,7 @@
 The platform's roots are loaded once per process, so each case is a run of the C example.
 """
 
+import os
 import shutil
 import socket
 import ssl
@@ -93,9 +94,20 @@ class Tls(unittest.TestCase):
         start = f"SPIKE_AUTH_STATUS_TLS: The TLS handshake failed: {sentence}"
         self.assertTrue(result[1].startswith(start), f"{result[1]}\nis not\n{start}")
 
-    def has_no_roots(self, result: tuple[int, str]) -> None:
+    def has_no_roots(self, result: tuple[int, str], sentence: str = NO_ROOTS) -> None:
         self.assertEqual(result[0], 1, result)
-        self.assertTrue(result[1].startswith(f"SPIKE_AUTH_STATUS_TLS_ROOTS: {NO_ROOTS}"), result)
+        self.assertTrue(result[1].startswith(f"SPIKE_AUTH_STATUS_TLS_ROOTS: {sentence}"), result)
+
+    def is_no_ca(self, result: tuple[int, str], sentence: str) -> None:
+        self.assertEqual(result[0], 1, result)
+        start = "SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT: The environment variable SPIKE_CA_FILE has a bad value."
+        self.assertEqual(result[1].split(" Unusable CA certificate: ")[0], start)
+        self.assertIn(f" Unusable CA certificate: {sentence}", result[1])
+
+    def file(self, name: str, content: str, encoding: str = "utf-8") -> Path:
+        path = self.folder / name
+        path.write_bytes(content.encode(encoding))
+        return path
 
     def empty_folder(self, name: str) -> Path:
         folder = self.folder / name
@@ -155,6 +167,55 @@ class Tls(unittest.TestCase):
                 result = self.exchange(peer.port, SPIKE_CA_FILE=ca)
                 self.fails(result, "the server's certificate ")
                 self.assertNotRegex(result[1], r"Other|[a-z][A-Z]", "a name from a program's source is no explanation")
+
+    # ---- PEM
+
+    def test_a_byte_order_mark_costs_no_certificate(self):
+        # As editors of Windows write it: with a mark, and with their line ends.
+        marked = self.file("marked.pem", self.ca.pem.read_text().replace("\n", "\r\n"), "utf-8-sig")
+        # And as it is in the middle of a bundle that such files were put together to.
+        bundle = self.folder / "bundle.pem"
+        bundle.write_bytes(self.other_ca.pem.read_bytes() + marked.read_bytes())
+        folder = self.empty_folder("marked")
+        shutil.copy(marked, folder)
+        with tls_peer(self.good) as peer:
+            for name, path in (("SPIKE_CA_FILE", marked), ("SPIKE_CA_FILE", bundle), ("SSL_CERT_FILE", marked),
+                               ("SSL_CERT_FILE", bundle), ("SSL_CERT_DIR", folder)):
+                with self.subTest(name=name, path=path.name):
+                    self.assertEqual(self.exchange(peer.port, **{name: path}), (0, GOT_A_TOKEN))
+
+    def test_a_section_that_cannot_be_read_is_named_whatever_goes_before_it(self):
+        good = self.ca.pem.read_text()
+        key, lines = self.ca.key.read_text(), len(good.splitlines()) + len(self.ca.key.read_text().splitlines())
+        third = f"section 3 (line {lines + 1}) "
+        trusted = self.folder / "trusted.pem"
+        run("openssl", "x509", "-in", self.other_ca.pem, "-trustout", "-out", trusted)
+        broken = {
+            "is a TRUSTED CERTIFICATE, a form of OpenSSL's own": trusted.read_text(),
+            "is not valid base64": good.replace("MII", "M\u00efI", 1),
+            "has no END line": good.replace("-----END CERTIFICATE-----", ""),
+            "is broken: it is not written like": good.replace("-----BEGIN", "--BEGIN"),
+        }
+        with tls_peer(self.good) as peer:
+            for reason, section in broken.items():
+                bundle = self.file("broken.pem", good + key + section)
+                with self.subTest(reason=reason):
+                    self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=bundle), third + reason)
+                    says = f"No usable TLS roots: SSL_CERT_FILE: {third}{reason}"
+                    self.has_no_roots(self.exchange(peer.port, SSL_CERT_FILE=bundle), says)
+        # The cure that the message gives for the first of them is one.
+        run("openssl", "x509", "-in", trusted, "-out", trusted)
+        with tls_peer(self.other_ca.leaf("trusted-plainly")) as peer:
+            self.assertEqual(self.exchange(peer.port, SPIKE_CA_FILE=trusted), (0, GOT_A_TOKEN))
+
+    def test_what_is_no_pem_is_called_what_it_is(self):
+        der = self.folder / "ca.der"
+        run("openssl", "x509", "-in", self.ca.pem, "-outform", "DER", "-out", der)
+        wide = self.file("wide.pem", self.ca.pem.read_text(), "utf-16")
+        with tls_peer(self.good) as peer:
+            for path, sentence in ((der, "it is DER, and no PEM"), (wide, "it is UTF-16, and no PEM")):
+                self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=path), sentence)
+                self.assertIn(f"SSL_CERT_FILE: {sentence}", self.exchange(peer.port, SSL_CERT_FILE=path)[1])
 
     # ---- the certificate
 
@@ -219,13 +280,26 @@ class Tls(unittest.TestCase):
                 {"SSL_CERT_FILE": garbage},
                 {"SSL_CERT_FILE": self.folder / "missing.pem"},
                 {"SSL_CERT_FILE": self.folder},
-                {"SSL_CERT_FILE": ""},
+                {"SSL_CERT_FILE": os.devnull},
                 {"SSL_CERT_DIR": empty},
                 {"SSL_CERT_DIR": self.folder / "missing"},
                 {"SSL_CERT_FILE": nothing, "SSL_CERT_DIR": empty},
             ):
                 with self.subTest(**variables):
                     self.has_no_roots(self.exchange(peer.port, **variables))
+
+    def test_an_empty_variable_names_no_store(self):
+        by_hand = self.empty_folder("by-hand")
+        shutil.copy(self.ca.pem, by_hand)
+        with tls_peer(self.good) as peer:
+            # There are roots, the system's or the bundled ones, and this authority is none of them.
+            for variables in ({"SSL_CERT_FILE": ""}, {"SSL_CERT_DIR": ""}, {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}):
+                self.fails(self.exchange(peer.port, **variables), UNTRUSTED)
+            for variables in (
+                {"SSL_CERT_FILE": "", "SSL_CERT_DIR": by_hand},
+                {"SSL_CERT_FILE": self.ca.pem, "SSL_CERT_DIR": ""},
+            ):
+                self.assertEqual(self.exchange(peer.port, **variables), (0, GOT_A_TOKEN), variables)
 
     @unittest.skipUnless(can_hide_stores(), "unshare cannot hide the system's roots here (it needs user namespaces)")
     def test_the_bundled_roots_stand_in_where_the_system_has_none(self):
@@ -235,6 +309,7 @@ class Tls(unittest.TestCase):
             self.fails(self.exchange(peer.port, *hidden), UNTRUSTED)
             result = self.exchange(peer.port, *hidden, SPIKE_CA_FILE=self.ca.pem)
             self.assertEqual(result, (0, GOT_A_TOKEN))
+            self.fails(self.exchange(peer.port, *hidden, SSL_CERT_FILE="", SSL_CERT_DIR=""), UNTRUSTED)
             self.has_no_roots(self.exchange(peer.port, *hidden, SSL_CERT_FILE="/etc/ssl/certs/none.pem"))
 
     # ---- nginx

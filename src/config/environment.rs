@@ -147,7 +147,7 @@ fn read_file(
             )),
         );
     }
-    read_small(Path::new(path), max, check).map_err(|why| {
+    let content = read_small(Path::new(path), max, check).map_err(|why| {
         // Not the path: someone may have put the key itself where its file's name belongs.
         Error::new(
             ErrorKind::File,
@@ -155,7 +155,8 @@ fn read_file(
                 "The file that the environment variable {variable} names cannot be used: {why}."
             ),
         )
-    })
+    })?;
+    Ok(Zeroizing::new(content))
 }
 
 #[cfg(test)]

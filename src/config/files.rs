@@ -8,12 +8,12 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The content of a regular file of at most `max` bytes that passes `check`, or why it cannot be
-/// used. Not of a pipe or a device: they could block for ever.
+/// used. Not of a pipe or a device: they could block for ever. No other copy of it is left in memory.
 pub(crate) fn read_small(
     path: &Path,
     max: u64,
     check: impl Fn(&Metadata) -> Result<(), &'static str>,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+) -> Result<Vec<u8>, String> {
     let file = open(path).map_err(|error| error.to_string())?;
     let metadata = file.metadata().map_err(|error| error.to_string())?;
     if !metadata.is_file() {
@@ -28,7 +28,7 @@ pub(crate) fn read_small(
     file.take(max + 1)
         .read_to_end(&mut content)
         .map_err(|error| error.to_string())?;
-    Ok(content)
+    Ok(std::mem::take(&mut *content))
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

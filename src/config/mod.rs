@@ -1,9 +1,12 @@
 //! What a client is made of: every setting, checked when it is set, with its default.
 
+mod algorithms;
 mod application_id;
 mod base_url;
 mod environment;
 mod files;
+pub(crate) mod pem;
+mod privileges;
 mod proxy;
 mod tls_roots;
 
@@ -11,6 +14,8 @@ use std::time::Duration;
 
 pub(crate) use application_id::ApplicationId;
 pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host};
+pub(crate) use files::read_small;
+pub(crate) use privileges::are_raised as privileges_are_raised;
 use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyUrl;
 pub(crate) use tls_roots::CaCertificates;
@@ -158,7 +163,8 @@ impl Config {
         self.proxy.set(url)
     }
 
-    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots.
+    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots. Fails if there is
+    /// none, or one that cannot be read or whose key cannot be used to check others.
     pub fn set_ca_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
         self.ca_certificates = CaCertificates::from_pem(pem)?;
         Ok(())
