@@ -29,11 +29,20 @@ const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
 const CA_FILE_MAX: u64 = 4 << 20;
 
 /// `config` with what `var` says of the variables; `config` is lost on error, so that nothing is
-/// half applied.
+/// half applied. Nothing counts in a program with raised `privileges`.
 pub(super) fn load(
     mut config: Config,
     var: impl Fn(&str) -> Option<OsString>,
+    privileges: bool,
 ) -> Result<Config, Error> {
+    if privileges {
+        return Err(Error::new(
+            ErrorKind::InvalidEnvironment,
+            "The program runs with raised privileges (setuid, setgid, file capabilities, or by a \
+             security module), and the environment is chosen by the one who started it. Set each \
+             setting with its own function.",
+        ));
+    }
     if let Some(id) = var(APPLICATION_ID) {
         named(
             APPLICATION_ID,
@@ -191,11 +200,16 @@ mod tests {
     }
 
     fn load_from(vars: &[(&str, &str)]) -> Result<Config, Error> {
-        load(Config::new().unwrap(), |name| {
+        load_as(vars, false)
+    }
+
+    fn load_as(vars: &[(&str, &str)], privileges: bool) -> Result<Config, Error> {
+        let var = |name: &str| {
             vars.iter()
                 .find(|(n, _)| *n == name)
                 .map(|(_, value)| OsString::from(value))
-        })
+        };
+        load(Config::new().unwrap(), var, privileges)
     }
 
     fn signs_like(config: &Config, key: &[u8]) -> bool {
@@ -223,6 +237,15 @@ mod tests {
 
         let untouched = load_from(&[]).unwrap();
         assert!(untouched.application_id.is_none() && untouched.hmac_key.is_none());
+    }
+
+    #[test]
+    fn nothing_is_read_in_a_program_with_raised_privileges() {
+        for vars in [&[][..], &[(APPLICATION_ID, "9999"), (HMAC_KEY, "s3cret")]] {
+            let error = load_as(vars, true).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+            assert!(error.message().contains("raised privileges"), "{error}");
+        }
     }
 
     #[test]

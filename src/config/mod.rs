@@ -221,8 +221,14 @@ impl Config {
     /// One that is unset leaves the setting as it was. A bad one is an error that names it, and
     /// then nothing at all is changed; but a bad proxy is an error of [`crate::Client::new`], and
     /// only where it would be used.
+    ///
+    /// Refused in a program with raised privileges (setuid, setgid, file capabilities).
     pub fn load_env(&mut self) -> Result<(), Error> {
-        *self = environment::load(self.clone(), |name| std::env::var_os(name))?;
+        *self = environment::load(
+            self.clone(),
+            |name| std::env::var_os(name),
+            privileges::are_raised(),
+        )?;
         Ok(())
     }
 
