@@ -12,6 +12,7 @@ mod tls_roots;
 
 use std::time::Duration;
 
+pub(crate) use algorithms::{USABLE_KEYS, name_of};
 pub(crate) use application_id::ApplicationId;
 pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host};
 pub(crate) use files::read_small;

@@ -17,9 +17,14 @@ pub(crate) fn store(roots: TlsRoots, ca: &CaCertificates) -> Result<RootCertStor
     };
     store.extend(ca.iter().cloned());
     if store.is_empty() {
-        return Err(no_roots("no roots were asked for and no CA was given"));
+        return Err(none());
     }
     Ok(store)
+}
+
+/// There are no roots at all.
+pub(super) fn none() -> Error {
+    no_roots("no roots were asked for and no CA was given")
 }
 
 fn bundled() -> RootCertStore {
