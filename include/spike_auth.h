@@ -52,7 +52,9 @@
  * blocked, 16 at the most); descriptors are close-on-exec. Settings come from the environment through
  * spike_auth_config_load_env() alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and
  * SSL_CERT_DIR, which name the platform's trusted roots (these are loaded once per process): do not change
- * the environment in another thread meanwhile.
+ * the environment in another thread meanwhile. A program with raised privileges (setuid, setgid, file
+ * capabilities) takes nothing from its environment, which is chosen by the one who starts it: the first
+ * function refuses, the second looks in the system's own places.
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
  * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
@@ -126,9 +128,10 @@
 #define SPIKE_AUTH_AUTHORIZATION_SIZE 8200
 
 /**
- * The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store. The bundled
- * set takes its place only where the system has no store at all and neither variable is set. The
- * default.
+ * The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store (empty, and in
+ * a program with raised privileges, they count as not set). A section of SSL_CERT_FILE that is not valid PEM
+ * is an error; a certificate in it that cannot be used is passed over. The bundled set takes the store's place
+ * only where the system has none at all and neither variable is set. The default.
  */
 #define SPIKE_AUTH_TLS_ROOTS_PLATFORM 0
 
@@ -553,10 +556,14 @@ void spike_auth_config_free(struct spike_auth_config *config);
  * not empty, but for the hosts in no_proxy or NO_PROXY.
  *
  * A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
- * error that names it, and then no setting at all is changed; only an empty variable for proxies counts as
- * not set. In no_proxy, entries are names (which cover their subdomains), addresses, either with a port, or
- * a lone *; no patterns and no ranges of addresses. Do not call it while another thread changes
- * the environment (setenv).
+ * error that names it, and then no setting at all is changed. Variables for proxies differ: an empty one
+ * counts as not set, and a proxy that cannot be used (SOCKS, for example) is an error of
+ * spike_auth_client_new(), and only where it would be used. In no_proxy, entries are names (which cover their
+ * subdomains), addresses, either with a port, or a lone *; no patterns and no ranges of addresses. Do not call
+ * it while another thread changes the environment (setenv).
+ *
+ * In a program with raised privileges (setuid, setgid, file capabilities; where getauxval(AT_SECURE) is not 0)
+ * it refuses with INVALID_ENVIRONMENT and reads nothing: set each setting with its own function.
  *
  * Fails with INVALID_ENVIRONMENT; FILE.
  */
@@ -667,11 +674,13 @@ spike_auth_status_t spike_auth_config_set_max_attempts(struct spike_auth_config 
  * Sets the certificates of a private CA, trusted beside the roots that spike_auth_config_set_tls_roots()
  * chooses. Replaces those set before.
  *
- * @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them is passed over.
- *                 SPIKE_AUTH_NUL_TERMINATED is refused.
+ * @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them, other kinds of
+ *                 sections and byte-order marks of UTF-8 are passed over. SPIKE_AUTH_NUL_TERMINATED is refused.
  * @param pem_len  its length
  *
- * Fails with TLS_ROOTS if there is none, or one that cannot be read.
+ * Fails with TLS_ROOTS if there is none, one that cannot be read, or one whose key cannot be used to check
+ * others: it must be RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519. The message says which, by its position
+ * among all sections.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -713,7 +722,8 @@ spike_auth_status_t spike_auth_config_set_user_agent(struct spike_auth_config *c
  * on this machine, is never reached through one.
  *
  * @param url      http://[user:password@]host[:port], user name and password percent-encoded, port 80 if
- *                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found
+ *                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found. Goes
+ *                 before the environment's proxy, whichever was read first.
  * @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  *
  * Fails with INVALID_URL, for SOCKS and https proxies too.
@@ -828,7 +838,9 @@ void spike_auth_call_free(struct spike_auth_call *call);
  * @param err     NULL or where the details go
  *
  * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
- * the call), TLS_ROOTS, INTERNAL (the system gives the process no randomness).
+ * the call), INVALID_ENVIRONMENT (the base URL would be reached through a proxy that
+ * spike_auth_config_load_env() found in a variable and that cannot be used), TLS_ROOTS, INTERNAL (the system
+ * gives the process no randomness).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE

@@ -28,6 +28,9 @@ pub struct Client {
 impl Client {
     /// Makes a client of `config`, which is copied. Loads the TLS roots; connects to nothing yet. Fails
     /// where the system gives no randomness.
+    ///
+    /// Fails with [`ErrorKind::InvalidEnvironment`] if it would use a proxy that
+    /// [`Config::load_env`] found and that cannot be used.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let application_id = config.application_id.as_ref().ok_or_else(|| {
             Error::new(

@@ -28,7 +28,9 @@ pub struct spike_auth_client {
 /// @param err     NULL or where the details go
 ///
 /// Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
-/// the call), TLS_ROOTS, INTERNAL (the system gives the process no randomness).
+/// the call), INVALID_ENVIRONMENT (the base URL would be reached through a proxy that
+/// spike_auth_config_load_env() found in a variable and that cannot be used), TLS_ROOTS, INTERNAL (the system
+/// gives the process no randomness).
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_new(

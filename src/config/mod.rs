@@ -1,15 +1,22 @@
 //! What a client is made of: every setting, checked when it is set, with its default.
 
+mod algorithms;
 mod application_id;
 mod base_url;
 mod environment;
+mod files;
+pub(crate) mod pem;
+mod privileges;
 mod proxy;
 mod tls_roots;
 
 use std::time::Duration;
 
+pub(crate) use algorithms::{USABLE_KEYS, name_of};
 pub(crate) use application_id::ApplicationId;
 pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host};
+pub(crate) use files::read_small;
+pub(crate) use privileges::are_raised as privileges_are_raised;
 use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyUrl;
 pub(crate) use tls_roots::CaCertificates;
@@ -157,7 +164,8 @@ impl Config {
         self.proxy.set(url)
     }
 
-    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots.
+    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots. Fails if there is
+    /// none, or one that cannot be read or whose key cannot be used to check others.
     pub fn set_ca_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
         self.ca_certificates = CaCertificates::from_pem(pem)?;
         Ok(())
@@ -212,9 +220,16 @@ impl Config {
     /// exceptions of `no_proxy` or `NO_PROXY`.
     ///
     /// One that is unset leaves the setting as it was. A bad one is an error that names it, and
-    /// then nothing at all is changed.
+    /// then nothing at all is changed; but a bad proxy is an error of [`crate::Client::new`], and
+    /// only where it would be used.
+    ///
+    /// Refused in a program with raised privileges (setuid, setgid, file capabilities).
     pub fn load_env(&mut self) -> Result<(), Error> {
-        *self = environment::load(self.clone(), |name| std::env::var_os(name))?;
+        *self = environment::load(
+            self.clone(),
+            |name| std::env::var_os(name),
+            privileges::are_raised(),
+        )?;
         Ok(())
     }
 

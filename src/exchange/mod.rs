@@ -69,7 +69,7 @@ impl Exchange {
             in_flight_max: config.max_concurrency as usize,
             roots: config.tls_roots,
             ca: &config.ca_certificates,
-            proxy: config.proxy.for_url(&config.base_url),
+            proxy: config.proxy.for_url(&config.base_url)?,
         })?;
         Ok(Self {
             http,

@@ -8,7 +8,9 @@
 //! |---|---|
 //! | `control.rs`, `cancel.rs` | one call's deadline, its wake-up, and the reason why it stopped |
 //! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
-//! | `tls.rs`, `sessions.rs`, `tls_roots.rs` | the TLS configuration; sessions to take up again; which roots are trusted |
+//! | `tls.rs`, `sessions.rs` | the TLS configuration; sessions to take up again |
+//! | `tls_roots.rs`, `trust_store.rs` | which roots are trusted; what of the platform's can be read |
+//! | `verifier.rs`, `tls_errors.rs` | a server's certificates; what is wrong with them, and with its TLS |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
 
@@ -23,8 +25,11 @@ mod sessions;
 mod slots;
 mod socket;
 mod tls;
+mod tls_errors;
 mod tls_roots;
 mod transport;
+mod trust_store;
+mod verifier;
 
 use std::io::Read;
 use std::sync::Arc;

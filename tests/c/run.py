@@ -64,6 +64,11 @@ LOCALES = {
 }
 C_LIBRARY_TEXTS = ["Name or service not known", "Connection refused", "No such file or directory", "Permission denied"]
 TIMEOUT_SECONDS = 110
+# What most systems call nobody. Whether there is one does not matter to the kernel.
+NOBODY = 65534
+AS_NOBODY: dict[str, object] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+# The exit code of a program that finds the machine to be other than its test needs.
+NOT_AS_MEANT = 77
 
 BUILD_PANIC_LIBRARY = (
     "cargo rustc --release --lib --crate-type cdylib --features test-panic --target-dir target/test-panic"
@@ -112,7 +117,8 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "RUST_BACKTRACE": "0", **more}
 
 
-def execute(command: Sequence[str | Path], cwd: Path, env: dict[str, str]) -> str:
+def execute(command: Sequence[str | Path], cwd: Path, env: dict[str, str], **identity: object) -> str:
+    """Runs a command, as another user if `identity` says so, and returns what it said."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
@@ -125,10 +131,13 @@ def execute(command: Sequence[str | Path], cwd: Path, env: dict[str, str]) -> st
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            **identity,
         )
     except subprocess.TimeoutExpired as late:
         said = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
         raise Failed(f"not done after {TIMEOUT_SECONDS} s: {' '.join(words[:3])}\n{said}") from None
+    if done.returncode == NOT_AS_MEANT:
+        raise Skipped(done.stdout.strip() or "the kernel raises no privileges here (is TMPDIR mounted nosuid?)")
     if done.returncode != 0:
         raise Failed(f"exit code {done.returncode}: {' '.join(words[:12])}\n{done.stdout}")
     return done.stdout
@@ -289,6 +298,50 @@ def run_locale(setup: Setup, language: str, cwd: Path) -> None:
         execute([program, f"locale={name}", f"texts={cwd}", *arguments], cwd, env)
 
 
+def raise_privileges(kind: str, program: Path) -> dict[str, object]:
+    """Gives a program privileges of a kind, and returns as whom it must be run to have them."""
+    if kind == "setgid":
+        os.chown(program, -1, NOBODY)
+        program.chmod(0o2755)
+        return {}
+    if kind == "setuid":
+        os.chown(program, NOBODY, -1)
+        program.chmod(0o4755)
+        return {}
+    # CAP_NET_BIND_SERVICE, permitted and effective, as setcap(8) writes it.
+    os.setxattr(program, "security.capability", struct.pack("<5I", 0x0200_0001, 1 << 10, 0, 0, 0))
+    return AS_NOBODY
+
+
+def run_privileges(setup: Setup, kind: str, cwd: Path) -> None:
+    """Against the archive: the loader of such a program does not look at LD_LIBRARY_PATH."""
+    if kind and os.geteuid() != 0:
+        raise Skipped("only root can give a program privileges here (run as root)")
+    program = build("privileges.c", setup.archive, "gcc", ["-std=c11", "-O1"], cwd)
+    with sandbox(setup) as addresses:
+        ca = cwd / "roots" / "ca.pem"
+        ca.parent.mkdir()
+        shutil.copy(addresses["ca_file"], ca)
+        for path in (setup.work, cwd, ca.parent, ca):  # the program may run as another user
+            path.chmod(0o755)
+        addresses["ca_file"] = str(ca)
+        env = environment(
+            SSL_CERT_FILE=str(ca),
+            SSL_CERT_DIR=str(ca.parent),
+            SPIKE_APPLICATION_ID="9999",
+            SPIKE_HMAC_KEY="key",
+            SPIKE_API_BASE_URL=addresses["http"],
+        )
+        arguments = [f"{key}={value}" for key, value in addresses.items()]
+        try:
+            identity = raise_privileges(kind, program) if kind else {}
+            if kind:
+                execute(["cat", ca], Path("/"), env, **AS_NOBODY)
+        except (OSError, Failed) as failure:
+            raise Skipped(f"no program can be {kind} below {setup.work}: {failure}") from None
+        execute([program, *arguments, f"raised={1 if kind else 0}"], Path("/"), env, **identity)
+
+
 def run_panic(setup: Setup, cwd: Path) -> None:
     library = need_file(setup.panic_shared, BUILD_PANIC_LIBRARY)
     program = build("panic.c", library, "gcc", ["-std=c11", "-O1"], cwd)
@@ -382,6 +435,9 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
     for language, (charset, _) in LOCALES.items():
         yield in_directory(setup, f"locale ({language}.{charset})", partial(run_locale, setup, language))
     yield in_directory(setup, "panic (shared)", partial(run_panic, setup))
+    # Without any first: that the others mean something.
+    for kind in ("", "setgid", "setuid", "file capabilities"):
+        yield in_directory(setup, f"privileges ({kind or 'none raised'})", partial(run_privileges, setup, kind))
 
 
 def checker_tasks(setup: Setup) -> Iterator[Task]:

@@ -177,6 +177,19 @@ def test_the_errors_of_the_environment(sandbox, monkeypatch):
             assert caught.value.status is status
 
 
+def test_a_proxy_of_the_environment_that_cannot_be_used(sandbox, monkeypatch):
+    for name, value in project.settings(sandbox, "https").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("all_proxy", "socks5h://user:canary-pass@127.0.0.1:1080")
+    with pytest.raises(ConfigurationError, match="all_proxy") as caught:
+        Client.from_env()
+    assert caught.value.status is Status.INVALID_ENVIRONMENT
+    assert "canary" not in everything_said(caught.value)
+    for unaffected in ({"proxy": ""}, {"base_url": sandbox["http"]}):
+        with Client.from_env(**unaffected) as client:
+            assert client.token("alice")
+
+
 # ---- secrets
 
 

@@ -115,7 +115,8 @@ class BaseClient:
         ``SPIKE_TIMEOUT_MS``, ``SPIKE_CA_FILE``, and the variables for proxies. What is not set there has its default.
 
         Raises what making a client raises, and `ConfigurationError` for a variable with a bad value, which the text
-        names.
+        names. A variable for proxies counts only where its proxy would be used. A program with raised privileges
+        (setuid, file capabilities) may not read its settings from there: `ConfigurationError`.
         """
         client = cls.__new__(cls)
         client._open(overrides, from_env=True)  # noqa: SLF001  it is of this class
