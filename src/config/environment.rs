@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use super::proxy::{NoProxy, ProxyUrl};
+use crate::descriptor::above_stdio;
 use crate::error::{Error, ErrorKind};
 use crate::signing::KEY_MAX;
 
@@ -185,6 +186,7 @@ fn open(path: &Path) -> std::io::Result<File> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
+        .and_then(above_stdio)
 }
 
 /// Whoever can write the key's file can choose the key.

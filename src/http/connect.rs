@@ -1,16 +1,17 @@
 //! From a host to a TCP connection.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::control::{Control, Phase, Ready, internal};
+use super::own_socket::{OwnSocket, is_not_a_socket};
 use super::proxy;
 use super::resolve::NameCache;
 use super::socket::Socket as WaitingSocket;
@@ -86,7 +87,7 @@ impl Target {
         }
     }
 
-    /// A TCP connection, not blocking, close-on-exec.
+    /// A TCP connection.
     fn dial(&self, host: &Host, port: u16, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
         let addresses = self.names.resolve(host, port, control)?;
         let race = Race {
@@ -122,12 +123,12 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 /// Connections that are being made side by side; the first that stands wins.
 struct Race<'a> {
     control: &'a Control,
-    started: Vec<Socket>,
+    started: Vec<OwnSocket>,
     last_error: Option<io::Error>,
 }
 
 impl Race<'_> {
-    fn run(mut self, addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
+    fn run(mut self, addresses: &[SocketAddr]) -> Result<OwnSocket, Error> {
         for (index, address) in addresses.iter().enumerate() {
             if let Err(error) = self.start(*address) {
                 self.last_error = Some(error);
@@ -139,17 +140,20 @@ impl Race<'_> {
                 return Ok(stream);
             }
         }
-        self.wait(None)?.ok_or_else(|| refused(self.last_error))
+        let found = self.wait(None)?;
+        found.ok_or_else(|| match self.last_error {
+            Some(error) if is_not_a_socket(&error) => self.control.descriptor_closed(),
+            error => refused(error),
+        })
     }
 
     fn start(&mut self, address: SocketAddr) -> io::Result<()> {
-        let socket = Socket::new(
+        let socket = OwnSocket::new(Socket::new(
             Domain::for_address(address),
-            Type::STREAM,
+            Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK),
             Some(Protocol::TCP),
-        )?;
-        socket.set_nonblocking(true)?;
-        match socket.connect(&address.into()) {
+        )?)?;
+        match SockRef::from(&socket).connect(&address.into()) {
             Ok(()) => {}
             Err(error) if in_progress(&error) => {}
             Err(error) => return Err(error),
@@ -159,7 +163,7 @@ impl Race<'_> {
     }
 
     /// Until one stands, all have failed (`None`), or the pause is over (`None`).
-    fn wait(&mut self, pause: Option<Instant>) -> Result<Option<TcpStream>, Error> {
+    fn wait(&mut self, pause: Option<Instant>) -> Result<Option<OwnSocket>, Error> {
         while !self.started.is_empty() {
             let fds: Vec<_> = self.started.iter().map(AsFd::as_fd).collect();
             let ready = self
@@ -182,13 +186,14 @@ fn in_progress(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
-fn outcome(socket: Socket) -> io::Result<TcpStream> {
-    if let Some(error) = socket.take_error()? {
+fn outcome(socket: OwnSocket) -> io::Result<OwnSocket> {
+    let options = SockRef::from(&socket);
+    if let Some(error) = options.take_error()? {
         return Err(error);
     }
     // A request is one small write whose reply is waited for: Nagle's delay could only cost.
-    socket.set_tcp_nodelay(true)?;
-    Ok(socket.into())
+    options.set_tcp_nodelay(true)?;
+    Ok(socket)
 }
 
 fn refused(error: Option<io::Error>) -> Error {

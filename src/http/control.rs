@@ -3,16 +3,17 @@
 //! Everything that may block blocks in [`Control::wait`], on the socket and on the wake-up
 //! descriptor together. So a call that is closed comes back at once, whatever it was doing.
 
-#![allow(unsafe_code)] // poll(2)
-
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::own_socket::OwnSocket;
+use super::poll::{Polled, poll};
 use crate::error::{Error, ErrorKind};
+
+pub(crate) use super::poll::Ready;
 
 /// When a call must be over, and the time it was given, for its message.
 #[derive(Clone, Copy)]
@@ -58,19 +59,16 @@ impl Phase {
     }
 }
 
-/// What to wait for.
-#[derive(Clone, Copy)]
-pub(crate) enum Ready {
-    Read,
-    Write,
-}
-
 /// Shared by the call that uses a slot and whoever may stop it.
 pub(crate) struct Control {
     closed: AtomicBool,
     cancelled: AtomicBool,
-    wake_sender: UnixStream,
-    wake_receiver: UnixStream,
+    /// A descriptor of the slot was closed by the program.
+    broken: AtomicBool,
+    /// The slot was idle long enough for the program to do that.
+    rested: AtomicBool,
+    wake_sender: OwnSocket,
+    wake_receiver: OwnSocket,
     call: Mutex<Call>,
 }
 
@@ -93,9 +91,7 @@ struct Call {
 impl Control {
     /// Costs two descriptors, close-on-exec.
     pub(crate) fn new() -> io::Result<Self> {
-        let (wake_sender, wake_receiver) = UnixStream::pair()?;
-        wake_sender.set_nonblocking(true)?;
-        wake_receiver.set_nonblocking(true)?;
+        let (wake_sender, wake_receiver) = OwnSocket::pair()?;
         let past = Deadline {
             at: Instant::now(),
             timeout: Duration::ZERO,
@@ -111,6 +107,8 @@ impl Control {
         Ok(Self {
             closed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            rested: AtomicBool::new(false),
             wake_sender,
             wake_receiver,
             call: Mutex::new(call),
@@ -132,9 +130,14 @@ impl Control {
         }
     }
 
-    fn drain(&self) {
+    /// Whether there is a wake-up to rely on. What is not ours any more is not read from.
+    fn drain(&self) -> bool {
         // At most one byte for a cancel and one for a close; the flags say what they meant.
-        let _ = (&self.wake_receiver).read(&mut [0; 2]);
+        self.wake_receiver.is_ours()
+            && match self.wake_receiver.receive(&mut [0; 2]) {
+                Ok(count) => count > 0,
+                Err(error) => is_passing(&error),
+            }
     }
 
     /// Ends the attempt at once, from any thread.
@@ -152,8 +155,11 @@ impl Control {
     }
 
     fn wake(&self) {
-        // A full pipe means that it is awake already.
-        let _ = (&self.wake_sender).write(&[1]);
+        // A full buffer means that it is awake already. One that the program closed ends the wait by
+        // itself, and what has its number now is not ours to write to.
+        if self.wake_sender.is_ours() {
+            let _ = self.wake_sender.send(&[1]);
+        }
     }
 
     /// The attempt makes a connection of its own.
@@ -205,20 +211,51 @@ impl Control {
         loop {
             let limit = self.limit(phase)?;
             let until = pause.map_or(limit, |pause| pause.min(limit));
-            match poll(self.wake_receiver.as_raw_fd(), fds, ready, until) {
+            match poll(self.wake_receiver.as_fd(), fds, ready, until) {
                 Ok(Polled::Woken) => {
                     self.check()?;
-                    self.drain(); // of a cancel that came too late for the attempt before
+                    // By a cancel that came too late for the attempt before.
+                    if !self.drain() {
+                        return Err(self.descriptor_closed());
+                    }
                 }
+                Ok(Polled::Closed) => return Err(self.descriptor_closed()),
                 Ok(Polled::Ready(index)) => return Ok(Some(index)),
                 Ok(Polled::Nothing) if pause.is_some_and(|pause| Instant::now() >= pause) => {
                     return Ok(None);
                 }
                 Ok(Polled::Nothing) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(internal("poll", &error)),
             }
         }
+    }
+
+    /// A descriptor of the slot does not stand for what it did: the slot is of no more use, and so are
+    /// the others that rest.
+    pub(crate) fn descriptor_closed(&self) -> Error {
+        self.broken.store(true, Ordering::Release);
+        Error::new(
+            ErrorKind::Internal,
+            "A descriptor of this library was closed by the program, for example by closefrom(3). Let the \
+             program close its own descriptors only; the next call makes a new connection.",
+        )
+        .with_retryable(true)
+    }
+
+    /// Whether the slot was idle for longer than the shortest time after which it is looked at.
+    pub(crate) fn note_rest(&self, rested: bool) {
+        self.rested.store(rested, Ordering::Relaxed);
+    }
+
+    /// Whether what wakes the call is still there, and `socket` what it was, if the slot has rested. One
+    /// that is used without a rest is not asked: that would cost every exchange two system calls.
+    pub(crate) fn is_intact(&self, socket: &OwnSocket) -> bool {
+        !self.rested.load(Ordering::Relaxed) || (self.wake_receiver.is_ours() && socket.is_ours())
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// Why the attempt must not even begin, if it must not.
@@ -283,56 +320,12 @@ impl Control {
     }
 }
 
-enum Polled {
-    Woken,
-    Ready(usize),
-    Nothing,
-}
-
-/// The most descriptors that are waited for at once: the wake-up and the addresses of a host.
-const POLL_MAX: usize = 1 + super::connect::ADDRESSES_MAX;
-
-fn poll(wake: i32, fds: &[BorrowedFd<'_>], ready: Ready, until: Instant) -> io::Result<Polled> {
-    let events = match ready {
-        Ready::Read => libc::POLLIN,
-        Ready::Write => libc::POLLOUT,
-    };
-    // A negative descriptor is one that poll(2) passes over.
-    let mut list = [libc::pollfd {
-        fd: -1,
-        events,
-        revents: 0,
-    }; POLL_MAX];
-    let (first, others) = list.split_at_mut(1);
-    first.fill(libc::pollfd {
-        fd: wake,
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    for (entry, fd) in others.iter_mut().zip(fds) {
-        entry.fd = fd.as_raw_fd();
-    }
-    // Rounded up: one that is rounded down wakes too early and spins through the last millisecond.
-    let wait = until
-        .saturating_duration_since(Instant::now())
-        .as_micros()
-        .div_ceil(1000);
-    let wait = libc::c_int::try_from(wait).unwrap_or(libc::c_int::MAX);
-    let count = (1 + fds.len()).min(POLL_MAX) as libc::nfds_t;
-    // SAFETY: `list` is an array of at least `count` entries that lives throughout the call, and
-    // poll(2) writes to nothing but their `revents`.
-    let found = unsafe { libc::poll(list.as_mut_ptr(), count, wait) };
-    if found < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let (first, others) = list.split_at(1);
-    if first.iter().any(|entry| entry.revents != 0) {
-        return Ok(Polled::Woken);
-    }
-    Ok(others
-        .iter()
-        .position(|entry| entry.revents != 0)
-        .map_or(Polled::Nothing, Polled::Ready))
+/// Whether a system call may go through when it is made again.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {

@@ -10,6 +10,7 @@
 //! | `connect.rs`, `resolve.rs`, `proxy.rs` | from a host to a TCP connection |
 //! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
+//! | `own_socket.rs`, `poll.rs` | the system calls beneath |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
 //! | `fork.rs` | which process this is, and what belongs to it alone |
 
@@ -18,6 +19,8 @@ mod cancel;
 mod connect;
 mod control;
 mod fork;
+mod own_socket;
+mod poll;
 mod proxy;
 mod resolve;
 mod slots;
@@ -252,7 +255,10 @@ impl HttpClient {
 /// all. A slot without one would only hold descriptors.
 fn keep(slots: &Slots, slot: Slot, result: Result<Reply, Error>) -> Result<Reply, Error> {
     let whole = matches!(&result, Ok(Reply { body: Ok(_), .. }));
-    if whole || slot.control.did_nothing() {
+    if slot.control.is_broken() {
+        // What closed a descriptor of this slot has most likely closed theirs too.
+        slots.drop_idle();
+    } else if whole || slot.control.did_nothing() {
         slots.put_back(slot);
     }
     result

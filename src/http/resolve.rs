@@ -5,9 +5,8 @@
 
 #![allow(unsafe_code)] // pthread_sigmask(3)
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,6 +16,7 @@ use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 
 use super::control::{Control, Phase, Ready, internal};
 use super::fork::PerProcess;
+use super::own_socket::OwnSocket;
 use crate::config::Host;
 use crate::error::{Error, ErrorKind, cut};
 
@@ -55,7 +55,7 @@ struct Answer {
 struct Flight {
     since: Instant,
     /// One end for each who waits; shutting it down wakes the other.
-    waiting: Mutex<Vec<UnixStream>>,
+    waiting: Mutex<Vec<OwnSocket>>,
     found: OnceLock<Result<Vec<SocketAddr>, NotFound>>,
 }
 
@@ -98,7 +98,7 @@ impl NameCache {
             self.join(&mut names, name, port)?
         };
         let (sender, done) =
-            UnixStream::pair().map_err(|error| internal("a socket pair", &error))?;
+            OwnSocket::pair().map_err(|error| internal("a socket pair", &error))?;
         // A flight that has ended meanwhile wakes at once.
         flight.wake_at_end(sender);
         control.wait(done.as_fd(), Ready::Read, Phase::Resolve)?;
@@ -141,7 +141,7 @@ impl NameCache {
 }
 
 impl Flight {
-    fn wake_at_end(&self, sender: UnixStream) {
+    fn wake_at_end(&self, sender: OwnSocket) {
         let mut waiting = lock(&self.waiting);
         match self.found.get() {
             None => waiting.push(sender),
@@ -158,8 +158,8 @@ impl Flight {
 }
 
 /// Not by dropping it: a child that was forked meanwhile holds it too, and keeps it open.
-fn wake(sender: &UnixStream) {
-    let _ = sender.shutdown(Shutdown::Both);
+fn wake(sender: &OwnSocket) {
+    sender.shutdown();
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

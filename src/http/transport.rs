@@ -38,6 +38,9 @@ impl Connector for SlotConnector {
 
 impl SlotConnector {
     fn open(&self) -> Result<SlotTransport, crate::error::Error> {
+        if self.control.is_broken() {
+            return Err(self.control.descriptor_closed());
+        }
         self.control.note_connect();
         let mut socket = self.target.connect(&self.control)?;
         let stream = match &self.target.tls {
@@ -157,6 +160,14 @@ impl Transport for SlotTransport {
     fn is_open(&mut self) -> bool {
         if std::mem::take(&mut self.just_used) {
             return true;
+        }
+        let socket = match &self.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => &tls.sock,
+        };
+        if !socket.is_intact() {
+            self.control.descriptor_closed(); // ends the attempt where it would connect
+            return false;
         }
         match &mut self.stream {
             Stream::Plain(socket) => socket.is_quiet(),

@@ -50,7 +50,7 @@ C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment", "vectors"]
-NETWORK = ["exchange", "clock", "cache_fork", "cache", "process", "call", "fork"]
+NETWORK = ["exchange", "clock", "cache_fork", "cache", "process", "call", "descriptors", "fork"]
 # What shows a second exchange by its token.
 SANDBOX_OPTIONS = {"cache": ["--fresh-tokens"], "cache_fork": ["--fresh-tokens"], "clock": ["--fresh-tokens"]}
 TIMEOUT_SECONDS = 110
