@@ -701,7 +701,8 @@ spike_auth_status_t spike_auth_config_set_tls_roots(struct spike_auth_config *co
                                                     struct spike_auth_error *err);
 
 /**
- * Sets what follows the library's own name in the User-Agent header, such as "shop/1.2".
+ * Sets what follows the library's own name in the User-Agent header, such as "shop/1.2". The service
+ * gets it, and a proxy, with CONNECT: some refuse by it.
  *
  * @param suffix      at most 256 printable ASCII characters; empty for none, which is the default
  * @param suffix_len  its length, or SPIKE_AUTH_NUL_TERMINATED

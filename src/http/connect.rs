@@ -12,11 +12,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::control::{Control, Phase, Ready, internal};
 use super::own_socket::{OwnSocket, is_not_a_socket};
-use super::proxy;
+use super::proxy::{self, Proxy};
 use super::resolve::NameCache;
 use super::socket::Socket as WaitingSocket;
 use super::tls;
-use crate::config::{BaseUrl, Host, ProxyUrl};
+use crate::config::{BaseUrl, Host};
 use crate::error::{Error, ErrorKind};
 
 /// The most addresses of one host that are tried.
@@ -29,7 +29,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(crate) struct Target {
     host: Host,
     port: u16,
-    proxy: Option<Arc<ProxyUrl>>,
+    proxy: Option<Arc<Proxy>>,
     /// The TLS configuration and the name that the certificate must bear, for `https`.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     names: NameCache,
@@ -39,7 +39,7 @@ impl Target {
     pub(crate) fn new(
         url: &BaseUrl,
         tls: Option<Arc<ClientConfig>>,
-        proxy: Option<ProxyUrl>,
+        proxy: Option<Proxy>,
     ) -> Result<Self, Error> {
         let name = match &url.host {
             Host::Ip(ip) => ServerName::from(*ip),
@@ -80,7 +80,7 @@ impl Target {
             None => self.dial(&self.host, self.port, control),
             Some(proxy) => {
                 let socket = self
-                    .dial(&proxy.host, proxy.port, control)
+                    .dial(&proxy.url.host, proxy.url.port, control)
                     .map_err(proxy::unreachable)?;
                 proxy::tunnel(socket, proxy, &self.host, self.port, control)
             }

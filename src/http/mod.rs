@@ -48,6 +48,7 @@ use connect::Target;
 pub(crate) use control::{Deadline, connection_lost};
 use control::{Phase, timed_out};
 pub(crate) use fork::{PerProcess, generation};
+use proxy::Proxy;
 use slots::{Slot, Slots};
 
 /// The largest body that is read.
@@ -119,7 +120,11 @@ impl HttpClient {
         } else {
             None
         };
-        let target = Target::new(settings.base_url, tls, settings.proxy)?;
+        let proxy = settings.proxy.map(|url| Proxy {
+            url,
+            user_agent: settings.user_agent.to_owned(),
+        });
+        let target = Target::new(settings.base_url, tls, proxy)?;
         let agent_config = agent_config(settings.user_agent);
         let slots = Slots::new(
             Arc::new(target.of_this_process()),
