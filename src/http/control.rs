@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::errors::connect_timed_out;
+use super::framing;
 use super::own_socket::OwnSocket;
 use super::poll::{Polled, poll};
 use crate::error::{Error, ErrorKind};
 
+pub(crate) use super::errors::{connection_lost, internal, timed_out};
 pub(crate) use super::poll::Ready;
 
 /// When a call must be over, and the time it was given, for its message.
@@ -67,6 +70,8 @@ pub(crate) struct Control {
     broken: AtomicBool,
     /// The slot was idle long enough for the program to do that.
     rested: AtomicBool,
+    /// The reply's body is being read, and comes in chunks.
+    chunked: AtomicBool,
     wake_sender: OwnSocket,
     wake_receiver: OwnSocket,
     call: Mutex<Call>,
@@ -109,6 +114,7 @@ impl Control {
             cancelled: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             rested: AtomicBool::new(false),
+            chunked: AtomicBool::new(false),
             wake_sender,
             wake_receiver,
             call: Mutex::new(call),
@@ -125,6 +131,7 @@ impl Control {
             answered: false,
             failure: None,
         };
+        self.chunked.store(false, Ordering::Relaxed);
         if self.cancelled.swap(false, Ordering::AcqRel) {
             self.drain();
         }
@@ -186,6 +193,15 @@ impl Control {
     /// A byte of the reply has come.
     pub(crate) fn note_answer(&self) {
         self.call().answered = true;
+    }
+
+    /// From now on the body is read, and it comes in chunks.
+    pub(crate) fn note_chunks(&self) {
+        self.chunked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reads_chunks(&self) -> bool {
+        self.chunked.load(Ordering::Relaxed)
     }
 
     /// Whether the attempt failed only because the connection that was kept is dead. Then it cost
@@ -312,7 +328,7 @@ impl Control {
         self.call()
             .failure
             .take()
-            .unwrap_or_else(|| translate(&error))
+            .unwrap_or_else(|| framing::translate(&error))
     }
 
     fn call(&self) -> MutexGuard<'_, Call> {
@@ -326,92 +342,4 @@ pub(crate) fn is_passing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
-}
-
-pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
-    let doing = match phase {
-        Phase::Slot => "waiting until another exchange of this client had ended",
-        Phase::Shared => "waiting for the same user's exchange, which another call had begun",
-        Phase::Start => "before the request was sent",
-        Phase::Resolve => "looking up the host's name",
-        Phase::Connect => "connecting",
-        Phase::Tunnel => "waiting for the proxy",
-        Phase::Handshake => "in the TLS handshake",
-        Phase::Exchange => "waiting for the reply",
-    };
-    Error::new(
-        ErrorKind::Timeout,
-        format!(
-            "The call did not finish within its timeout of {} ms; it ended {doing}. Try again, or \
-             set a longer timeout.",
-            timeout.as_millis()
-        ),
-    )
-    .with_retryable(true)
-}
-
-fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
-    let ms = timeout.as_millis();
-    let network = "the network between, a firewall, and the base URL";
-    let (kind, what, check) = match phase {
-        Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found", network),
-        Phase::Tunnel => (
-            ErrorKind::Proxy,
-            "The proxy did not answer",
-            "the proxy's URL, and that it is up",
-        ),
-        Phase::Handshake => (
-            ErrorKind::Connect,
-            "The TLS handshake did not finish",
-            network,
-        ),
-        _ => (ErrorKind::Connect, "The host did not answer", network),
-    };
-    Error::new(
-        kind,
-        format!("{what} within the connect timeout of {ms} ms. Check {check}."),
-    )
-    .with_retryable(true)
-    .with_timed_out()
-}
-
-pub(crate) fn internal(what: &str, error: &io::Error) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("The operating system refused {what}: {error}. Check the limits of the process, on open files first."),
-    )
-    .with_retryable(true)
-}
-
-pub(crate) fn connection_lost(why: &str) -> Error {
-    Error::new(
-        ErrorKind::ConnectionLost,
-        format!("The connection ended before the whole reply was there: {why}. Try again."),
-    )
-    .with_retryable(true)
-}
-
-/// An error that ureq found by itself: in the reply's HTTP, or at the end of the connection.
-fn translate(error: &ureq::Error) -> Error {
-    match error {
-        ureq::Error::Io(error) => connection_lost(crate::error::cut(&error.to_string(), 100)),
-        ureq::Error::BodyStalled => connection_lost("the reply ends in the middle"),
-        ureq::Error::LargeResponseHeader(..) => super::too_large(),
-        // ureq-proto's own error type cannot be named here.
-        ureq::Error::Protocol(error) if error.to_string().contains("too many headers") => {
-            super::too_large()
-        }
-        ureq::Error::Protocol(_) | ureq::Error::Http(_) => Error::new(
-            ErrorKind::InvalidResponse,
-            "The reply is not valid HTTP. Check that the base URL is the service's, and that nothing \
-             between answers in its place.",
-        ),
-        other => Error::new(
-            ErrorKind::Internal,
-            format!(
-                "The HTTP layer failed: {}.",
-                crate::error::cut(&other.to_string(), 100)
-            ),
-        ),
-    }
 }
