@@ -19,7 +19,7 @@ pub unsafe extern "C" fn spike_auth_test_panic(
 ) -> spike_auth_status_t {
     // SAFETY: the arguments are those of any function of the header.
     unsafe {
-        run(err, || {
+        run::<()>(err, || {
             let _out = TextOut::new(out, out_cap, out_len, "out")?;
             panic!("provoked by a test")
         })
