@@ -49,6 +49,9 @@
  * that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set a flag,
  * and call from a thread that reads it.
  *
+ * Stack. A call needs up to 52 KiB of the stack of the thread that makes it, beside what your own frames
+ * take: a thread of 64 KiB is enough.
+ *
  * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. Only where
  * there is no memory left at all does the library abort. Do not pthread_cancel() a thread that is inside a
  * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no

@@ -46,6 +46,12 @@ class Readme(unittest.TestCase):
         header = re.findall(r"SPIKE_AUTH_STATUS_(\w+) = (\d+),", HEADER.read_text())
         self.assertEqual(rows, {number: name for name, number in header})
 
+    def test_the_stack_that_it_and_the_header_promise_is_the_one_that_is_tested(self):
+        tested = dict(re.findall(r"\b(STACK_KIB|PROMISED_KIB) = (\d+)", (ROOT / "tests" / "c" / "stack.c").read_text()))
+        for text in (README, CONVENTIONS):
+            needed, enough = re.findall(r"needs up to (\d+) KiB of the stack .* a thread of (\d+) KiB is enough", one_line(text))[0]
+            self.assertEqual(tested, {"PROMISED_KIB": needed, "STACK_KIB": enough})
+
     def test_what_a_signal_handler_may_call_is_said_once_in_the_header_and_in_the_readme(self):
         self.assertEqual(one_line(CONVENTIONS).count("A signal handler may call no function of this library"), 1)
         self.assertEqual(one_line(README).count("A signal handler may call nothing of the library"), 1)
