@@ -5,6 +5,7 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -112,6 +113,25 @@ static inline int check_summary(void)
 }
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- signals ------------------------------------------------------------------------------------ */
+
+/* A program inherits what was ignored or blocked where it was started. */
+static inline void by_default(int number)
+{
+    sigset_t set;
+    signal(number, SIG_DFL);
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* So that what hangs is a failed test and not one without an end. */
+static inline void end_after(unsigned seconds)
+{
+    by_default(SIGALRM);
+    alarm(seconds);
+}
 
 /* ---- buffers that notice what is written beyond them ------------------------------------------ */
 

@@ -23,11 +23,13 @@ struct outcomes {
 
 static inline pid_t start_child(void (*body)(void *), void *argument)
 {
-    pid_t child = fork();
+    pid_t child;
+    by_default(SIGCHLD); /* where it is ignored, waitpid(2) finds no child */
+    child = fork();
     REQUIRE(child >= 0);
     if (child > 0)
         return child;
-    alarm(CHILD_SECONDS);
+    end_after(CHILD_SECONDS);
     atomic_store(&check_failed, 0);
     body(argument);
     /* No exit handlers, as a worker does that belongs to a server. */

@@ -463,7 +463,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     sandbox_arguments = argv + 1;
-    alarm(PROGRAM_SECONDS);
+    end_after(PROGRAM_SECONDS);
     RUN(a_token_is_kept_until_a_margin_before_its_end_and_no_longer_than_the_ttl);
     RUN(without_a_ttl_a_token_without_an_end_has_none);
     RUN(what_had_ended_before_it_came_is_handed_out_and_not_kept);
