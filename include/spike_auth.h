@@ -59,7 +59,9 @@
  * blocked, 16 at the most); descriptors are close-on-exec. Settings come from the environment through
  * spike_auth_config_load_env() alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and
  * SSL_CERT_DIR, which name the platform's trusted roots (these are loaded once per process): do not change
- * the environment in another thread meanwhile.
+ * the environment in another thread meanwhile. A program with raised privileges (setuid, setgid, file
+ * capabilities) takes nothing from its environment, which is chosen by the one who starts it: the first
+ * function refuses, the second looks in the system's own places.
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
  * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
@@ -133,9 +135,10 @@
 #define SPIKE_AUTH_AUTHORIZATION_SIZE 8200
 
 /**
- * The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store. The bundled
- * set takes its place only where the system has no store at all and neither variable is set. The
- * default.
+ * The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store (empty, and in
+ * a program with raised privileges, they count as not set). A section of SSL_CERT_FILE that is not valid PEM
+ * is an error; a certificate in it that cannot be used is passed over. The bundled set takes the store's place
+ * only where the system has none at all and neither variable is set. The default.
  */
 #define SPIKE_AUTH_TLS_ROOTS_PLATFORM 0
 
@@ -340,7 +343,8 @@ typedef struct spike_auth_error {
      */
     int64_t retry_after_ms;
     /**
-     * How many requests were sent for this result. 0 if no connection could be made.
+     * How many requests were sent for this result, also on success: 0 for a token from the cache, and
+     * where no connection could be made.
      */
     uint32_t attempts;
     /**
@@ -377,7 +381,7 @@ typedef struct spike_auth_stats {
      */
     uint64_t hits;
     /**
-     * Calls that were not.
+     * Calls that were not, or that renewed a token.
      */
     uint64_t misses;
     /**
@@ -559,10 +563,14 @@ void spike_auth_config_free(struct spike_auth_config *config);
  * not empty, but for the hosts in no_proxy or NO_PROXY.
  *
  * A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
- * error that names it, and then no setting at all is changed; only an empty variable for proxies counts as
- * not set. In no_proxy, entries are names (which cover their subdomains), addresses, either with a port, or
- * a lone *; no patterns and no ranges of addresses. Do not call it while another thread changes
- * the environment (setenv).
+ * error that names it, and then no setting at all is changed. Variables for proxies differ: an empty one
+ * counts as not set, and a proxy that cannot be used (SOCKS, for example) is an error of
+ * spike_auth_client_new(), and only where it would be used. In no_proxy, entries are names (which cover their
+ * subdomains), addresses, either with a port, or a lone *; no patterns and no ranges of addresses. Do not call
+ * it while another thread changes the environment (setenv).
+ *
+ * In a program with raised privileges (setuid, setgid, file capabilities; where getauxval(AT_SECURE) is not 0)
+ * it refuses with INVALID_ENVIRONMENT and reads nothing: set each setting with its own function.
  *
  * Fails with INVALID_ENVIRONMENT; FILE.
  */
@@ -673,11 +681,13 @@ spike_auth_status_t spike_auth_config_set_max_attempts(struct spike_auth_config 
  * Sets the certificates of a private CA, trusted beside the roots that spike_auth_config_set_tls_roots()
  * chooses. Replaces those set before.
  *
- * @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them is passed over.
- *                 SPIKE_AUTH_NUL_TERMINATED is refused.
+ * @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them, other kinds of
+ *                 sections and byte-order marks of UTF-8 are passed over. SPIKE_AUTH_NUL_TERMINATED is refused.
  * @param pem_len  its length
  *
- * Fails with TLS_ROOTS if there is none, or one that cannot be read.
+ * Fails with TLS_ROOTS if there is none, one that cannot be read, or one whose key cannot be used to check
+ * others: it must be RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519. The message says which, by its position
+ * among all sections.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -719,7 +729,8 @@ spike_auth_status_t spike_auth_config_set_user_agent(struct spike_auth_config *c
  * on this machine, is never reached through one.
  *
  * @param url      http://[user:password@]host[:port], user name and password percent-encoded, port 80 if
- *                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found
+ *                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found. Goes
+ *                 before the environment's proxy, whichever was read first.
  * @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  *
  * Fails with INVALID_URL, for SOCKS and https proxies too.
@@ -771,10 +782,12 @@ spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_conf
                                                           struct spike_auth_error *err);
 
 /**
- * Sets the greatest age of a kept token. A token ends at its own time if it has one (less a margin of 60
- * seconds, or of a tenth of its lifetime if that is less), and at this age in any case. The default is one
- * hour: a token that says nothing of its end must not live for ever after it was revoked. Time while the
- * machine is suspended does not count.
+ * Sets the age at which a kept token is renewed. One that has an end of its own is renewed before that as well:
+ * by 60 seconds, or by a tenth of its lifetime if that is less. The first call that asks for the token then makes
+ * an exchange, and the others go on with the old one. If that fails in a way that may pass, the old token is
+ * handed out until its own end; one without an end, until twice this age. The default is one hour: a token that
+ * does not say when it ends must not live long after it was revoked. Time while the machine is suspended does
+ * not count.
  *
  * @param ms  milliseconds; 0 for no limit
  */
@@ -831,7 +844,9 @@ void spike_auth_call_free(struct spike_auth_call *call);
  * @param err     NULL or where the details go
  *
  * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
- * the call), TLS_ROOTS.
+ * the call), INVALID_ENVIRONMENT (the base URL would be reached through a proxy that
+ * spike_auth_config_load_env() found in a variable and that cannot be used), TLS_ROOTS, INTERNAL (the system
+ * gives the process no randomness).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -913,6 +928,11 @@ spike_auth_status_t spike_auth_client_sign_users(const struct spike_auth_client 
  * (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) is tried again within the deadline, up to
  * the number of attempts, after a wait that the service's Retry-After can lengthen.
  *
+ * A 429, and a 503 with Retry-After, hold all calls of the client until the time that it says, 10 minutes at
+ * most. A call whose deadline is before that fails at once with RATE_LIMITED or SERVER_ERROR, attempts 0 and
+ * the time left in retry_after_ms; the others wait. Then one request goes first, and the others follow its
+ * answer.
+ *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  * @param call         NULL for the client's deadline, or a handle that sets another one or cancels
@@ -969,7 +989,12 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
  * another goes on with it, and sends again what was broken off. What spike_auth_client_exchange() says of an
  * exchange holds for this one.
  *
- * A token that is in the cache costs no lock, no system call, and but for a thread's first no allocation.
+ * A token that is in the cache costs no lock and no system call; only a thread's first hit allocates.
+ *
+ * A token that will end soon is renewed by the first call that asks for it, which waits for the exchange; the
+ * others get the old one at once. If the renewal fails in a way that may pass, that call gets the old token
+ * too, and none is begun for 5 to 10 seconds. 401 and 403 end the old token. See
+ * spike_auth_config_set_cache_ttl_ms().
  *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -979,8 +1004,8 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
  *                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
  *                     before anything is sent.
  * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go. A call that waited for another's exchange to its end gets
- *                     that exchange's number of attempts.
+ * @param err          NULL or where the details go. `attempts` is 0 for a token from the cache; a call that
+ *                     waited for another's exchange to its end gets that exchange's number.
  *
  * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
  *
@@ -1026,7 +1051,9 @@ spike_auth_status_t spike_auth_client_get_authorization(const struct spike_auth_
                                                         struct spike_auth_error *err);
 
 /**
- * The access token of a user if it is in the cache. Never waits and sends nothing.
+ * The access token of a user if it is in the cache. Never waits and sends nothing. A token that is due for
+ * renewal is not given until a call of spike_auth_client_get_token() has begun to renew it: so a program that
+ * looks here first goes on to that call when it is time.
  *
  * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
  * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -1093,8 +1120,7 @@ spike_auth_status_t spike_auth_client_forget(const struct spike_auth_client *cli
                                              struct spike_auth_error *err);
 
 /**
- * Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget(). In a
- * child of fork, what its parent held stays in the child's memory until that ends.
+ * Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget().
  *
  * Fails with CLOSED.
  */

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cache::{Asker, Cache, Entry, Monotonic, Stats};
+use crate::cache::{Asker, Cache, Entry, Fetched, Lookup, Monotonic, Stats};
 use crate::call::Call;
 use crate::config::{CacheLimits, Config};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::{Cancel, Claim, Deadline, Exchange, Leave, Outcome, Progress};
-use crate::http::{PerProcess, generation};
+use crate::fork::{PerProcess, generation};
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
 use crate::user_id::UserId;
@@ -26,7 +26,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client of `config`, which is copied. Loads the TLS roots; connects to nothing yet.
+    /// Makes a client of `config`, which is copied. Loads the TLS roots; connects to nothing yet. Fails
+    /// where the system gives no randomness.
+    ///
+    /// Fails with [`ErrorKind::InvalidEnvironment`] if it would use a proxy that
+    /// [`Config::load_env`] found and that cannot be used.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let application_id = config.application_id.as_ref().ok_or_else(|| {
             Error::new(
@@ -34,6 +38,7 @@ impl Client {
                 "The configuration has no application id. Set the one that the Spike console shows.",
             )
         })?;
+        crate::random::check()?;
         Ok(Self {
             key: config.hmac_key.clone(),
             exchange: Exchange::new(config, application_id)?,
@@ -62,6 +67,15 @@ impl Client {
     /// Blocks until the token is there, the service has refused, or the timeout has passed. `call`
     /// sets a timeout of its own or stops it from another thread.
     pub fn exchange(&self, user_id: &[u8], call: Option<&Call>) -> Result<AccessToken, Error> {
+        self.exchange_counted(user_id, call).map(|(token, _)| token)
+    }
+
+    /// The same, and how many requests were sent.
+    pub(crate) fn exchange_counted(
+        &self,
+        user_id: &[u8],
+        call: Option<&Call>,
+    ) -> Result<(AccessToken, u32), Error> {
         let key = self.key()?;
         let user = UserId::new(user_id)?;
         self.run(
@@ -80,6 +94,17 @@ impl Client {
         signature: &[u8],
         call: Option<&Call>,
     ) -> Result<AccessToken, Error> {
+        self.exchange_signature_counted(user_id, signature, call)
+            .map(|(token, _)| token)
+    }
+
+    /// The same, and how many requests were sent.
+    pub(crate) fn exchange_signature_counted(
+        &self,
+        user_id: &[u8],
+        signature: &[u8],
+        call: Option<&Call>,
+    ) -> Result<(AccessToken, u32), Error> {
         self.check_open()?;
         let user = UserId::new(user_id)?;
         let signature = Signature::parse(signature)?;
@@ -92,7 +117,7 @@ impl Client {
         )
     }
 
-    fn run(&self, claim: &Claim<'_>, call: Option<&Call>) -> Result<AccessToken, Error> {
+    fn run(&self, claim: &Claim<'_>, call: Option<&Call>) -> Result<(AccessToken, u32), Error> {
         let deadline = self.exchange.deadline(call.and_then(Call::timeout));
         with_cancel(call, |cancel| self.exchange.run(claim, deadline, cancel))
     }
@@ -100,41 +125,50 @@ impl Client {
     /// The token of `user_id`: from the cache, else by an exchange, which all who ask for the same
     /// user at the same time share. Blocks for the latter only.
     pub fn get_token(&self, user_id: &[u8], call: Option<&Call>) -> Result<AccessToken, Error> {
-        self.with_token(user_id, call, || Ok(()), |token| Ok(token.clone()))
+        self.with_token(user_id, call, || Ok(()), |token, _| Ok(token.clone()))
     }
 
-    /// Hands the token of `user_id` to `deliver`, without a copy. `may_fetch` is asked before
-    /// anything is sent for it.
+    /// Hands the token of `user_id` to `deliver`, without a copy, and how many requests were sent for it.
+    /// `may_fetch` is asked before anything is sent.
     #[inline]
     pub(crate) fn with_token<T, E: From<Error>>(
         &self,
         user_id: &[u8],
         call: Option<&Call>,
         may_fetch: impl FnOnce() -> Result<(), E>,
-        deliver: impl FnOnce(&AccessToken) -> Result<T, E>,
+        deliver: impl FnOnce(&AccessToken, u32) -> Result<T, E>,
     ) -> Result<T, E> {
         let (key, user) = self.signer(user_id)?;
         if call.is_some_and(|call| call.cancel_switch().is_thrown()) {
             return Err(Error::cancelled().into());
         }
         let cache = self.cache();
-        let found = cache.get(user);
-        if let Some(token) = found.as_ref().and_then(|found| found.token()) {
-            return deliver(token);
-        }
-        may_fetch()?;
-        let entry = self.fetch(cache, key, user, call)?;
-        deliver(entry.token())
+        let held = match cache.get(user) {
+            Lookup::Good(found) => match found.token() {
+                Some(token) => return deliver(token, 0),
+                None => None,
+            },
+            Lookup::Due(found) => found.into_entry(),
+            Lookup::Missing => None,
+        };
+        let fetched = match (held, may_fetch()) {
+            (held, Ok(())) => self.fetch(cache, key, user, held, call)?,
+            (None, Err(error)) => return Err(error),
+            (Some(held), Err(_)) => cache.make_do_with(held),
+        };
+        deliver(fetched.entry.token(), fetched.attempts)
     }
 
+    /// A token by an exchange; if `held` is due for renewal and cannot be renewed now, that one.
     #[cold]
     fn fetch(
         &self,
         cache: &Cache,
         key: &HmacKey,
         user: UserId<'_>,
+        held: Option<Arc<Entry>>,
         call: Option<&Call>,
-    ) -> Result<Arc<Entry>, Error> {
+    ) -> Result<Fetched, Error> {
         let signature = key.signature(user);
         let deadline = self.exchange.deadline(call.and_then(Call::timeout));
         with_cancel(call, |cancel| {
@@ -147,7 +181,11 @@ impl Client {
                 deadline,
                 cancel,
             };
-            cache.fetch(user, &asker)
+            match held {
+                None => cache.fetch(user, &asker),
+                Some(held) if self.exchange.is_on_hold() => Ok(cache.make_do_with(held)),
+                Some(held) => cache.renew(user, held, &asker),
+            }
         })
     }
 
@@ -212,7 +250,7 @@ impl Client {
 
     #[inline]
     fn cache(&self) -> &Cache {
-        self.cache.get_from(|parent| match parent {
+        self.cache.get(|parent| match parent {
             Some(parent) => parent.inherit(Monotonic, generation() - self.made_in),
             None => Cache::new(self.cache_limits, Monotonic),
         })

@@ -182,7 +182,7 @@ fn cancelled_calls_give_their_slots_back() {
     for user in [
         "fault.stall",
         "fault.stall-mid-body",
-        "fault.retry-after.5",
+        "fault.status.500.and.retry-after.5",
         "fault.drip.20",
         "fault.stall",
     ] {

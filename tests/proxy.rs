@@ -709,15 +709,20 @@ fn a_process_of_its_own_reads_the_environment() {
     if when == "b" {
         set(&mut config);
     }
-    let result = config.load_env().and_then(|()| {
-        if when == "a" {
-            set(&mut config);
+    config.load_env().unwrap();
+    if when == "a" {
+        set(&mut config);
+    }
+    let result = match Client::new(&config) {
+        Ok(client) => client.exchange(b"alice", None),
+        Err(error) => {
+            println!("\noutcome: {:?} no client: {error}", error.kind());
+            return;
         }
-        exchange(&config)
-    });
+    };
     match result {
-        Ok(user) => println!("\noutcome: token of {user}"),
-        Err(error) => println!("\noutcome: {:?} {}", error.kind(), error.message()),
+        Ok(token) => println!("\noutcome: token of {}", subject(token.as_bytes())),
+        Err(error) => println!("\noutcome: {:?} {error}", error.kind()),
     }
 }
 
@@ -900,15 +905,56 @@ fn a_bad_value_names_its_variable_and_shows_nothing_of_it() {
             "http://canary-proxy-user:canary-proxy-pass@127.0.0.1:x",
             "canary proxy",
         ] {
-            // Even where no proxy would be used: it is found out today and not one day.
-            for base_url in ["https://127.0.0.1:1", "http://127.0.0.1:1"] {
-                let said = outcome(base_url, "", &[(variable, value)]);
-                assert!(
-                    said.starts_with("InvalidEnvironment") && said.contains(variable),
-                    "{variable}={value}: {said}"
-                );
-                assert!(!said.contains("canary"), "{said}");
-            }
+            let said = outcome("https://127.0.0.1:1", "", &[(variable, value)]);
+            assert!(
+                said.starts_with("InvalidEnvironment") && said.contains(variable),
+                "{variable}={value}: {said}"
+            );
+            assert!(said.contains("no client"), "{said}");
+            assert!(!said.contains("canary"), "{said}");
         }
+    }
+}
+
+#[test]
+fn a_bad_value_does_no_harm_where_that_proxy_would_not_be_used() {
+    let nobody = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap();
+    let (https, http) = (format!("https://{nobody}"), format!("http://{nobody}"));
+    let (other, good) = (marked(441), marked(442));
+    let (other_url, good_url) = (other.url(), good.url());
+    let bad = ("all_proxy", "socks5h://127.0.0.1:1080");
+    for (base_url, explicit, more, expected) in [
+        (&http, "", None, "Connect"),
+        (&https, "", Some(("no_proxy", "*")), "Connect"),
+        (&https, "", Some(("NO_PROXY", "127.0.0.1")), "Connect"),
+        (
+            &https,
+            "",
+            Some(("no_proxy", "other.invalid")),
+            "InvalidEnvironment",
+        ),
+        (&https, "b", None, "Connect"),
+        (&https, "a", None, "Connect"),
+        (&https, "", Some(("https_proxy", &*other_url)), "Proxy"),
+        // One that is used no matter how good the one behind it is.
+        (
+            &https,
+            "",
+            Some(("HTTPS_PROXY", "ftp://127.0.0.1")),
+            "InvalidEnvironment",
+        ),
+    ] {
+        let variables: Vec<_> = [Some(bad), more].into_iter().flatten().collect();
+        let said = outcome(base_url, explicit, &variables);
+        assert!(
+            said.starts_with(expected),
+            "{base_url} {explicit:?} {more:?}: {said}"
+        );
+    }
+    for when in ["a", "b"] {
+        let said = outcome(&https, &format!("{when}{good_url}"), &[bad]);
+        assert!(said.contains("refused with 442"), "{when}: {said}");
     }
 }

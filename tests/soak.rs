@@ -43,7 +43,9 @@ use ErrorKind::*;
 
 /// (fault as a part of the user id, whether there may be a token, the kinds of failure). That its
 /// time was up, or that it was stopped, may come of every call.
-const FAULTS: &[(&str, bool, &[ErrorKind])] = &[
+type Fault = (&'static str, bool, &'static [ErrorKind]);
+
+const FAULTS: &[Fault] = &[
     ("", true, &[]),
     ("", true, &[]),
     ("", true, &[]),
@@ -68,8 +70,7 @@ const FAULTS: &[(&str, bool, &[ErrorKind])] = &[
     ("close-before.x1", true, &[ConnectionLost]),
     ("reset-mid.x1", true, &[ConnectionLost]),
     ("status.503", false, &[ServerError]),
-    ("status.503.and.retry-after.1", false, &[ServerError]),
-    ("status.429.and.retry-after-date.2", false, &[RateLimited]),
+    ("status.500.and.retry-after.1", false, &[ServerError]),
     ("status.400", false, &[Refused]),
     ("status.401", false, &[Unauthorized]),
     ("status.403", false, &[Forbidden]),
@@ -96,19 +97,35 @@ const FAULTS: &[(&str, bool, &[ErrorKind])] = &[
     ("endless-body", false, &[ResponseTooLarge]),
 ];
 
-/// The kinds of failure of a place where no call can succeed; `None` where faults can be asked for.
-type Failures = Option<&'static [ErrorKind]>;
+/// Where a reply now and then asks all calls to wait.
+const HOLDS: &[Fault] = &[
+    ("", true, &[ServerError, RateLimited]),
+    ("", true, &[ServerError, RateLimited]),
+    ("delay.20", true, &[ServerError, RateLimited]),
+    ("stall", false, &[ServerError, RateLimited]),
+    (
+        "status.503.and.retry-after.1",
+        false,
+        &[ServerError, RateLimited],
+    ),
+    (
+        "status.429.and.retry-after.1.x1",
+        true,
+        &[ServerError, RateLimited],
+    ),
+];
 
 /// (the sandbox's address, how many clients share the work there, what may come of it).
-const PLACES: &[(&str, usize, Failures)] = &[
-    ("http", 4, None),
-    ("https", 4, None),
-    ("refused", 1, Some(&[Connect])),
-    ("reset", 1, Some(&[Connect, ConnectionLost])),
-    ("silent", 1, Some(&[])),
-    ("silent_tls", 1, Some(&[])),
-    ("full", 1, Some(&[])),
-    ("cut_handshake", 1, Some(&[Tls])),
+const PLACES: &[(&str, usize, &[Fault])] = &[
+    ("http", 4, FAULTS),
+    ("https", 4, FAULTS),
+    ("http", 1, HOLDS),
+    ("refused", 1, &[("", false, &[Connect])]),
+    ("reset", 1, &[("", false, &[Connect, ConnectionLost])]),
+    ("silent", 1, &[("", false, &[])]),
+    ("silent_tls", 1, &[("", false, &[])]),
+    ("full", 1, &[("", false, &[])]),
+    ("cut_handshake", 1, &[("", false, &[Tls])]),
 ];
 
 // ---- what is counted from outside
@@ -166,7 +183,7 @@ fn resident_bytes() -> u64 {
 /// A client that will be closed one day, and when it was.
 struct Target {
     client: Client,
-    failures: Failures,
+    faults: &'static [Fault],
     closed: Moment,
 }
 
@@ -243,28 +260,28 @@ impl Dice {
     }
 }
 
-fn target(sandbox: &Sandbox, place: &str, failures: Failures) -> Arc<Target> {
+fn target(sandbox: &Sandbox, place: &str, faults: &'static [Fault]) -> Arc<Target> {
     let mut config = sandbox.config_for(sandbox.url(place));
     config.set_max_concurrency(MAX_CONCURRENCY).unwrap();
     Arc::new(Target {
         client: Client::new(&config).unwrap(),
-        failures,
+        faults,
         closed: Moment::default(),
     })
 }
 
 /// One place per client.
-fn places() -> impl Iterator<Item = (&'static str, Failures)> {
+fn places() -> impl Iterator<Item = (&'static str, &'static [Fault])> {
     PLACES
         .iter()
-        .flat_map(|&(place, clients, failures)| std::iter::repeat_n((place, failures), clients))
+        .flat_map(|&(place, clients, faults)| std::iter::repeat_n((place, faults), clients))
 }
 
 impl Soak {
     fn start() -> Self {
         let sandbox = Sandbox::start();
         let targets = places()
-            .map(|(place, failures)| RwLock::new(target(&sandbox, place, failures)))
+            .map(|(place, faults)| RwLock::new(target(&sandbox, place, faults)))
             .collect();
         Self {
             sandbox,
@@ -316,8 +333,8 @@ impl Soak {
         while self.running() {
             std::thread::sleep(Duration::from_millis(20 + dice.roll(80)));
             let index = dice.roll(self.targets.len() as u64) as usize;
-            let (place, failures) = places().nth(index).unwrap();
-            let next = target(&self.sandbox, place, failures);
+            let (place, faults) = places().nth(index).unwrap();
+            let next = target(&self.sandbox, place, faults);
             let old = std::mem::replace(&mut *self.targets[index].write().unwrap(), next);
             old.closed.now();
             old.client.close();
@@ -335,10 +352,8 @@ impl Soak {
 
     fn call_once(&self, target: &Target, dice: &mut Dice) {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let (fault, token, failures) = match target.failures {
-            None => FAULTS[dice.roll(FAULTS.len() as u64) as usize],
-            Some(failures) => ("", false, failures),
-        };
+        let (fault, token, failures) =
+            target.faults[dice.roll(target.faults.len() as u64) as usize];
         let user = match fault {
             "" => format!("soak-{serial}"),
             fault => format!("fault.{fault}.soak-{serial}"),

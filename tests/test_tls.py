@@ -3,6 +3,8 @@
 The platform's roots are loaded once per process, so each case is a run of the C example.
 """
 
+import os
+import re
 import shutil
 import socket
 import ssl
@@ -21,11 +23,56 @@ GOT_A_TOKEN = f"got a token of {len(TOKEN)} characters twice; requests sent: 1"
 EXPIRED = "the server's certificate has expired. Renew it, or correct this machine's clock."
 NOT_YET_VALID = "the server's certificate is not valid yet. Correct this machine's clock."
 WRONG_HOST = "the server's certificate is for another host name. Check the base URL's host name."
+NO_NAMES = (
+    "the server's certificate has no subjectAltName, and its commonName does not count. Replace it by one with the "
+    "host name there."
+)
+NOT_FOR_SERVERS = (
+    "the server's certificate, or one of its chain, is not meant for servers: its extendedKeyUsage lacks serverAuth. "
+    "Replace it by one that is."
+)
+UNKNOWN_EXTENSION = (
+    "the server's certificate, or one of its chain, has a critical extension that this library does not know. Replace "
+    "it by one without."
+)
+NOT_BY_AN_AUTHORITY = (
+    "the server's certificate was issued by one that is no authority's. Replace it by one that an authority has signed."
+)
+# What `openssl x509 -req` makes without a file of extensions.
+VERSION_1 = (
+    "the server's certificate, or one of its chain, is older than X.509 version 3, and so has no subjectAltName. "
+    "Replace it by one with the host name there."
+)
+# Of a server that sends its own certificate alone, as those do whose authority needs no other.
 UNTRUSTED = (
+    "the server's certificate comes from no trusted authority, or the server left out an intermediate certificate: "
+    "its chain stops before an authority. Let it send the whole chain, or give a private authority's certificate "
+    "with set_ca_pem or SPIKE_CA_FILE."
+)
+UNTRUSTED_CHAIN = (
     "the server's certificate comes from no trusted authority. If the authority is a private one, give its "
     "certificate with set_ca_pem or SPIKE_CA_FILE."
 )
-TOO_OLD = "the server does not speak TLS 1.2 or 1.3 with a cipher that is still safe. Bring the server's TLS up to date."
+USABLE_KEYS = "RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519"
+UNFIT_KEY = (
+    "a signature of the server or of its certificates does not fit the key, or the key is RSA of fewer than 2048 or "
+    "more than 8192 bits. Replace the certificate, or check that nothing between interferes."
+)
+TOO_LARGE = "the server's certificates are too large: more than 64 KiB. Let it send fewer of them, or smaller ones."
+TOO_OLD = (
+    "the server takes neither TLS 1.2 nor TLS 1.3. Bring its TLS up to date, and check that its certificate's key is "
+    f"{USABLE_KEYS}."
+)
+NOTHING_IN_COMMON = (
+    "the server has no cipher that is still safe, or its certificate a key that this library cannot check, or it asks "
+    f"for a certificate of its clients. Check its ciphers, and that its certificate's key is {USABLE_KEYS}."
+)
+CLIENT_CERTIFICATE = (
+    "the server asks for a certificate of its clients, and this library has none. Let the server take clients without "
+    "one."
+)
+UNKNOWN_NAME = "the server does not know the host name. Check the base URL's host name."
+NO_HTTP = "the server does not speak HTTP/1.1. Check the port of the base URL."
 CUT = "the connection ended during it"
 NOT_TLS = "what the server sent is not TLS. Check the port of the base URL, and that it is an https one."
 NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE or SSL_CERT_DIR holds no usable certificate"
@@ -88,14 +135,28 @@ class Tls(unittest.TestCase):
     def trusting(self, port: int, **more: object) -> tuple[int, str]:
         return self.exchange(port, SPIKE_CA_FILE=self.ca.pem, **more)
 
-    def fails(self, result: tuple[int, str], sentence: str) -> None:
+    def fails(self, result: tuple[int, str], sentence: str, said: str = "The TLS handshake failed") -> None:
         self.assertEqual(result[0], 1, result)
-        start = f"SPIKE_AUTH_STATUS_TLS: The TLS handshake failed: {sentence}"
+        start = f"SPIKE_AUTH_STATUS_TLS: {said}: {sentence}"
         self.assertTrue(result[1].startswith(start), f"{result[1]}\nis not\n{start}")
+        # Names and dumps from a program's source are no explanation; those of X.509 are.
+        plain = re.sub("subjectAltName|commonName|extendedKeyUsage|serverAuth|KiB", "", result[1])
+        self.assertNotRegex(plain, r"[a-z][A-Z]|[{}\[\]]")
 
-    def has_no_roots(self, result: tuple[int, str]) -> None:
+    def has_no_roots(self, result: tuple[int, str], sentence: str = NO_ROOTS) -> None:
         self.assertEqual(result[0], 1, result)
-        self.assertTrue(result[1].startswith(f"SPIKE_AUTH_STATUS_TLS_ROOTS: {NO_ROOTS}"), result)
+        self.assertTrue(result[1].startswith(f"SPIKE_AUTH_STATUS_TLS_ROOTS: {sentence}"), result)
+
+    def is_no_ca(self, result: tuple[int, str], sentence: str) -> None:
+        self.assertEqual(result[0], 1, result)
+        start = "SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT: The environment variable SPIKE_CA_FILE has a bad value."
+        self.assertEqual(result[1].split(" Unusable CA certificate: ")[0], start)
+        self.assertIn(f" Unusable CA certificate: {sentence}", result[1])
+
+    def file(self, name: str, content: str, encoding: str = "utf-8") -> Path:
+        path = self.folder / name
+        path.write_bytes(content.encode(encoding))
+        return path
 
     def empty_folder(self, name: str) -> Path:
         folder = self.folder / name
@@ -145,16 +206,63 @@ class Tls(unittest.TestCase):
 
     def test_a_certificate_that_signs_itself_is_not_trusted(self):
         with tls_peer(self.ca.self_signed("self-signed-leaf", may_sign=False)) as peer:
-            self.fails(self.trusting(peer.port), UNTRUSTED)
+            self.fails(self.trusting(peer.port), UNTRUSTED_CHAIN)
 
     def test_an_authoritys_own_certificate_in_a_servers_place_is_explained(self):
         # What `openssl req -x509` makes by default, and so what most test servers have.
         certificate = self.ca.self_signed("self-signed-authority", may_sign=True)
         with tls_peer(certificate) as peer:
             for ca in (self.ca.pem, certificate):
-                result = self.exchange(peer.port, SPIKE_CA_FILE=ca)
-                self.fails(result, "the server's certificate ")
-                self.assertNotRegex(result[1], r"Other|[a-z][A-Z]", "a name from a program's source is no explanation")
+                self.fails(self.exchange(peer.port, SPIKE_CA_FILE=ca), "the server's certificate ")
+
+    # ---- PEM
+
+    def test_a_byte_order_mark_costs_no_certificate(self):
+        # As editors of Windows write it: with a mark, and with their line ends.
+        marked = self.file("marked.pem", self.ca.pem.read_text().replace("\n", "\r\n"), "utf-8-sig")
+        # And as it is in the middle of a bundle that such files were put together to.
+        bundle = self.folder / "bundle.pem"
+        bundle.write_bytes(self.other_ca.pem.read_bytes() + marked.read_bytes())
+        folder = self.empty_folder("marked")
+        shutil.copy(marked, folder)
+        with tls_peer(self.good) as peer:
+            for name, path in (("SPIKE_CA_FILE", marked), ("SPIKE_CA_FILE", bundle), ("SSL_CERT_FILE", marked),
+                               ("SSL_CERT_FILE", bundle), ("SSL_CERT_DIR", folder)):
+                with self.subTest(name=name, path=path.name):
+                    self.assertEqual(self.exchange(peer.port, **{name: path}), (0, GOT_A_TOKEN))
+
+    def test_a_section_that_cannot_be_read_is_named_whatever_goes_before_it(self):
+        good = self.ca.pem.read_text()
+        key, lines = self.ca.key.read_text(), len(good.splitlines()) + len(self.ca.key.read_text().splitlines())
+        third = f"section 3 (line {lines + 1}) "
+        trusted = self.folder / "trusted.pem"
+        run("openssl", "x509", "-in", self.other_ca.pem, "-trustout", "-out", trusted)
+        broken = {
+            "is a TRUSTED CERTIFICATE, a form of OpenSSL's own": trusted.read_text(),
+            "is not valid base64": good.replace("MII", "M\u00efI", 1),
+            "has no END line": good.replace("-----END CERTIFICATE-----", ""),
+            "is broken: it is not written like": good.replace("-----BEGIN", "--BEGIN"),
+        }
+        with tls_peer(self.good) as peer:
+            for reason, section in broken.items():
+                bundle = self.file("broken.pem", good + key + section)
+                with self.subTest(reason=reason):
+                    self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=bundle), third + reason)
+                    says = f"No usable TLS roots: SSL_CERT_FILE: {third}{reason}"
+                    self.has_no_roots(self.exchange(peer.port, SSL_CERT_FILE=bundle), says)
+        # The cure that the message gives for the first of them is one.
+        run("openssl", "x509", "-in", trusted, "-out", trusted)
+        with tls_peer(self.other_ca.leaf("trusted-plainly")) as peer:
+            self.assertEqual(self.exchange(peer.port, SPIKE_CA_FILE=trusted), (0, GOT_A_TOKEN))
+
+    def test_what_is_no_pem_is_called_what_it_is(self):
+        der = self.folder / "ca.der"
+        run("openssl", "x509", "-in", self.ca.pem, "-outform", "DER", "-out", der)
+        wide = self.file("wide.pem", self.ca.pem.read_text(), "utf-16")
+        with tls_peer(self.good) as peer:
+            for path, sentence in ((der, "it is DER, and no PEM"), (wide, "it is UTF-16, and no PEM")):
+                self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=path), sentence)
+                self.assertIn(f"SSL_CERT_FILE: {sentence}", self.exchange(peer.port, SSL_CERT_FILE=path)[1])
 
     # ---- the certificate
 
@@ -163,6 +271,10 @@ class Tls(unittest.TestCase):
             EXPIRED: self.ca.leaf("expired", start=-2 * HOUR, end=-HOUR),
             NOT_YET_VALID: self.ca.leaf("not-yet-valid", start=HOUR, end=2 * HOUR),
             WRONG_HOST: self.ca.leaf("wrong-host", names="DNS:elsewhere.example.com,IP:192.0.2.1"),
+            NO_NAMES: self.ca.leaf("no-names", names=""),
+            VERSION_1: self.ca.leaf("version-1", names=None),
+            NOT_FOR_SERVERS: self.ca.leaf("for-clients", more=["extendedKeyUsage=clientAuth"]),
+            UNKNOWN_EXTENSION: self.ca.leaf("critical", more=["1.2.3.4=critical,DER:0500"]),
             UNTRUSTED: self.other_ca.leaf("untrusted"),
         }
         for sentence, certificate in flawed.items():
@@ -174,6 +286,106 @@ class Tls(unittest.TestCase):
         for names, host in (("DNS:localhost", "127.0.0.1"), ("IP:127.0.0.1", "localhost")):
             with tls_peer(self.ca.leaf(f"only-{host}", names=names)) as peer:
                 self.fails(self.trusting(peer.port, host=host), WRONG_HOST)
+
+    def test_a_certificate_that_another_servers_key_signed_is_explained(self):
+        other = Authority(self.folder, "no-authority", issuer=self.ca, may_sign=False)
+        chain = self.file("by-a-server.pem", other.leaf("by-a-server").read_text() + other.pem.read_text())
+        with tls_peer(chain) as peer:
+            self.fails(self.trusting(peer.port), NOT_BY_AN_AUTHORITY)
+
+    def test_a_missing_intermediate_certificate_is_named(self):
+        upper = Authority(self.folder, "upper", issuer=self.ca)
+        lower = Authority(self.folder, "lower", issuer=upper)
+        leaf = lower.leaf("of-lower")
+        chains = {
+            "alone": ((), UNTRUSTED),
+            "with one": ((lower,), UNTRUSTED),
+            "with the other": ((upper,), UNTRUSTED),
+            "whole": ((lower, upper), None),
+            "in disorder": ((upper, lower), None),
+            "to the root": ((lower, upper, self.ca), None),
+        }
+        for name, (sent, sentence) in chains.items():
+            chain = self.file("chain.pem", leaf.read_text() + "".join(other.pem.read_text() for other in sent))
+            with self.subTest(chain=name), tls_peer(chain) as peer:
+                if sentence is None:
+                    self.assertEqual(self.trusting(peer.port), (0, GOT_A_TOKEN))
+                else:
+                    self.fails(self.trusting(peer.port), sentence)
+        # Nothing is missing up to the root: it is the root that nobody trusts.
+        with tls_peer(chain) as peer:
+            self.fails(self.exchange(peer.port, SPIKE_CA_FILE=self.other_ca.pem), UNTRUSTED_CHAIN)
+
+    def test_a_certificate_that_is_too_large_is_named(self):
+        names = ",".join(["DNS:localhost", *(f"DNS:{number:05}.large.example.com" for number in range(3000))])
+        large = self.ca.leaf("large", names=names)
+        long = self.file("long.pem", self.good.read_text() + 300 * self.ca.pem.read_text())
+        for certificate in (large, long):
+            for version in ("TLSv1_2", "TLSv1_3"):
+                with self.subTest(certificate=certificate.stem, version=version):
+                    with tls_peer(certificate, oldest=version, newest=version) as peer:
+                        self.fails(self.trusting(peer.port), TOO_LARGE)
+
+    # ---- algorithms that the TLS library does not know
+
+    def test_a_servers_key_that_cannot_be_checked_is_no_old_tls(self):
+        for key in ("P-521", "Ed448", "RSA-PSS"):
+            certificate = self.ca.leaf(f"key-{key}", key=key)
+            for version in ("TLSv1_2", "TLSv1_3"):
+                with self.subTest(key=key, version=version):
+                    with tls_peer(certificate, oldest=version, newest=version) as peer:
+                        self.fails(self.trusting(peer.port), NOTHING_IN_COMMON)
+
+    def test_a_servers_rsa_key_that_is_too_small_is_named(self):
+        certificate = self.ca.leaf("small", key="RSA-1024")
+        for version in ("TLSv1_2", "TLSv1_3"):
+            with tls_peer(certificate, oldest=version, newest=version, ciphers="ALL:@SECLEVEL=0") as peer:
+                self.fails(self.trusting(peer.port), UNFIT_KEY)
+
+    def test_a_signature_that_cannot_be_checked_is_named(self):
+        rsa = Authority(self.folder, "rsa", key="RSA")
+        # The roots of a store are not refused: a system's may hold any.
+        p521, ed448, pss = (Authority(self.folder, key, key=key) for key in ("P-521", "Ed448", "RSA-PSS"))
+        for ca, digest, what in (
+            (self.ca, "sha512", "ECDSA with SHA-512"),
+            (self.ca, "sha1", "ECDSA with SHA-1"),
+            (rsa, "sha1", "RSA with SHA-1"),
+            (p521, "sha256", "by a key that is P-521"),
+            (p521, "sha512", "ECDSA with SHA-512"),
+            (ed448, "default", "Ed448"),
+            (pss, "sha256", "RSA-PSS"),
+        ):
+            sentence = (
+                f"a signature of the server or of its certificates is {what}, which this library cannot check. Use "
+                f"certificates with keys of {USABLE_KEYS}, signed with SHA-256 or SHA-384."
+            )
+            certificate = ca.leaf(f"signed-{digest}", digest=digest)
+            with self.subTest(what=what), tls_peer(certificate, ciphers="ALL:@SECLEVEL=0") as peer:
+                self.fails(self.exchange(peer.port, SSL_CERT_FILE=ca.pem), sentence)
+        # By an RSA authority, SHA-512 is no matter.
+        with tls_peer(rsa.leaf("signed-sha512", digest="sha512")) as peer:
+            self.assertEqual(self.exchange(peer.port, SPIKE_CA_FILE=rsa.pem), (0, GOT_A_TOKEN))
+
+    def test_a_ca_whose_signatures_cannot_be_checked_is_refused_when_it_is_set(self):
+        from support.client import Config, Failure
+
+        line = len(self.ca.pem.read_text().splitlines()) + 1
+        for key, what in (
+            ("P-521", "a key that is P-521"),
+            ("Ed448", "a key that is Ed448"),
+            ("RSA-PSS", "a key that is RSA-PSS"),
+            ("RSA-1024", "an RSA key of 1024 bits"),
+        ):
+            ca = Authority(self.folder, f"set-{key}", key=key)
+            both = self.file("both.pem", self.ca.pem.read_text() + ca.pem.read_text())
+            sentence = (
+                f"section 2 (line {line}) has {what}, and no signature by it can be checked. Use a CA whose key is "
+                f"{USABLE_KEYS}."
+            )
+            self.is_no_ca(self.exchange(1, SPIKE_CA_FILE=both), sentence)
+            with Config() as config, self.assertRaises(Failure) as caught:
+                config.set("ca_pem", both.read_bytes())
+            self.assertEqual(caught.exception.message, f"Unusable CA certificate: {sentence}")
 
     # ---- the protocol
 
@@ -191,7 +403,22 @@ class Tls(unittest.TestCase):
     def test_a_server_with_none_but_bad_ciphers_is_too_old(self):
         ciphers = "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"
         with tls_peer(self.good, newest="TLSv1_2", ciphers=ciphers) as peer:
-            self.fails(self.trusting(peer.port), TOO_OLD)
+            self.fails(self.trusting(peer.port), NOTHING_IN_COMMON)
+
+    def test_a_server_that_asks_for_a_certificate_of_its_clients_says_so(self):
+        with tls_peer(self.good, newest="TLSv1_2", clients=self.ca.pem) as peer:
+            self.fails(self.trusting(peer.port), NOTHING_IN_COMMON)
+        # In TLS 1.3 the client's part of the handshake is over by then.
+        with tls_peer(self.good, oldest="TLSv1_3", clients=self.ca.pem) as peer:
+            self.fails(self.trusting(peer.port), CLIENT_CERTIFICATE, "The TLS connection was refused")
+
+    def test_each_alert_has_a_sentence(self):
+        other = "the server ended it with the TLS alert {}"
+        sentences = {40: NOTHING_IN_COMMON, 70: TOO_OLD, 71: NOTHING_IN_COMMON, 112: UNKNOWN_NAME, 120: NO_HTTP}
+        sentences |= dict.fromkeys((41, 42, 43, 44, 45, 46, 48, 49, 116), CLIENT_CERTIFICATE)
+        for alert in (10, 20, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 70, 71, 80, 86, 109, 112, 116, 120, 200):
+            with self.subTest(alert=alert), raw_peer(b"\x15\x03\x03\x00\x02\x02" + bytes([alert])) as peer:
+                self.fails(self.trusting(peer.port), sentences.get(alert, other.format(alert)))
 
     def test_a_handshake_that_is_cut_short_says_so(self):
         for peer in (raw_peer(b""), raw_peer(b"\x16\x03\x03\x00\x40\x02\x00"), Peer(reset)):
@@ -203,7 +430,9 @@ class Tls(unittest.TestCase):
             self.fails(self.trusting(peer.port), NOT_TLS)
 
     def test_the_sentences_differ(self):
-        sentences = [EXPIRED, NOT_YET_VALID, WRONG_HOST, UNTRUSTED, TOO_OLD, CUT, NOT_TLS, NO_ROOTS]
+        sentences = [EXPIRED, NOT_YET_VALID, WRONG_HOST, NO_NAMES, VERSION_1, UNTRUSTED, UNTRUSTED_CHAIN, UNFIT_KEY]
+        sentences += [TOO_LARGE, NOT_FOR_SERVERS, UNKNOWN_EXTENSION, NOT_BY_AN_AUTHORITY, TOO_OLD, NOTHING_IN_COMMON]
+        sentences += [CLIENT_CERTIFICATE, UNKNOWN_NAME, NO_HTTP, CUT, NOT_TLS, NO_ROOTS]
         self.assertEqual(len(set(sentences)), len(sentences))
 
     # ---- the platform's store
@@ -219,13 +448,26 @@ class Tls(unittest.TestCase):
                 {"SSL_CERT_FILE": garbage},
                 {"SSL_CERT_FILE": self.folder / "missing.pem"},
                 {"SSL_CERT_FILE": self.folder},
-                {"SSL_CERT_FILE": ""},
+                {"SSL_CERT_FILE": os.devnull},
                 {"SSL_CERT_DIR": empty},
                 {"SSL_CERT_DIR": self.folder / "missing"},
                 {"SSL_CERT_FILE": nothing, "SSL_CERT_DIR": empty},
             ):
                 with self.subTest(**variables):
                     self.has_no_roots(self.exchange(peer.port, **variables))
+
+    def test_an_empty_variable_names_no_store(self):
+        by_hand = self.empty_folder("by-hand")
+        shutil.copy(self.ca.pem, by_hand)
+        with tls_peer(self.good) as peer:
+            # There are roots, the system's or the bundled ones, and this authority is none of them.
+            for variables in ({"SSL_CERT_FILE": ""}, {"SSL_CERT_DIR": ""}, {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}):
+                self.fails(self.exchange(peer.port, **variables), UNTRUSTED)
+            for variables in (
+                {"SSL_CERT_FILE": "", "SSL_CERT_DIR": by_hand},
+                {"SSL_CERT_FILE": self.ca.pem, "SSL_CERT_DIR": ""},
+            ):
+                self.assertEqual(self.exchange(peer.port, **variables), (0, GOT_A_TOKEN), variables)
 
     @unittest.skipUnless(can_hide_stores(), "unshare cannot hide the system's roots here (it needs user namespaces)")
     def test_the_bundled_roots_stand_in_where_the_system_has_none(self):
@@ -235,6 +477,7 @@ class Tls(unittest.TestCase):
             self.fails(self.exchange(peer.port, *hidden), UNTRUSTED)
             result = self.exchange(peer.port, *hidden, SPIKE_CA_FILE=self.ca.pem)
             self.assertEqual(result, (0, GOT_A_TOKEN))
+            self.fails(self.exchange(peer.port, *hidden, SSL_CERT_FILE="", SSL_CERT_DIR=""), UNTRUSTED)
             self.has_no_roots(self.exchange(peer.port, *hidden, SSL_CERT_FILE="/etc/ssl/certs/none.pem"))
 
     # ---- nginx
@@ -258,6 +501,7 @@ class Tls(unittest.TestCase):
             (UNTRUSTED, self.other_ca.leaf("nginx-untrusted"), ()),
             (WRONG_HOST, self.ca.leaf("nginx-wrong-host", names="DNS:elsewhere.example.com"), ()),
             (TOO_OLD, self.good, old),
+            (UNKNOWN_NAME, self.good, ("ssl_reject_handshake on;",)),
             (NOT_TLS, None, ()),
         ):
             with self.nginx(certificate, *lines) as port:

@@ -50,6 +50,9 @@ def main() -> int:
     # Debian's python3 has venv without what it needs.
     if importlib.util.find_spec("ensurepip") is None:
         required.append(("ensurepip", "makes the environment .venv", "python3-venv"))
+    # It has no program of its own that every user's PATH leads to.
+    if not os.path.isdir("/usr/share/i18n/charmaps"):
+        optional.append(("locales", "the C tests in locales that are not UTF-8", "locales"))
     unable = [f"  {reason}" for reason in map(left_out, interpreters().values()) if reason]
     if optional or unable:
         print("Some tests will be skipped, because these tools are missing:", file=sys.stderr)

@@ -183,8 +183,8 @@ func TestACrowdMakesOneExchange(t *testing.T) {
 }
 
 func TestACrowdSharesAFailure(t *testing.T) {
-	client := server.client(t, "http")
 	for fault, requests := range map[string]int{"status.401": 1, "status.500": 3, "retry-after.60": 1} {
+		client := server.client(t, "http") // Retry-After holds all calls of a client
 		user := "fault.delay.200.and." + fault + ".crowd"
 		seen := map[*spikeauth.Error]bool{}
 		for _, err := range crowd(200, func() error {

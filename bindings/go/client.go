@@ -50,7 +50,8 @@ func New(applicationID string, hmacKey []byte, opts ...Option) (*Client, error) 
 
 // NewFromEnv makes a client of the environment: SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY or SPIKE_HMAC_KEY_FILE;
 // SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and the proxy from https_proxy, HTTPS_PROXY, all_proxy or
-// ALL_PROXY, with the exceptions of no_proxy. Options go before the environment.
+// ALL_PROXY, with the exceptions of no_proxy. A proxy that cannot be used is an error only where it would be used.
+// Options go before the environment. A program with raised privileges (setuid, file capabilities) may not use it.
 func NewFromEnv(opts ...Option) (*Client, error) {
 	return build(settings{fromEnv: true}, opts)
 }

@@ -143,6 +143,7 @@ func TestAnErrorOfTheServiceIsWhole(t *testing.T) {
 		e.RetryAfter != time.Minute || e.Attempts != 1 || !e.Retryable || !strings.Contains(e.Message, "503") {
 		t.Errorf("%#v", err)
 	}
+	client = server.client(t, "http") // Retry-After holds all calls of a client
 	if _, err := client.Authorization(t.Context(), "fault.status.500.whole"); !errors.As(err, &e) || e.Op != "authorization" || e.Attempts != 3 {
 		t.Errorf("%#v", err)
 	}

@@ -104,6 +104,7 @@ func TestEveryRowOfTheFaultTable(t *testing.T) {
 		client := server.client(t, scheme, opts...)
 		for _, row := range table.Replies {
 			test(scheme+" "+row.Fault, func(t *testing.T) {
+				client := server.client(t, scheme, opts...) // Retry-After holds all calls of a client
 				token, err := client.Exchange(context.Background(), "fault."+row.Fault)
 				if token != "" {
 					t.Error("a token")

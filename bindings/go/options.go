@@ -110,8 +110,8 @@ func WithCacheCapacity(tokens int) Option {
 	return func(s *settings) error { return setCount(&s.cacheCapacity, "number of tokens", tokens) }
 }
 
-// WithCacheTTL sets the greatest age of a kept token, which may end before by itself; 0 is no limit. The default is
-// one hour.
+// WithCacheTTL sets the age at which a kept token is renewed, if it does not end before by itself. A token that does not
+// say when it ends is kept for twice this age. 0 is no limit. The default is one hour.
 func WithCacheTTL(ttl time.Duration) Option {
 	return func(s *settings) error {
 		ms, err := milliseconds("greatest age of a token", ttl)

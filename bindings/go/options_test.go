@@ -198,6 +198,23 @@ func TestTheEnvironment(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a proxy that cannot be used", func(t *testing.T) {
+		t.Setenv("all_proxy", "socks5h://127.0.0.1:1080")
+		if _, err := spikeauth.NewFromEnv(spikeauth.WithBaseURL(server.places["https"])); !errors.Is(err, spikeauth.StatusInvalidEnvironment) ||
+			!strings.Contains(err.Error(), "all_proxy") {
+			t.Error(err)
+		}
+		for _, opts := range [][]spikeauth.Option{
+			{}, // plain http
+			{spikeauth.WithBaseURL(server.places["https"]), spikeauth.WithProxy("")},
+		} {
+			client, err := spikeauth.NewFromEnv(opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			client.Close()
+		}
+	})
 	t.Run("no application id", func(t *testing.T) {
 		t.Setenv("SPIKE_APPLICATION_ID", "restored at the end")
 		os.Unsetenv("SPIKE_APPLICATION_ID")

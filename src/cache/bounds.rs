@@ -21,9 +21,15 @@ impl Bounds {
         }
     }
 
-    /// The same bounds, with nothing in them.
-    pub(super) fn emptied(&self) -> Self {
-        Self::new(self.entries_max, self.bytes_max)
+    /// The same bounds over what a child has inherited: the entries and bytes of each part. What a
+    /// thread of the parent had reserved at the fork is in no part, and so is free again.
+    pub(super) fn of_a_child(&self, parts: impl Iterator<Item = (u64, u64)>) -> Self {
+        let (entries, bytes) = parts.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        Self {
+            entries: AtomicU64::new(entries),
+            bytes: AtomicU64::new(bytes),
+            ..Self::new(self.entries_max, self.bytes_max)
+        }
     }
 
     pub(super) fn entries(&self) -> u64 {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, whole_ms};
+use crate::fork::Inherit;
 
 /// So many different users in a row, and no success between: it is not the users.
 const USERS: usize = 5;
@@ -32,6 +33,11 @@ struct Open {
 impl Breaker {
     pub(super) fn new() -> Self {
         Self(Mutex::default())
+    }
+
+    /// Ends the life of one that a child has inherited.
+    pub(super) fn abandon(self) {
+        self.0.abandon();
     }
 
     /// Whether an exchange may begin now, by a caller who has so much time. If it may while the breaker

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Where the cache learns the time.
-pub(crate) trait Clock {
+pub(crate) trait Clock: Send + Sync {
     fn now(&self) -> Instant;
 }
 

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub struct Stats {
     /// Calls that were answered from the cache, looks with `peek_token` that found one among them.
     pub hits: u64,
-    /// Calls that were not. A look that found nothing is no miss: it asked for nothing more.
+    /// Calls that were not, or that renewed a token. A look that found nothing is no miss: it asked for
+    /// nothing more.
     pub misses: u64,
     /// Misses that waited for an exchange which another call had begun.
     pub coalesced: u64,

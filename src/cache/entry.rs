@@ -1,9 +1,10 @@
 //! One user's token as the cache holds it: never changed, shared by all who read it, wiped when the
 //! last of them lets go.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use crate::token::AccessToken;
 
 /// A user id and its hash, which is computed once a call.
@@ -13,13 +14,41 @@ pub(super) struct Key<'a> {
     pub(super) user: &'a [u8],
 }
 
+/// The two moments in the life of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Times {
+    /// From here on one caller gets another token, and the others go on with this one. `None`: never.
+    pub(super) renew_at: Option<Instant>,
+    /// How long after that it is not handed out any more; in milliseconds, so 49 days at the longest.
+    pub(super) ends_after: u32,
+}
+
+impl Times {
+    pub(super) const NEVER: Self = Self {
+        renew_at: None,
+        ends_after: u32::MAX,
+    };
+}
+
+/// Where a token is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Good,
+    /// It is good, and time to get another.
+    Due,
+    Ended,
+}
+
 /// A token and its user.
 pub(crate) struct Entry {
     hash: u64,
     user: Box<[u8]>,
     token: AccessToken,
-    /// `None`: never.
-    ends: Option<Instant>,
+    /// As in [`Times`], without its padding.
+    renew_at: Option<Instant>,
+    ends_after: u32,
+    /// How long after its time of renewal the next one may begin, in milliseconds.
+    renewal_pause: AtomicU32,
     /// Its place among the entries of its shelf, for whoever holds the shelf's lock.
     node: u32,
     uses: AtomicU8,
@@ -33,12 +62,14 @@ const INDEX_BYTES: usize = 64;
 const USES_MAX: u8 = 3;
 
 impl Entry {
-    pub(super) fn new(key: Key<'_>, token: AccessToken, ends: Option<Instant>, node: u32) -> Self {
+    pub(super) fn new(key: Key<'_>, token: AccessToken, times: Times, node: u32) -> Self {
         Self {
             hash: key.hash,
             user: key.user.into(),
             token,
-            ends,
+            renew_at: times.renew_at,
+            ends_after: times.ends_after,
+            renewal_pause: AtomicU32::new(0),
             node,
             uses: AtomicU8::new(0),
         }
@@ -46,7 +77,7 @@ impl Entry {
 
     /// For a token that is handed out and not kept.
     pub(super) fn loose(key: Key<'_>, token: AccessToken) -> Self {
-        Self::new(key, token, None, u32::MAX)
+        Self::new(key, token, Times::NEVER, u32::MAX)
     }
 
     pub(crate) fn token(&self) -> &AccessToken {
@@ -60,8 +91,61 @@ impl Entry {
         }
     }
 
-    pub(super) fn ends(&self) -> Option<Instant> {
-        self.ends
+    pub(super) fn times(&self) -> Times {
+        Times {
+            renew_at: self.renew_at,
+            ends_after: self.ends_after,
+        }
+    }
+
+    /// Reads the clock only for a token that is renewed one day.
+    #[inline]
+    pub(super) fn stage(&self, clock: &impl Clock) -> Stage {
+        let Some(renew_at) = self.renew_at else {
+            return Stage::Good;
+        };
+        let now = clock.now();
+        if now < renew_at {
+            return Stage::Good;
+        }
+        self.late_stage(whole_ms(now - renew_at))
+    }
+
+    #[cold]
+    fn late_stage(&self, since: u32) -> Stage {
+        if since >= self.ends_after {
+            Stage::Ended
+        } else if since < self.renewal_pause.load(Ordering::Relaxed) {
+            Stage::Good
+        } else {
+            Stage::Due
+        }
+    }
+
+    /// Makes this call the one that renews, and no other for so long; false if another is.
+    pub(super) fn claim_renewal(&self, now: Instant, pause: Duration) -> bool {
+        let since = self.since_due(now);
+        let until = self.renewal_pause.load(Ordering::Relaxed);
+        until <= since
+            && self
+                .renewal_pause
+                .compare_exchange(
+                    until,
+                    since.saturating_add(whole_ms(pause)),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    pub(super) fn pause_renewal(&self, now: Instant, pause: Duration) {
+        let until = self.since_due(now).saturating_add(whole_ms(pause));
+        self.renewal_pause.store(until, Ordering::Relaxed);
+    }
+
+    fn since_due(&self, now: Instant) -> u32 {
+        self.renew_at
+            .map_or(0, |at| whole_ms(now.saturating_duration_since(at)))
     }
 
     pub(super) fn node(&self) -> u32 {
@@ -107,6 +191,11 @@ pub(super) fn weight(user_len: usize, token_len: usize) -> usize {
 const fn chunk(size: usize) -> usize {
     let chunk = (size + 8).next_multiple_of(16);
     if chunk < 32 { 32 } else { chunk }
+}
+
+/// The most that fits where it does not.
+pub(super) fn whole_ms(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

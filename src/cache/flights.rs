@@ -13,9 +13,17 @@ use super::entry::Entry;
 use super::sync::{self, AtomicBool, OnceLock, Ordering, Thread};
 use crate::error::Error;
 use crate::exchange::Progress;
+use crate::random::Keyed;
+
+/// A token that an exchange brought, and how many requests it took.
+#[derive(Clone)]
+pub(crate) struct Fetched {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) attempts: u32,
+}
 
 /// What all who wait for a flight are given.
-pub(super) type Landed = Result<Arc<Entry>, Error>;
+pub(super) type Landed = Result<Fetched, Error>;
 
 /// What a waiter looks at without a lock.
 #[derive(Default)]
@@ -43,7 +51,7 @@ impl Ticket {
 
 /// The flights of one shelf's users.
 #[derive(Default)]
-pub(super) struct Flights(HashMap<Box<[u8]>, InFlight>);
+pub(super) struct Flights(HashMap<Box<[u8]>, InFlight, Keyed>);
 
 #[derive(Default)]
 struct InFlight {
@@ -85,6 +93,11 @@ impl Flights {
     /// Begins one, for a user that has none.
     pub(super) fn begin(&mut self, user: &[u8]) {
         self.0.insert(user.into(), InFlight::default());
+    }
+
+    /// Whether an exchange for this user is under way.
+    pub(super) fn is_under_way(&self, user: &[u8]) -> bool {
+        self.0.contains_key(user)
     }
 
     #[cfg(test)]

@@ -12,6 +12,7 @@
 //! | `bounds.rs` | how much may be held, and how much is |
 //! | `shard.rs` | a part of the users, and the lock over all that may change for them |
 //! | `flights.rs` | exchanges under way, and who waits for them |
+//! | `renewal.rs` | another token for one that will end soon |
 //! | `sync.rs` | how the threads of a flight reach each other |
 //! | `rejections.rs`, `breaker.rs` | when not to ask |
 //! | `counters.rs`, `clock.rs` | what was done; the time |
@@ -37,6 +38,7 @@ mod entry;
 mod flights;
 mod queues;
 mod rejections;
+mod renewal;
 mod shard;
 mod sync;
 mod table;
@@ -51,6 +53,7 @@ use subtle::ConstantTimeEq;
 use crate::config::CacheLimits;
 use crate::error::Error;
 use crate::exchange::{Outcome, Progress};
+use crate::fork::Inherit;
 use crate::token::{AccessToken, Grant};
 use crate::user_id::UserId;
 use bounds::Bounds;
@@ -60,7 +63,8 @@ pub(crate) use clock::Monotonic;
 use counters::Counters;
 pub use counters::Stats;
 pub(crate) use entry::Entry;
-use entry::Key;
+use entry::{Key, Stage, Times, whole_ms};
+pub(crate) use flights::Fetched;
 use flights::{Flight, Landed, Next, Ticket};
 use shard::{Locked, Shard};
 pub(crate) use table::Found;
@@ -72,8 +76,7 @@ const ENTRY_BYTES_MIN: u64 = 256;
 const SHARDS_MAX: u64 = 64;
 /// How many reports of rejected tokens are remembered in all.
 const REPORTS_MAX: usize = 4096;
-/// How long before its end a token is not handed out any more, at the most: a tenth of its lifetime,
-/// or this.
+/// A token is renewed before its own end: a tenth of its lifetime, and no more than this.
 const MARGIN_MAX: Duration = Duration::from_secs(60);
 
 /// One who asks for a token: how it gets one itself, and how it waits for another's.
@@ -102,7 +105,8 @@ pub(crate) struct Cache<C: Clock = Monotonic> {
     users: RandomState,
     tokens: RandomState,
     ttl: Option<Duration>,
-    shards: Box<[Shard]>,
+    /// Each alone, because a child takes them over one by one.
+    shards: Box<[Arc<Shard>]>,
     bounds: Bounds,
     breaker: Breaker,
     counters: Counters,
@@ -121,7 +125,7 @@ impl<C: Clock> Cache<C> {
             tokens: RandomState::new(),
             ttl: limits.ttl,
             shards: (0..shards)
-                .map(|_| Shard::new(REPORTS_MAX / shards))
+                .map(|_| Arc::new(Shard::new(REPORTS_MAX / shards)))
                 .collect(),
             bounds: Bounds::new(limits.entries, limits.bytes),
             breaker: Breaker::new(),
@@ -130,44 +134,53 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    /// The cache of a child: what its parent held at the fork, taken over piece by piece when it is
-    /// asked for; no flights, no reports, and counters at zero. Takes none of the parent's locks.
-    /// `forks` lie between the process that made the first of them and this one.
+    /// The cache of a child: what its parent held at the fork, in the same memory; no flights, no
+    /// reports, and counters at zero. Waits for none of the parent's locks. `forks` lie
+    /// between the process that made the client and this one.
     pub(crate) fn inherit(&self, clock: C, forks: u64) -> Self {
         let reports = REPORTS_MAX / self.shards.len();
+        let shards: Box<[_]> = self
+            .shards
+            .iter()
+            .map(|shard| shard.inherit(forks, reports))
+            .collect();
         Self {
             clock,
             users: self.users.clone(),
             tokens: self.tokens.clone(),
             ttl: self.ttl,
-            shards: self
-                .shards
-                .iter()
-                .map(|shard| shard.inherit(reports))
-                .collect(),
-            bounds: self.bounds.emptied(),
+            bounds: self
+                .bounds
+                .of_a_child(shards.iter().map(|shard| shard.holds())),
+            shards,
             breaker: Breaker::new(),
             counters: Counters::default(),
             forks,
         }
     }
 
-    /// The token of `user`, if it is here. Costs no lock, no allocation and no system call where it
-    /// is; where it is not, a lock for a few instructions.
+    /// The token of `user`, if it is here and not due for renewal: a caller that looks first goes on to
+    /// [`Cache::get`], and renews it. Costs no lock, no allocation and no system call where it is; where
+    /// it is not, a lock for a few instructions.
     #[inline]
     pub(crate) fn peek(&self, user: UserId<'_>) -> Option<Found> {
-        let key = self.key(user);
-        let found = self.find(key).or_else(|| self.find_for_certain(key))?;
-        self.counters.hit();
-        Some(found)
+        match self.look(user) {
+            Lookup::Good(found) => {
+                self.counters.hit();
+                Some(found)
+            }
+            Lookup::Due(_) | Lookup::Missing => None,
+        }
     }
 
-    /// The same for a call that will have one made if it is not here.
+    /// The same for a call that can have another one made.
     #[inline]
-    pub(crate) fn get(&self, user: UserId<'_>) -> Option<Found> {
-        let found = self.peek(user);
-        if found.is_none() {
-            self.counters.misses.add(1);
+    pub(crate) fn get(&self, user: UserId<'_>) -> Lookup {
+        let found = self.look(user);
+        match found {
+            Lookup::Good(_) => self.counters.hit(),
+            Lookup::Due(_) => {} // it is counted by what comes of it
+            Lookup::Missing => self.counters.misses.add(1),
         }
         found
     }
@@ -179,16 +192,16 @@ impl<C: Clock> Cache<C> {
         let now = self.clock.now();
         let joined = {
             let mut shard = self.lock(key);
-            if let Some(entry) = self.good(&mut shard, key, now) {
-                return Ok(entry);
+            if let Some((entry, _)) = self.live(&mut shard, key) {
+                return Ok(Fetched { entry, attempts: 0 });
             }
             // Also where a flight is under way: what it will bring is for those who came before the
             // report.
-            shard.room.rejections.check(key.hash, now)?;
-            let joined = shard.room.flights.join(key.user, asker.deadline());
+            shard.state.rejections.check(key.hash, now)?;
+            let joined = shard.state.flights.join(key.user, asker.deadline());
             if joined.is_none() {
                 self.breaker.admit(key.hash, asker.time(), now)?;
-                shard.room.flights.begin(key.user);
+                shard.state.flights.begin(key.user);
             }
             joined
         };
@@ -221,7 +234,7 @@ impl<C: Clock> Cache<C> {
         }
         let token = self.tokens.hash_one(rejected);
         shard
-            .room
+            .state
             .rejections
             .report(key.hash, token, held.is_some(), now);
     }
@@ -231,7 +244,7 @@ impl<C: Clock> Cache<C> {
     pub(crate) fn forget(&self, user: UserId<'_>) {
         let key = self.key(user);
         let mut shard = self.lock(key);
-        shard.room.flights.forget(key.user);
+        shard.state.flights.forget(key.user);
         if let Some(entry) = shard.find(key) {
             shard.remove(&entry);
         }
@@ -246,10 +259,6 @@ impl<C: Clock> Cache<C> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        // A child counts what it took over, and so takes over the rest.
-        for shard in &self.shards {
-            drop(shard.lock(&self.bounds));
-        }
         let counters = &self.counters;
         Stats {
             // Of each sum the lesser side is read first, and counted last: so they hold while other
@@ -298,32 +307,50 @@ impl<C: Clock> Cache<C> {
     }
 
     #[inline]
-    fn find(&self, key: Key<'_>) -> Option<Found> {
-        let found = self.shard(key).find(key)?;
-        let entry = found.entry()?;
-        // The clock is read only for a token that ends.
-        if entry.ends().is_some_and(|end| end <= self.clock.now()) {
-            return None;
+    fn look(&self, user: UserId<'_>) -> Lookup {
+        let key = self.key(user);
+        match self.look_without_lock(key) {
+            Lookup::Missing => self.look_under_lock(key),
+            found => found,
         }
+    }
+
+    /// An entry that is being moved can be overlooked.
+    #[inline]
+    fn look_without_lock(&self, key: Key<'_>) -> Lookup {
+        let Some(found) = self.shard(key).find(key) else {
+            return Lookup::Missing;
+        };
+        let Some(entry) = found.entry() else {
+            return Lookup::Missing;
+        };
         entry.note_use();
-        Some(found)
+        match entry.stage(&self.clock) {
+            Stage::Good => Lookup::Good(found),
+            Stage::Due => Lookup::Due(found),
+            Stage::Ended => Lookup::Missing,
+        }
     }
 
     #[cold]
-    fn find_for_certain(&self, key: Key<'_>) -> Option<Found> {
-        let now = self.clock.now();
-        self.good(&mut self.lock(key), key, now).map(Found::from)
+    fn look_under_lock(&self, key: Key<'_>) -> Lookup {
+        match self.live(&mut self.lock(key), key) {
+            None => Lookup::Missing,
+            Some((entry, Stage::Due)) => Lookup::Due(entry.into()),
+            Some((entry, _)) => Lookup::Good(entry.into()),
+        }
     }
 
     /// The entry of `key`; one that has ended is dropped.
-    fn good(&self, shard: &mut Locked<'_>, key: Key<'_>, now: Instant) -> Option<Arc<Entry>> {
+    fn live(&self, shard: &mut Locked<'_>, key: Key<'_>) -> Option<(Arc<Entry>, Stage)> {
         let entry = shard.find(key)?;
-        if entry.ends().is_some_and(|end| end <= now) {
+        let stage = entry.stage(&self.clock);
+        if stage == Stage::Ended {
             shard.remove(&entry);
             return None;
         }
         entry.note_use();
-        Some(entry)
+        Some((entry, stage))
     }
 
     /// Makes the exchange of a flight, or goes on with it.
@@ -365,7 +392,7 @@ impl<C: Clock> Cache<C> {
         if let Some(landed) = flight.landed() {
             return landed.clone();
         }
-        let progress = self.lock(key).room.flights.take_baton(key.user);
+        let progress = self.lock(key).state.flights.take_baton(key.user);
         self.lead(key, progress, asker)
     }
 
@@ -373,27 +400,33 @@ impl<C: Clock> Cache<C> {
     fn store(&self, key: Key<'_>, progress: &Progress, grant: Grant) -> Landed {
         self.breaker.note_success();
         let now = self.clock.now();
-        let term = self.term(grant.lifetime, now);
+        let times = self.times(grant.lifetime, now);
         let weight = entry::weight(key.user.len(), grant.token.as_bytes().len());
-        let has_room = term.is_some() && self.make_room(key, weight);
+        let has_room = times.is_some() && self.make_room(key, weight);
         let token_hash = self.tokens.hash_one(grant.token.as_bytes());
         let mut shard = self.lock(key);
         let checked = shard
-            .room
+            .state
             .rejections
             .check_new(key.hash, token_hash, now)
             .map_err(|error| progress.with_reply(error));
         let (mut is_put, mut outgrown) = (false, None);
-        let landed = checked.map(|()| match term {
-            Some(Term(ends)) if has_room && shard.room.flights.may_keep(key.user) => {
-                is_put = true;
-                let (entry, left_behind) = shard.put(key, grant.token, ends);
-                outgrown = left_behind;
-                entry
+        let landed = checked.map(|()| {
+            let entry = match times {
+                Some(times) if has_room && shard.state.flights.may_keep(key.user) => {
+                    is_put = true;
+                    let (entry, left_behind) = shard.put(key, grant.token, times);
+                    outgrown = left_behind;
+                    entry
+                }
+                _ => Arc::new(Entry::loose(key, grant.token)),
+            };
+            Fetched {
+                entry,
+                attempts: progress.requests(),
             }
-            _ => Arc::new(Entry::loose(key, grant.token)),
         });
-        let waiting = shard.room.flights.land(key.user, landed.clone());
+        let waiting = shard.state.flights.land(key.user, landed.clone());
         drop(shard);
         drop(outgrown);
         if has_room && !is_put {
@@ -412,7 +445,7 @@ impl<C: Clock> Cache<C> {
         }
         let waiting = self
             .lock(key)
-            .room
+            .state
             .flights
             .land(key.user, Err(error.clone()));
         self.count_end(progress, false);
@@ -422,7 +455,7 @@ impl<C: Clock> Cache<C> {
 
     /// The leader goes, and the flight is not over.
     fn pass_on(&self, key: Key<'_>, progress: Progress) {
-        let next = self.lock(key).room.flights.pass_on(key.user, progress);
+        let next = self.lock(key).state.flights.pass_on(key.user, progress);
         match next {
             Next::Called(heir) => heir.unpark(),
             Next::Landed(progress, waiting) => {
@@ -463,22 +496,41 @@ impl<C: Clock> Cache<C> {
         false
     }
 
-    /// Until when a token is kept; `None`: not at all.
-    fn term(&self, lifetime: Option<Duration>, now: Instant) -> Option<Term> {
+    /// The times of a token that came now; `None`: it is not kept at all.
+    fn times(&self, lifetime: Option<Duration>, now: Instant) -> Option<Times> {
         if lifetime == Some(Duration::ZERO) {
             return None;
         }
-        // What is beyond the clock's range never comes.
+        let margin = lifetime.map(|lifetime| MARGIN_MAX.min(lifetime / 10));
         let by_lifetime = lifetime
-            .map(|lifetime| lifetime - MARGIN_MAX.min(lifetime / 10))
-            .and_then(|time| now.checked_add(time));
-        let by_age = self.ttl.and_then(|ttl| now.checked_add(ttl));
-        Some(Term(by_lifetime.into_iter().chain(by_age).min()))
+            .zip(margin)
+            .map(|(lifetime, margin)| lifetime - margin);
+        let Some(renew_after) = by_lifetime.into_iter().chain(self.ttl).min() else {
+            return Some(Times::NEVER);
+        };
+        Some(Times {
+            // What is beyond the clock's range never comes.
+            renew_at: now.checked_add(renew_after),
+            // Without an end of its own, at twice the age of renewal.
+            ends_after: whole_ms(lifetime.map_or(renew_after, |lifetime| lifetime - renew_after)),
+        })
     }
 }
 
-/// When an entry ends; `None`: never.
-struct Term(Option<Instant>);
+/// What the cache holds for a call that can have a token made.
+pub(crate) enum Lookup {
+    Good(Found),
+    /// It is good, and time to get another.
+    Due(Found),
+    Missing,
+}
+
+impl<C: Clock> Inherit for Cache<C> {
+    fn abandon(self) {
+        self.shards.into_iter().for_each(Shard::abandon);
+        self.breaker.abandon();
+    }
+}
 
 /// A flight's leader. Whatever becomes of it, a panic too, the flight goes on or ends.
 struct Lead<'a, C: Clock> {
@@ -512,7 +564,7 @@ impl<C: Clock> Drop for Seat<'_, C> {
         }
         let baton = {
             let mut shard = self.cache.lock(self.key);
-            let flights = &mut shard.room.flights;
+            let flights = &mut shard.state.flights;
             flights.leave(self.key.user, &self.ticket);
             self.ticket
                 .is_called()
@@ -529,6 +581,11 @@ fn wake(waiting: Vec<Thread>) {
 }
 
 impl Found {
+    /// The entry itself, for a call that may have to wait with it.
+    pub(crate) fn into_entry(self) -> Option<Arc<Entry>> {
+        self.entry().cloned()
+    }
+
     /// The token that was found.
     #[inline]
     pub(crate) fn token(&self) -> Option<&AccessToken> {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, whole_ms};
+use crate::random::Keyed;
 
 /// How long a report is remembered, from when it came.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -15,7 +16,7 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 /// The reports of one shelf. Users and tokens are keyed hashes of 64 bits: nothing here tells a
 /// token, and two that are taken for one cost a user five seconds at the worst.
 pub(super) struct Rejections {
-    reports: HashMap<u64, Report>,
+    reports: HashMap<u64, Report, Keyed>,
     /// The same users, in the order in which they were reported, and so in which that ends.
     order: VecDeque<u64>,
     max: usize,
@@ -48,7 +49,7 @@ impl Rejections {
     /// Remembers `max` at the most, the latest.
     pub(super) fn new(max: usize) -> Self {
         Self {
-            reports: HashMap::new(),
+            reports: HashMap::default(),
             order: VecDeque::new(),
             max,
         }

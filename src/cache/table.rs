@@ -303,6 +303,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::entry::Times;
     use super::*;
     use crate::token::AccessToken;
 
@@ -320,7 +321,7 @@ mod tests {
 
     fn entry(number: u8) -> Arc<Entry> {
         let token = AccessToken::new(format!("token-{number}").as_bytes()).unwrap();
-        Arc::new(Entry::new(key(&[number]), token, None, 0))
+        Arc::new(Entry::new(key(&[number]), token, Times::NEVER, 0))
     }
 
     fn found(table: &GrowingTable, number: u8) -> Option<*const Entry> {

@@ -38,20 +38,32 @@ impl From<Error> for Failure {
     }
 }
 
+/// How many requests were sent for a result: none, where a function cannot send any.
+#[derive(Clone, Copy)]
+pub(super) struct Attempts(pub(super) u32);
+
+impl From<()> for Attempts {
+    fn from((): ()) -> Self {
+        Self(0)
+    }
+}
+
 /// Runs the body of a function that returns a status, and writes `err` whatever comes of it.
 ///
 /// # Safety
 /// `err` is NULL or points to memory for one `spike_auth_error`, which may be uninitialised.
 #[inline]
-pub(super) unsafe fn run(
+pub(super) unsafe fn run<T: Into<Attempts>>(
     err: *mut spike_auth_error,
-    body: impl FnOnce() -> Result<(), Failure>,
+    body: impl FnOnce() -> Result<T, Failure>,
 ) -> spike_auth_status_t {
-    let outcome = guard(body).unwrap_or_else(|| Err(panicked()));
+    let outcome = guard(body)
+        .unwrap_or_else(|| Err(panicked()))
+        .map(Into::into);
     // SAFETY: the caller's promise about `err` is the one asked for.
     unsafe { write_error(err, &outcome) };
     match outcome {
-        Ok(()) => spike_auth_status::Ok as spike_auth_status_t,
+        Ok(_) => spike_auth_status::Ok as spike_auth_status_t,
         Err(failure) => failure.status() as spike_auth_status_t,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use super::boundary::run;
+use super::boundary::{Attempts, run};
 use super::buffer::{TextOut, handle, text};
 use super::call::{optional, spike_auth_call};
 use super::client::spike_auth_client;
@@ -19,7 +19,12 @@ const SCHEME: &[u8] = b"Bearer ";
 /// another goes on with it, and sends again what was broken off. What spike_auth_client_exchange() says of an
 /// exchange holds for this one.
 ///
-/// A token that is in the cache costs no lock, no system call, and but for a thread's first no allocation.
+/// A token that is in the cache costs no lock and no system call; only a thread's first hit allocates.
+///
+/// A token that will end soon is renewed by the first call that asks for it, which waits for the exchange; the
+/// others get the old one at once. If the renewal fails in a way that may pass, that call gets the old token
+/// too, and none is begun for 5 to 10 seconds. 401 and 403 end the old token. See
+/// spike_auth_config_set_cache_ttl_ms().
 ///
 /// @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
 /// @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -29,8 +34,8 @@ const SCHEME: &[u8] = b"Bearer ";
 ///                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
 ///                     before anything is sent.
 /// @param token_len    gets the token's length without the NUL
-/// @param err          NULL or where the details go. A call that waited for another's exchange to its end gets
-///                     that exchange's number of attempts.
+/// @param err          NULL or where the details go. `attempts` is 0 for a token from the cache; a call that
+///                     waited for another's exchange to its end gets that exchange's number.
 ///
 /// Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
 ///
@@ -60,7 +65,10 @@ pub unsafe extern "C" fn spike_auth_client_get_token(
                 user_id,
                 optional(call),
                 || out.require(SPIKE_AUTH_TOKEN_SIZE),
-                |token| out.write(token.as_bytes()),
+                |token, attempts| {
+                    out.write(token.as_bytes())?;
+                    Ok(Attempts(attempts))
+                },
             )
         })
     }
@@ -100,13 +108,18 @@ pub unsafe extern "C" fn spike_auth_client_get_authorization(
                 user_id,
                 optional(call),
                 || out.require(SPIKE_AUTH_AUTHORIZATION_SIZE),
-                |token| out.write_both(SCHEME, token.as_bytes()),
+                |token, attempts| {
+                    out.write_both(SCHEME, token.as_bytes())?;
+                    Ok(Attempts(attempts))
+                },
             )
         })
     }
 }
 
-/// The access token of a user if it is in the cache. Never waits and sends nothing.
+/// The access token of a user if it is in the cache. Never waits and sends nothing. A token that is due for
+/// renewal is not given until a call of spike_auth_client_get_token() has begun to renew it: so a program that
+/// looks here first goes on to that call when it is time.
 ///
 /// @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
 /// @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
@@ -202,8 +215,7 @@ pub unsafe extern "C" fn spike_auth_client_forget(
     }
 }
 
-/// Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget(). In a
-/// child of fork, what its parent held stays in the child's memory until that ends.
+/// Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget().
 ///
 /// Fails with CLOSED.
 #[unsafe(no_mangle)]

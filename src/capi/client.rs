@@ -2,7 +2,7 @@
 
 use std::ffi::c_char;
 
-use super::boundary::{Failure, run, run_quietly};
+use super::boundary::{Attempts, Failure, run, run_quietly};
 use super::buffer::{HandleOut, TextOut, bytes, free, handle, null, text, too_long};
 use super::call::{optional, spike_auth_call};
 use super::config::spike_auth_config;
@@ -28,7 +28,9 @@ pub struct spike_auth_client {
 /// @param err     NULL or where the details go
 ///
 /// Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
-/// the call), TLS_ROOTS.
+/// the call), INVALID_ENVIRONMENT (the base URL would be reached through a proxy that
+/// spike_auth_config_load_env() found in a variable and that cannot be used), TLS_ROOTS, INTERNAL (the system
+/// gives the process no randomness).
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_new(
@@ -286,6 +288,11 @@ impl BadIds {
 /// (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) is tried again within the deadline, up to
 /// the number of attempts, after a wait that the service's Retry-After can lengthen.
 ///
+/// A 429, and a 503 with Retry-After, hold all calls of the client until the time that it says, 10 minutes at
+/// most. A call whose deadline is before that fails at once with RATE_LIMITED or SERVER_ERROR, attempts 0 and
+/// the time left in retry_after_ms; the others wait. Then one request goes first, and the others follow its
+/// answer.
+///
 /// @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
 /// @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
 /// @param call         NULL for the client's deadline, or a handle that sets another one or cancels
@@ -315,7 +322,9 @@ pub unsafe extern "C" fn spike_auth_client_exchange(
             let user_id = text(user_id, user_id_len, "user_id")?;
             client.check_open()?;
             out.require(SPIKE_AUTH_TOKEN_SIZE)?;
-            out.write(client.exchange(user_id, optional(call))?.as_bytes())
+            let (token, attempts) = client.exchange_counted(user_id, optional(call))?;
+            out.write(token.as_bytes())?;
+            Ok(Attempts(attempts))
         })
     }
 }
@@ -361,11 +370,10 @@ pub unsafe extern "C" fn spike_auth_client_exchange_signature(
             };
             client.check_open()?;
             out.require(SPIKE_AUTH_TOKEN_SIZE)?;
-            out.write(
-                client
-                    .exchange_signature(user_id, signature, optional(call))?
-                    .as_bytes(),
-            )
+            let (token, attempts) =
+                client.exchange_signature_counted(user_id, signature, optional(call))?;
+            out.write(token.as_bytes())?;
+            Ok(Attempts(attempts))
         })
     }
 }

@@ -10,9 +10,10 @@ use super::status::{spike_auth_status, spike_auth_status_t};
 use crate::config::{Config, TlsRoots};
 use crate::error::Error;
 
-/// The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store. The bundled
-/// set takes its place only where the system has no store at all and neither variable is set. The
-/// default.
+/// The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store (empty, and in
+/// a program with raised privileges, they count as not set). A section of SSL_CERT_FILE that is not valid PEM
+/// is an error; a certificate in it that cannot be used is passed over. The bundled set takes the store's place
+/// only where the system has none at all and neither variable is set. The default.
 pub const SPIKE_AUTH_TLS_ROOTS_PLATFORM: i32 = 0;
 
 /// Mozilla's trusted roots, as they were when the library was built.
@@ -108,10 +109,14 @@ pub unsafe extern "C" fn spike_auth_config_free(config: *mut spike_auth_config) 
 /// not empty, but for the hosts in no_proxy or NO_PROXY.
 ///
 /// A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
-/// error that names it, and then no setting at all is changed; only an empty variable for proxies counts as
-/// not set. In no_proxy, entries are names (which cover their subdomains), addresses, either with a port, or
-/// a lone *; no patterns and no ranges of addresses. Do not call it while another thread changes
-/// the environment (setenv).
+/// error that names it, and then no setting at all is changed. Variables for proxies differ: an empty one
+/// counts as not set, and a proxy that cannot be used (SOCKS, for example) is an error of
+/// spike_auth_client_new(), and only where it would be used. In no_proxy, entries are names (which cover their
+/// subdomains), addresses, either with a port, or a lone *; no patterns and no ranges of addresses. Do not call
+/// it while another thread changes the environment (setenv).
+///
+/// In a program with raised privileges (setuid, setgid, file capabilities; where getauxval(AT_SECURE) is not 0)
+/// it refuses with INVALID_ENVIRONMENT and reads nothing: set each setting with its own function.
 ///
 /// Fails with INVALID_ENVIRONMENT; FILE.
 #[unsafe(no_mangle)]
@@ -247,11 +252,13 @@ pub unsafe extern "C" fn spike_auth_config_set_max_attempts(
 /// Sets the certificates of a private CA, trusted beside the roots that spike_auth_config_set_tls_roots()
 /// chooses. Replaces those set before.
 ///
-/// @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them is passed over.
-///                 SPIKE_AUTH_NUL_TERMINATED is refused.
+/// @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them, other kinds of
+///                 sections and byte-order marks of UTF-8 are passed over. SPIKE_AUTH_NUL_TERMINATED is refused.
 /// @param pem_len  its length
 ///
-/// Fails with TLS_ROOTS if there is none, or one that cannot be read.
+/// Fails with TLS_ROOTS if there is none, one that cannot be read, or one whose key cannot be used to check
+/// others: it must be RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519. The message says which, by its position
+/// among all sections.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_config_set_ca_pem(
@@ -334,7 +341,8 @@ pub unsafe extern "C" fn spike_auth_config_set_user_agent(
 /// on this machine, is never reached through one.
 ///
 /// @param url      http://[user:password@]host[:port], user name and password percent-encoded, port 80 if
-///                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found
+///                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found. Goes
+///                 before the environment's proxy, whichever was read first.
 /// @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
 ///
 /// Fails with INVALID_URL, for SOCKS and https proxies too.
@@ -408,10 +416,12 @@ pub unsafe extern "C" fn spike_auth_config_set_cache_max_bytes(
     }
 }
 
-/// Sets the greatest age of a kept token. A token ends at its own time if it has one (less a margin of 60
-/// seconds, or of a tenth of its lifetime if that is less), and at this age in any case. The default is one
-/// hour: a token that says nothing of its end must not live for ever after it was revoked. Time while the
-/// machine is suspended does not count.
+/// Sets the age at which a kept token is renewed. One that has an end of its own is renewed before that as well:
+/// by 60 seconds, or by a tenth of its lifetime if that is less. The first call that asks for the token then makes
+/// an exchange, and the others go on with the old one. If that fails in a way that may pass, the old token is
+/// handed out until its own end; one without an end, until twice this age. The default is one hour: a token that
+/// does not say when it ends must not live long after it was revoked. Time while the machine is suspended does
+/// not count.
 ///
 /// @param ms  milliseconds; 0 for no limit
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 use std::ffi::c_char;
 use std::mem::size_of;
 
-use super::boundary::Failure;
+use super::boundary::{Attempts, Failure};
 use super::status::spike_auth_status;
 use crate::error::cut;
 
@@ -18,7 +18,8 @@ pub struct spike_auth_error {
     pub http_status: i32,
     /// How long the service asked to wait, in milliseconds; -1 if it did not say.
     pub retry_after_ms: i64,
-    /// How many requests were sent for this result. 0 if no connection could be made.
+    /// How many requests were sent for this result, also on success: 0 for a token from the cache, and
+    /// where no connection could be made.
     pub attempts: u32,
     /// 1 if the same call may succeed later, else 0.
     pub retryable: u32,
@@ -80,17 +81,18 @@ impl spike_auth_error {
 /// # Safety
 /// `err` is NULL or points to memory for one `spike_auth_error`, which may be uninitialised.
 #[inline]
-pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<(), Failure>) {
+pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<Attempts, Failure>) {
     if err.is_null() {
         return;
     }
     match outcome {
         // Zeros in place: the common case, and no copy of 512 bytes by way of the stack.
         // SAFETY: not NULL, and writable as the caller promises; aligned or not.
-        Ok(()) => unsafe {
+        Ok(Attempts(attempts)) => unsafe {
             err.cast::<u8>()
                 .write_bytes(0, size_of::<spike_auth_error>());
             (&raw mut (*err).retry_after_ms).write_unaligned(-1);
+            (&raw mut (*err).attempts).write_unaligned(*attempts);
         },
         // SAFETY: as above.
         Err(failure) => unsafe { err.write_unaligned(spike_auth_error::of(failure)) },

@@ -24,7 +24,7 @@ use crate::cache::Stats;
 pub struct spike_auth_stats {
     /// Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found one.
     pub hits: u64,
-    /// Calls that were not.
+    /// Calls that were not, or that renewed a token.
     pub misses: u64,
     /// Misses that waited for an exchange which another call had begun.
     pub coalesced: u64,

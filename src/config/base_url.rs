@@ -102,6 +102,13 @@ impl Host {
             let inner = inner
                 .strip_suffix(']')
                 .ok_or("the IPv6 address has no closing bracket")?;
+            if inner.contains('%') {
+                return Err(
+                    "its IPv6 address has a zone (a %), which no certificate names; \
+                            use a host name that leads there"
+                        .into(),
+                );
+            }
             let ip: Ipv6Addr = inner
                 .parse()
                 .map_err(|_| "the text in brackets is no IPv6 address")?;
@@ -296,6 +303,7 @@ mod tests {
             "https://[::1",
             "https://[::1]x",
             "https://[fe80::1%eth0]",
+            "https://[fe80::1%25eth0]",
             "https://[host]",
             "https://h\u{f6}st",
             "https://host\\x",
@@ -321,6 +329,14 @@ mod tests {
     fn the_message_shows_no_password() {
         let error = BaseUrl::new(b"https://user:hunter2@host").err().unwrap();
         assert!(!error.message().contains("hunter2") && error.message().contains("user info"));
+    }
+
+    #[test]
+    fn the_message_names_a_zone() {
+        for url in ["https://[fe80::1%25eth0]", "https://[fe80::1%eth0]:8443/v3"] {
+            let error = BaseUrl::new(url.as_bytes()).err().unwrap();
+            assert!(error.message().contains("has a zone"), "{error}");
+        }
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! Reading the configuration from the environment.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::Metadata;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::Config;
+use super::files::{check_private, read_small};
 use super::proxy::{NoProxy, ProxyUrl};
 use crate::error::{Error, ErrorKind};
 use crate::signing::KEY_MAX;
@@ -30,11 +29,20 @@ const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
 const CA_FILE_MAX: u64 = 4 << 20;
 
 /// `config` with what `var` says of the variables; `config` is lost on error, so that nothing is
-/// half applied.
+/// half applied. Nothing counts in a program with raised `privileges`.
 pub(super) fn load(
     mut config: Config,
     var: impl Fn(&str) -> Option<OsString>,
+    privileges: bool,
 ) -> Result<Config, Error> {
+    if privileges {
+        return Err(Error::new(
+            ErrorKind::InvalidEnvironment,
+            "The program runs with raised privileges (setuid, setgid, file capabilities, or by a \
+             security module), and the environment is chosen by the one who started it. Set each \
+             setting with its own function.",
+        ));
+    }
     if let Some(id) = var(APPLICATION_ID) {
         named(
             APPLICATION_ID,
@@ -55,7 +63,7 @@ pub(super) fn load(
         let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
         named(CA_FILE, config.set_ca_pem(&pem))?;
     }
-    load_proxy(&mut config, &var)?;
+    load_proxy(&mut config, &var);
     Ok(config)
 }
 
@@ -83,8 +91,9 @@ fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Res
     }
 }
 
-/// An empty proxy variable is how programs say "no proxy", and so no bad value.
-fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Result<(), Error> {
+/// An empty proxy variable is how programs say "no proxy", and so no bad value. What is wrong with one
+/// is kept with it, for the client whose proxy it would be.
+fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) {
     let set = |names: &[&'static str]| {
         names.iter().find_map(|&name| {
             var(name)
@@ -92,16 +101,12 @@ fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> R
                 .map(|value| (name, value))
         })
     };
-    let proxy = match set(&PROXIES) {
-        None => None,
-        Some((name, value)) => {
-            let value = Zeroizing::new(value.into_encoded_bytes());
-            Some(named(name, ProxyUrl::new(&value))?)
-        }
-    };
+    let proxy = set(&PROXIES).map(|(name, value)| {
+        let value = Zeroizing::new(value.into_encoded_bytes());
+        named(name, ProxyUrl::new(&value))
+    });
     let no_proxy = set(&NO_PROXIES).map(|(_, list)| NoProxy::new(&list.to_string_lossy()));
     config.proxy.set_environment(proxy, no_proxy);
-    Ok(())
 }
 
 /// Says which variable a bad value came from.
@@ -135,12 +140,12 @@ fn without_newline(content: &[u8]) -> &[u8] {
     content.strip_suffix(b"\r").unwrap_or(content)
 }
 
-/// Reads a small regular file. Not a pipe or a device: they could block for ever.
+/// The content of the file that `variable` names.
 fn read_file(
     variable: &str,
     path: &OsStr,
     max: u64,
-    check: impl Fn(&std::fs::Metadata) -> Result<(), &'static str>,
+    check: impl Fn(&Metadata) -> Result<(), &'static str>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     if path.is_empty() {
         return named(
@@ -151,24 +156,7 @@ fn read_file(
             )),
         );
     }
-    let read = || -> Result<Zeroizing<Vec<u8>>, String> {
-        let file = open(Path::new(path)).map_err(|error| error.to_string())?;
-        let metadata = file.metadata().map_err(|error| error.to_string())?;
-        if !metadata.is_file() {
-            return Err("it is not a regular file".into());
-        }
-        if metadata.len() > max {
-            return Err(format!("it has more than {max} bytes"));
-        }
-        check(&metadata)?;
-        // Allocated whole, so that no smaller copy of a key is left behind by a growing buffer.
-        let mut content = Zeroizing::new(Vec::with_capacity(max.min(metadata.len() + 1) as usize));
-        file.take(max + 1)
-            .read_to_end(&mut content)
-            .map_err(|error| error.to_string())?;
-        Ok(content)
-    };
-    read().map_err(|why| {
+    let content = read_small(Path::new(path), max, check).map_err(|why| {
         // Not the path: someone may have put the key itself where its file's name belongs.
         Error::new(
             ErrorKind::File,
@@ -176,23 +164,8 @@ fn read_file(
                 "The file that the environment variable {variable} names cannot be used: {why}."
             ),
         )
-    })
-}
-
-fn open(path: &Path) -> std::io::Result<File> {
-    // A pipe without a writer would block here, before it can be seen that it is one.
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-}
-
-/// Whoever can write the key's file can choose the key.
-fn check_private(metadata: &std::fs::Metadata) -> Result<(), &'static str> {
-    if metadata.permissions().mode() & 0o022 != 0 {
-        return Err("its group or others can write it (make it private with chmod go-w)");
-    }
-    Ok(())
+    })?;
+    Ok(Zeroizing::new(content))
 }
 
 #[cfg(test)]
@@ -227,11 +200,16 @@ mod tests {
     }
 
     fn load_from(vars: &[(&str, &str)]) -> Result<Config, Error> {
-        load(Config::new().unwrap(), |name| {
+        load_as(vars, false)
+    }
+
+    fn load_as(vars: &[(&str, &str)], privileges: bool) -> Result<Config, Error> {
+        let var = |name: &str| {
             vars.iter()
                 .find(|(n, _)| *n == name)
                 .map(|(_, value)| OsString::from(value))
-        })
+        };
+        load(Config::new().unwrap(), var, privileges)
     }
 
     fn signs_like(config: &Config, key: &[u8]) -> bool {
@@ -262,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_read_in_a_program_with_raised_privileges() {
+        for vars in [&[][..], &[(APPLICATION_ID, "9999"), (HMAC_KEY, "s3cret")]] {
+            let error = load_as(vars, true).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+            assert!(error.message().contains("raised privileges"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_bad_value_is_an_error_that_names_the_variable() {
         for (variable, value) in [
             (APPLICATION_ID, ""),
@@ -284,6 +271,31 @@ mod tests {
             );
             assert!(error.message().contains(variable), "{}", error.message());
         }
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_keeps_its_variables_name_for_later() {
+        let refusal = |vars: &[(&str, &str)]| {
+            let config: Config = load_from(vars).unwrap();
+            config.proxy.for_url(&config.base_url).err()
+        };
+        for variable in PROXIES {
+            let value = "socks5h://user:hunter2@127.0.0.1:1080";
+            let error = refusal(&[(variable, value)]).unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+            assert!(error.message().contains(variable), "{error}");
+            assert!(!error.message().contains("hunter2"), "{error}");
+            assert!(refusal(&[(variable, value), ("no_proxy", "*")]).is_none());
+            assert!(refusal(&[(variable, value), (API_BASE_URL, "http://[::1]:1")]).is_none());
+        }
+        // The first that is not empty counts, good or bad.
+        let first_is = |first: &str, second: &str| {
+            refusal(&[("https_proxy", first), ("all_proxy", second)])
+                .map(|error| error.message().contains("https_proxy"))
+        };
+        assert_eq!(first_is("http://proxy", "socks5://proxy"), None);
+        assert_eq!(first_is("socks5://proxy", "http://proxy"), Some(true));
+        assert_eq!(first_is("", "socks5://proxy"), Some(false));
     }
 
     #[test]

@@ -1,15 +1,22 @@
 //! What a client is made of: every setting, checked when it is set, with its default.
 
+mod algorithms;
 mod application_id;
 mod base_url;
 mod environment;
+mod files;
+pub(crate) mod pem;
+mod privileges;
 mod proxy;
 mod tls_roots;
 
 use std::time::Duration;
 
+pub(crate) use algorithms::{USABLE_KEYS, name_of};
 pub(crate) use application_id::ApplicationId;
 pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host};
+pub(crate) use files::read_small;
+pub(crate) use privileges::are_raised as privileges_are_raised;
 use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyUrl;
 pub(crate) use tls_roots::CaCertificates;
@@ -37,8 +44,8 @@ const CONCURRENCY_MAX: u32 = 1024;
 pub(crate) const DEFAULT_CACHE_ENTRIES: u32 = 100_000;
 pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The greatest age of an entry where nothing is set: a token that says nothing of its end must not
-/// live for ever after it was revoked.
+/// The age of an entry at which it is renewed where nothing is set: a token that does not say when it
+/// ends must not live long after it was revoked.
 pub(crate) const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(3600);
 
 /// Ten minutes: the longest deadline.
@@ -52,7 +59,7 @@ pub(crate) struct CacheLimits {
     /// 0: nothing is kept; exchanges are shared all the same.
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
-    /// The greatest age of an entry.
+    /// The age at which an entry is renewed.
     pub(crate) ttl: Option<Duration>,
 }
 
@@ -157,7 +164,8 @@ impl Config {
         self.proxy.set(url)
     }
 
-    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots.
+    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots. Fails if there is
+    /// none, or one that cannot be read or whose key cannot be used to check others.
     pub fn set_ca_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
         self.ca_certificates = CaCertificates::from_pem(pem)?;
         Ok(())
@@ -200,8 +208,8 @@ impl Config {
         };
     }
 
-    /// Sets the greatest age of a kept token in milliseconds. 0: none, it is kept until it ends by
-    /// itself.
+    /// Sets the age in milliseconds at which a kept token is renewed. A token that does not say when it
+    /// ends is kept for twice this age. 0: none, a token is kept until it ends by itself.
     pub fn set_cache_ttl_ms(&mut self, ms: u64) {
         self.cache.ttl = (ms > 0).then(|| Duration::from_millis(ms));
     }
@@ -212,9 +220,16 @@ impl Config {
     /// exceptions of `no_proxy` or `NO_PROXY`.
     ///
     /// One that is unset leaves the setting as it was. A bad one is an error that names it, and
-    /// then nothing at all is changed.
+    /// then nothing at all is changed; but a bad proxy is an error of [`crate::Client::new`], and
+    /// only where it would be used.
+    ///
+    /// Refused in a program with raised privileges (setuid, setgid, file capabilities).
     pub fn load_env(&mut self) -> Result<(), Error> {
-        *self = environment::load(self.clone(), |name| std::env::var_os(name))?;
+        *self = environment::load(
+            self.clone(),
+            |name| std::env::var_os(name),
+            privileges::are_raised(),
+        )?;
         Ok(())
     }
 

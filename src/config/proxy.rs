@@ -98,8 +98,9 @@ fn basic(user_info: &str) -> Result<Zeroizing<String>, String> {
 pub(crate) struct ProxyChoice {
     /// Set by the caller: `Some(None)` is "no proxy at all".
     explicit: Option<Option<ProxyUrl>>,
-    /// Found in the environment.
-    environment: Option<ProxyUrl>,
+    /// Found in the environment. A bad one is an error only where it would be used: the variable is
+    /// there for every program of the machine, and another of them may know what to do with it.
+    environment: Option<Result<ProxyUrl, Error>>,
     no_proxy: NoProxy,
 }
 
@@ -114,22 +115,27 @@ impl ProxyChoice {
     }
 
     /// What the environment has; what it has not stays as it was.
-    pub(crate) fn set_environment(&mut self, url: Option<ProxyUrl>, no_proxy: Option<NoProxy>) {
+    pub(crate) fn set_environment(
+        &mut self,
+        url: Option<Result<ProxyUrl, Error>>,
+        no_proxy: Option<NoProxy>,
+    ) {
         self.environment = url.or_else(|| self.environment.take());
         if let Some(no_proxy) = no_proxy {
             self.no_proxy = no_proxy;
         }
     }
 
-    /// The proxy for `url`. Plain http goes to this machine alone, and never through a proxy.
-    pub(crate) fn for_url(&self, url: &BaseUrl) -> Option<ProxyUrl> {
+    /// The proxy for `url`, or why the one that the environment names for it cannot be used. Plain
+    /// http goes to this machine alone, and never through a proxy.
+    pub(crate) fn for_url(&self, url: &BaseUrl) -> Result<Option<ProxyUrl>, Error> {
         if !url.https {
-            return None;
+            return Ok(None);
         }
         match &self.explicit {
-            Some(explicit) => explicit.clone(),
-            None if self.no_proxy.covers(&url.host, url.port_or_default()) => None,
-            None => self.environment.clone(),
+            Some(explicit) => Ok(explicit.clone()),
+            None if self.no_proxy.covers(&url.host, url.port_or_default()) => Ok(None),
+            None => self.environment.clone().transpose(),
         }
     }
 }
@@ -308,10 +314,11 @@ mod tests {
         let https = BaseUrl::new(b"https://example.com").unwrap();
         let http = BaseUrl::new(b"http://localhost").unwrap();
         let mut choice = ProxyChoice::default();
-        let port =
-            |choice: &ProxyChoice, url: &BaseUrl| choice.for_url(url).map(|proxy| proxy.port);
+        let port = |choice: &ProxyChoice, url: &BaseUrl| {
+            choice.for_url(url).unwrap().map(|proxy| proxy.port)
+        };
         assert_eq!(port(&choice, &https), None);
-        choice.set_environment(Some(ProxyUrl::new(b"http://env:1").unwrap()), None);
+        choice.set_environment(Some(ProxyUrl::new(b"http://env:1")), None);
         assert_eq!(
             (port(&choice, &https), port(&choice, &http)),
             (Some(1), None)
@@ -325,5 +332,31 @@ mod tests {
         );
         choice.set(b"").unwrap();
         assert_eq!(port(&choice, &https), None);
+    }
+    #[test]
+    fn a_bad_one_of_the_environment_is_an_error_only_where_it_would_be_used() {
+        let https = BaseUrl::new(b"https://example.com").unwrap();
+        let http = BaseUrl::new(b"http://localhost").unwrap();
+        let direct = |choice: &ProxyChoice, url| matches!(choice.for_url(url), Ok(None));
+        let mut bad = ProxyChoice::default();
+        bad.set_environment(Some(ProxyUrl::new(b"socks5h://env:1")), None);
+        assert!(bad.for_url(&https).is_err());
+        assert!(direct(&bad, &http));
+
+        let mut excepted = bad.clone();
+        excepted.set_environment(None, Some(NoProxy::new("example.com")));
+        assert!(direct(&excepted, &https));
+        excepted.set_environment(None, Some(NoProxy::new("other.example.com")));
+        assert!(
+            excepted.for_url(&https).is_err(),
+            "what is not set again stays"
+        );
+
+        let mut without = bad.clone();
+        without.set(b"").unwrap();
+        assert!(direct(&without, &https));
+        let mut replaced = bad;
+        replaced.set_environment(Some(ProxyUrl::new(b"http://env:2")), None);
+        assert_eq!(replaced.for_url(&https).unwrap().unwrap().port, 2);
     }
 }

@@ -1,17 +1,19 @@
 //! Which certificates are trusted.
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::TrustAnchor;
 
+use super::algorithms::{USABLE_KEYS, key_flaw};
+use super::pem::{self, Found};
 use crate::error::{Error, ErrorKind};
 
 /// Where the trusted roots come from. A CA that was given is trusted beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsRoots {
-    /// The platform's store; on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one. The
-    /// bundled set takes its place where the system has no store at all and neither variable is set.
+    /// The platform's store; on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one, unless
+    /// they are empty or the program has raised privileges. The bundled set takes its place where
+    /// the system has no store at all and neither variable is set.
     #[default]
     Platform,
     /// Mozilla's set, as it was when the library was built.
@@ -22,48 +24,57 @@ pub enum TlsRoots {
 
 /// Certificates of a private CA, each known to be usable as a root.
 #[derive(Clone, Default)]
-pub(crate) struct CaCertificates(Vec<CertificateDer<'static>>);
+pub(crate) struct CaCertificates(Vec<TrustAnchor<'static>>);
 
 impl CaCertificates {
-    pub(crate) fn from_pem(pem: &[u8]) -> Result<Self, Error> {
-        let mut certificates = Vec::new();
-        for (index, section) in CertificateDer::pem_slice_iter(pem).enumerate() {
-            let certificate = section.map_err(|error| {
-                unusable(&format!("section {} is not valid PEM ({error})", index + 1))
-            })?;
+    pub(crate) fn from_pem(text: &[u8]) -> Result<Self, Error> {
+        let mut store = RootCertStore::empty();
+        for found in pem::certificates(text) {
+            let Found { place, certificate } = found.map_err(|why| unusable(&why))?;
             // rustls-based stacks skip a certificate that they cannot read; then every handshake
             // fails and nothing says why.
-            RootCertStore::empty()
-                .add(certificate.clone())
-                .map_err(|error| {
-                    unusable(&format!(
-                        "certificate {} cannot be read ({error})",
-                        index + 1
-                    ))
-                })?;
-            certificates.push(certificate);
+            store
+                .add(certificate)
+                .map_err(|_| unusable(&place.says("holds no certificate that can be read")))?;
+            let flaw = store
+                .roots
+                .last()
+                .and_then(|root| key_flaw(&root.subject_public_key_info));
+            if let Some(flaw) = flaw {
+                return Err(refused(
+                    &place.says(&format!(
+                        "has {flaw}, and no signature by it can be checked"
+                    )),
+                    &format!("Use a CA whose key is {USABLE_KEYS}"),
+                ));
+            }
         }
-        if certificates.is_empty() {
-            return Err(unusable("it holds no \"-----BEGIN CERTIFICATE-----\""));
+        if store.is_empty() {
+            return Err(unusable(pem::why_none(text)));
         }
-        Ok(Self(certificates))
+        Ok(Self(store.roots))
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &TrustAnchor<'static>> {
         self.0.iter()
     }
 }
 
 fn unusable(why: &str) -> Error {
+    refused(why, "Pass the CA's certificates in PEM form")
+}
+
+fn refused(why: &str, cure: &str) -> Error {
     Error::new(
         ErrorKind::TlsRoots,
-        format!("Unusable CA certificate: {why}. Pass the CA's certificates in PEM form."),
+        format!("Unusable CA certificate: {why}. {cure}."),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
 
     fn ca_pem() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
@@ -74,42 +85,58 @@ mod tests {
             .pem()
     }
 
+    fn refusal(pem: &str) -> String {
+        let error = CaCertificates::from_pem(pem.as_bytes()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::TlsRoots);
+        error.message().to_owned()
+    }
+
     #[test]
     fn several_certificates_with_text_around_them() {
         let pem = format!("a comment\n{}\nanother\n{}", ca_pem(), ca_pem());
-        assert_eq!(
-            CaCertificates::from_pem(pem.as_bytes())
-                .unwrap()
-                .iter()
-                .count(),
-            2
-        );
+        let found = CaCertificates::from_pem(pem.as_bytes()).unwrap();
+        assert_eq!(found.iter().count(), 2);
     }
 
     #[test]
     fn what_is_refused_at_once() {
         let good = ca_pem();
-        let cases = [
-            (String::new(), "holds no"),
-            ("not a certificate".to_owned(), "holds no"),
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (pem, reason) in [
+            ("", "holds no \"-----BEGIN CERTIFICATE-----\""),
+            ("not a certificate", "holds no"),
             (
-                good.replace("-----END CERTIFICATE-----", ""),
-                "not valid PEM",
+                garbage,
+                "section 1 (line 1) holds no certificate that can be read",
             ),
-            (good.replacen("MII", "!!!", 1), "not valid PEM"),
+            (&format!("{good}{garbage}"), "section 2 (line "),
             (
-                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned(),
-                "certificate 1 cannot be read",
+                &good.replacen("MII", "!!!", 1),
+                "section 1 (line 1) is not valid base64",
             ),
-            (
-                format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-                "certificate 2 cannot be read",
-            ),
-        ];
-        for (pem, reason) in cases {
-            let error = CaCertificates::from_pem(pem.as_bytes()).err().unwrap();
-            assert_eq!(error.kind(), ErrorKind::TlsRoots);
-            assert!(error.message().contains(reason), "{}", error.message());
+        ] {
+            let said = refusal(pem);
+            assert!(said.contains(reason), "{said}");
         }
+        let der = [0x30, 0x82, 0x01, 0x02, 0x30];
+        let error = CaCertificates::from_pem(&der).err().unwrap();
+        assert!(error.message().contains("-inform DER"), "{error}");
+    }
+
+    #[test]
+    fn a_ca_whose_signatures_cannot_be_checked_is_refused() {
+        // The numbers of the curves P-384 and P-521 differ in the last byte.
+        const P384: &[u8] = b"\x06\x05\x2B\x81\x04\x00\x22";
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let ca = rcgen::CertificateParams::new(vec![]).unwrap();
+        let mut der = ca.self_signed(&key).unwrap().der().to_vec();
+        let at = der.windows(P384.len()).position(|part| part == P384);
+        der[at.unwrap() + P384.len() - 1] = 0x23;
+        let base64 = base64::engine::general_purpose::STANDARD.encode(der);
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+        let said = refusal(&format!("{}{pem}", ca_pem()));
+        assert!(said.contains("section 2 (line "), "{said}");
+        assert!(said.contains("a key that is P-521"), "{said}");
+        assert!(said.ends_with("P-256, P-384 or Ed25519."), "{said}");
     }
 }

@@ -1,5 +1,6 @@
 //! Step two: the signature for the access token, by the rules of `POST /v3/auth/hmac`.
 
+mod hold;
 mod judgement;
 mod problem;
 mod reply;
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::{ApplicationId, Config};
 use crate::error::{Error, ErrorKind, Secrets};
-pub(crate) use crate::http::{Cancel, Deadline, Leave};
-use crate::http::{HttpClient, Settings};
+pub(crate) use crate::http::{Cancel, Deadline};
+use crate::http::{HttpClient, Phase, Settings};
+use crate::random;
 use crate::signing::{KeyTrace, Signature};
 use crate::token::{AccessToken, Grant};
 use crate::user_id::UserId;
+use hold::{Admission, Hold, Pass};
 use request::RequestBody;
 use retry::Budget;
 
@@ -29,6 +32,7 @@ pub(crate) struct Exchange {
     timeout: Duration,
     max_attempts: u32,
     budget: Budget,
+    hold: Hold,
     /// For keeping the key out of messages.
     key_trace: Option<KeyTrace>,
 }
@@ -37,6 +41,22 @@ pub(crate) struct Exchange {
 pub(crate) struct Claim<'a> {
     pub(crate) user: UserId<'a>,
     pub(crate) signature: &'a Signature,
+}
+
+/// Within what a call must keep.
+pub(crate) struct Leave<'a> {
+    pub(crate) deadline: Deadline,
+    pub(crate) cancel: &'a Cancel,
+    /// Asked when it is the call's turn, right before anything is sent: it may have waited long.
+    pub(crate) to_send: &'a dyn Fn() -> Result<(), Error>,
+}
+
+/// What came of an attempt.
+enum Attempt {
+    /// Nothing was sent: meanwhile the service has asked to wait.
+    Withdrawn,
+    /// With the number of requests that were sent.
+    Ended(Result<Grant, Error>, u32),
 }
 
 impl Exchange {
@@ -49,7 +69,7 @@ impl Exchange {
             in_flight_max: config.max_concurrency as usize,
             roots: config.tls_roots,
             ca: &config.ca_certificates,
-            proxy: config.proxy.for_url(&config.base_url),
+            proxy: config.proxy.for_url(&config.base_url)?,
         })?;
         Ok(Self {
             http,
@@ -57,24 +77,27 @@ impl Exchange {
             timeout: config.timeout,
             max_attempts: config.max_attempts,
             budget: Budget::new(),
+            hold: Hold::new(),
             key_trace: config.key_trace.clone(),
         })
     }
 
-    /// One exchange: as many attempts as the retry policy and the time allow.
+    /// One exchange: as many attempts as the retry policy and the time allow. With the token comes the
+    /// number of requests that were sent.
     pub(crate) fn run(
         &self,
         claim: &Claim<'_>,
         deadline: Deadline,
         cancel: &Cancel,
-    ) -> Result<AccessToken, Error> {
+    ) -> Result<(AccessToken, u32), Error> {
         let leave = Leave {
             deadline,
             cancel,
             to_send: &|| Ok(()),
         };
-        match self.resume(claim, &leave, &mut Progress::default()) {
-            Outcome::Granted(grant) => Ok(grant.token),
+        let mut progress = Progress::default();
+        match self.resume(claim, &leave, &mut progress) {
+            Outcome::Granted(grant) => Ok((grant.token, progress.sent)),
             Outcome::Failed(error) | Outcome::Unfinished(error) => Err(error),
         }
     }
@@ -88,11 +111,14 @@ impl Exchange {
     ) -> Outcome {
         let body = self.body.with(claim.user, claim.signature);
         loop {
-            if let Err(outcome) = self.pause(leave, progress) {
-                return outcome;
-            }
+            let pass = match self.admit(leave, progress) {
+                Ok(pass) => pass,
+                Err(outcome) => return outcome,
+            };
+            let Attempt::Ended(result, requests) = self.attempt(claim, &body, leave, pass) else {
+                continue;
+            };
             progress.attempts += 1;
-            let (result, requests) = self.attempt(claim, &body, leave);
             progress.sent += requests;
             let failure = match result {
                 Ok(grant) => {
@@ -107,8 +133,12 @@ impl Exchange {
                 progress.break_off(requests, self.max_attempts);
                 return Outcome::Unfinished(failure);
             }
-            match retry::wait_before_next(&failure, progress.attempts, self.max_attempts, random())
-            {
+            match retry::wait_before_next(
+                &failure,
+                progress.attempts,
+                self.max_attempts,
+                random::fraction(),
+            ) {
                 None => return Outcome::Failed(failure),
                 Some(wait) => {
                     progress.pause = Some(Pause {
@@ -119,6 +149,34 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// Waits for the next attempt: between two of this call, and as the service has asked all calls.
+    fn admit(&self, leave: &Leave<'_>, progress: &mut Progress) -> Result<Pass<'_>, Outcome> {
+        loop {
+            self.pause(leave, progress)?;
+            match self.hold.admit(Instant::now()) {
+                Admission::Go(pass) => return Ok(pass),
+                Admission::Wait(until, failure) => {
+                    progress.pause = Some(Pause {
+                        until,
+                        failure: failure.with_attempts(progress.sent),
+                        paid: true,
+                    });
+                }
+                Admission::Queue(first) => self
+                    .http
+                    .wait(leave.deadline, leave.cancel, Phase::Hold, &|| {
+                        first.is_over()
+                    })
+                    .map_err(|error| Outcome::Unfinished(error.with_attempts(progress.sent)))?,
+            }
+        }
+    }
+
+    /// Whether the service has asked to be left alone for a while.
+    pub(crate) fn is_on_hold(&self) -> bool {
+        self.hold.is_on()
     }
 
     /// The wait between two attempts, if one is due.
@@ -141,28 +199,45 @@ impl Exchange {
         Ok(())
     }
 
-    /// One attempt, and how many requests it sent.
     fn attempt(
         &self,
         claim: &Claim<'_>,
         body: &[u8],
         leave: &Leave<'_>,
-    ) -> (Result<Grant, Error>, u32) {
+        pass: Pass<'_>,
+    ) -> Attempt {
+        let permit = match self.http.permit(leave.deadline, leave.cancel) {
+            Ok(permit) => permit,
+            Err(error) => return Attempt::Ended(Err(error), 0),
+        };
+        if let Err(error) = (leave.to_send)() {
+            return Attempt::Ended(Err(error), 0);
+        }
+        if pass.was_withdrawn() {
+            return Attempt::Withdrawn;
+        }
         let secrets = Secrets {
             user_id: claim.user.as_bytes(),
             signature: claim.signature,
             key: self.key_trace.as_ref(),
         };
-        match self.http.post_json(body, leave) {
-            Ok(reply) => {
-                let requests = reply.requests;
-                (judgement::judge(reply, &secrets), requests)
-            }
-            Err(error) => {
-                let requests = error.attempts();
-                (Err(error), requests)
-            }
-        }
+        let (result, requests) =
+            match self
+                .http
+                .post_json(&permit, body, leave.deadline, leave.cancel)
+            {
+                Ok(reply) => {
+                    let requests = reply.requests;
+                    (judgement::judge(reply, &secrets), requests)
+                }
+                Err(error) => {
+                    let requests = error.attempts();
+                    (Err(error), requests)
+                }
+            };
+        // Before the permit goes to the next call.
+        pass.end(result.as_ref().err(), requests > 0, Instant::now());
+        Attempt::Ended(result, requests)
     }
 
     /// Waits until `done`, for something that another call does; fails when the time is up, or the
@@ -173,7 +248,7 @@ impl Exchange {
         cancel: &Cancel,
         done: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
-        self.http.wait(deadline, cancel, done)
+        self.http.wait(deadline, cancel, Phase::Shared, done)
     }
 
     /// The deadline of a call that begins now. `timeout` takes the place of the client's.
@@ -256,15 +331,4 @@ pub(crate) enum Outcome {
     Failed(Error),
     /// The caller was stopped, or had no time left. Another may go on.
     Unfinished(Error),
-}
-
-/// A number from 0 up to and without 1. From the kernel each time, and so never the same in a
-/// process and its child; it is asked for only after a failure.
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    // Without randomness the wait is in the middle: nothing that a call should fail for.
-    if getrandom::getrandom(&mut bytes).is_err() {
-        return 0.5;
-    }
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }

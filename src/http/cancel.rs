@@ -1,11 +1,11 @@
 //! Stopping one call from another thread.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 use super::control::Control;
-use super::fork::{self, PerProcess};
+use crate::fork::{self, PerProcess};
 
 /// A switch that stops the call it was given to, wherever that call is. Once thrown it stays so.
 pub(crate) struct Cancel {
@@ -38,12 +38,13 @@ impl Cancel {
         let _ = fork::watch();
         Self {
             thrown: AtomicBool::new(false),
-            waker: PerProcess::new(Mutex::new(None)),
+            waker: PerProcess::empty(),
         }
     }
 
     pub(crate) fn throw(&self) {
         self.thrown.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst); // pairs with the one in `attach`
         if let Some(place) = self.waker.existing()
             && let Some(waker) = &*lock(place)
         {
@@ -57,8 +58,9 @@ impl Cancel {
 
     /// From now until the result is dropped, `waker` is what wakes the call.
     pub(crate) fn attach(&self, waker: Waker) -> Attached<'_> {
-        let place = self.waker.get(|| Mutex::new(None));
+        let place = self.waker.get(|_| Mutex::new(None));
         // Thrown before or after: one of the two sides sees the other's store.
+        fence(Ordering::SeqCst);
         let mut held = lock(place);
         if self.is_thrown() {
             waker.cancel();

@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::control::{Control, Phase, Ready, internal};
+use super::getaddrinfo::is_lack;
 use super::proxy;
 use super::resolve::NameCache;
 use super::socket::Socket as WaitingSocket;
@@ -130,7 +131,7 @@ impl Race<'_> {
     fn run(mut self, addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
         for (index, address) in addresses.iter().enumerate() {
             if let Err(error) = self.start(*address) {
-                self.last_error = Some(error);
+                self.note(error);
                 continue;
             }
             let is_last = index + 1 == addresses.len();
@@ -171,10 +172,17 @@ impl Race<'_> {
             let socket = self.started.swap_remove(index);
             match outcome(socket) {
                 Ok(stream) => return Ok(Some(stream)),
-                Err(error) => self.last_error = Some(error),
+                Err(error) => self.note(error),
             }
         }
         Ok(None)
+    }
+
+    /// What an address was never tried for stands: that one might have answered.
+    fn note(&mut self, error: io::Error) {
+        if !self.last_error.as_ref().is_some_and(is_lack) {
+            self.last_error = Some(error);
+        }
     }
 }
 
@@ -198,11 +206,7 @@ fn refused(error: Option<io::Error>) -> Error {
             "The host's name has no address. Check the base URL.",
         );
     };
-    // EMFILE and its like say nothing about the host.
-    if matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    ) {
+    if is_lack(&error) {
         return internal("a socket", &error);
     }
     Error::new(

@@ -40,6 +40,7 @@ impl Deadline {
 pub(crate) enum Phase {
     Slot,
     Shared,
+    Hold,
     Start,
     Resolve,
     Connect,
@@ -339,6 +340,7 @@ pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
     let doing = match phase {
         Phase::Slot => "waiting until another exchange of this client had ended",
         Phase::Shared => "waiting for the same user's exchange, which another call had begun",
+        Phase::Hold => "waiting for a first request, after the service had asked to wait",
         Phase::Start => "before the request was sent",
         Phase::Resolve => "looking up the host's name",
         Phase::Connect => "connecting",
@@ -385,7 +387,7 @@ fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
 pub(crate) fn internal(what: &str, error: &io::Error) -> Error {
     Error::new(
         ErrorKind::Internal,
-        format!("The operating system refused {what}: {error}. Check the limits of the process, on open files first."),
+        format!("The operating system refused {what}: {error}. Check the limits of the process, on open files (RLIMIT_NOFILE) first."),
     )
     .with_retryable(true)
 }

@@ -7,24 +7,29 @@
 //! | file | holds |
 //! |---|---|
 //! | `control.rs`, `cancel.rs` | one call's deadline, its wake-up, and the reason why it stopped |
-//! | `connect.rs`, `resolve.rs`, `proxy.rs` | from a host to a TCP connection |
-//! | `tls.rs`, `tls_roots.rs` | the TLS configuration; which roots are trusted |
+//! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
+//! | `tls.rs`, `sessions.rs` | the TLS configuration; sessions to take up again |
+//! | `tls_roots.rs`, `trust_store.rs` | which roots are trusted; what of the platform's can be read |
+//! | `verifier.rs`, `tls_errors.rs` | a server's certificates; what is wrong with them, and with its TLS |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
-//! | `fork.rs` | which process this is, and what belongs to it alone |
 
 mod buffers;
 mod cancel;
 mod connect;
 mod control;
-mod fork;
+mod getaddrinfo;
 mod proxy;
 mod resolve;
+mod sessions;
 mod slots;
 mod socket;
 mod tls;
+mod tls_errors;
 mod tls_roots;
 mod transport;
+mod trust_store;
+mod verifier;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -39,12 +44,13 @@ use zeroize::Zeroizing;
 
 use crate::config::{BaseUrl, CaCertificates, ProxyUrl, TlsRoots};
 use crate::error::{Error, ErrorKind};
+use crate::fork::{self, PerProcess};
 pub(crate) use cancel::Cancel;
 use cancel::Waker;
 use connect::Target;
-pub(crate) use control::{Deadline, connection_lost};
-use control::{Phase, timed_out};
-pub(crate) use fork::{PerProcess, generation};
+use control::timed_out;
+pub(crate) use control::{Deadline, Phase, connection_lost};
+pub(crate) use slots::Permit;
 use slots::{Slot, Slots};
 
 /// The largest body that is read.
@@ -77,14 +83,6 @@ pub(crate) struct HttpClient {
     target: Target,
     closed: AtomicBool,
     slots: PerProcess<Slots>,
-}
-
-/// Within what a call must keep.
-pub(crate) struct Leave<'a> {
-    pub(crate) deadline: Deadline,
-    pub(crate) cancel: &'a Cancel,
-    /// Asked when it is the call's turn, right before anything is sent: it may have waited long.
-    pub(crate) to_send: &'a dyn Fn() -> Result<(), Error>,
 }
 
 /// A reply whose body was read, or could not be.
@@ -134,16 +132,23 @@ impl HttpClient {
         })
     }
 
-    /// One POST, which must be over by the deadline; blocks until then at the longest. Waits for its
-    /// turn first, if as many as are allowed are in flight.
+    /// Waits for a call's turn, if as many as are allowed are in flight.
+    pub(crate) fn permit(&self, deadline: Deadline, cancel: &Cancel) -> Result<Permit<'_>, Error> {
+        self.slots().permit(deadline, cancel)
+    }
+
+    /// One POST, which must be over by the deadline; blocks until then at the longest.
     ///
     /// A kept connection costs one write, one poll, one read, and one look at whether it is still
     /// open. The `attempts` of an error are 0 if nothing was sent.
-    pub(crate) fn post_json(&self, body: &[u8], leave: &Leave<'_>) -> Result<Reply, Error> {
-        let (deadline, cancel) = (leave.deadline, leave.cancel);
-        let slots = self.slots();
-        let _permit = slots.permit(deadline, cancel)?;
-        (leave.to_send)()?;
+    pub(crate) fn post_json(
+        &self,
+        permit: &Permit<'_>,
+        body: &[u8],
+        deadline: Deadline,
+        cancel: &Cancel,
+    ) -> Result<Reply, Error> {
+        let slots = permit.slots();
         let slot = slots.take()?;
         let result = self.attempt(&slot, body, deadline, cancel);
         if !matches!(&result, Err(error) if slot.control.was_stale(error)) {
@@ -178,12 +183,13 @@ impl HttpClient {
         &self,
         deadline: Deadline,
         cancel: &Cancel,
+        phase: Phase,
         done: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         if self.slots().wait(deadline.at, cancel, done)? {
             return Ok(());
         }
-        Err(timed_out(deadline.timeout, Phase::Shared))
+        Err(timed_out(deadline.timeout, phase))
     }
 
     /// Ends calls in flight at once and refuses later ones. In a child it closes the child's.
@@ -194,9 +200,12 @@ impl HttpClient {
         }
     }
 
-    /// Those of this process. A child begins with none, and leaves its parent's alone.
+    /// Those of this process. A child begins with none.
     fn slots(&self) -> &Slots {
-        let slots = self.slots.get(|| {
+        let slots = self.slots.get(|parent| {
+            if let Some(parent) = parent {
+                parent.drop_inherited_connections();
+            }
             let target = Arc::new(self.target.of_this_process());
             Slots::new(target, self.agent_config.clone(), self.in_flight_max)
         });

@@ -13,18 +13,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
-
 use super::control::{Control, Phase, Ready, internal};
-use super::fork::PerProcess;
+use super::getaddrinfo::{self, not_found};
 use crate::config::Host;
-use crate::error::{Error, ErrorKind, cut};
+use crate::error::Error;
+use crate::fork::PerProcess;
 
 /// How long an answer is kept. The system tells no lifetime, and a name seldom moves.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// How long a lookup is waited for by those who come later. One that hangs longer may be hanging on
-/// a network that has come back since: another is begun beside it.
+/// How old a lookup may be for a call to wait for it alone. One that hangs longer may be hanging on a
+/// network that has come back since: another is begun beside it.
 const SHARED: Duration = Duration::from_secs(3);
 
 /// The most lookups of one process at once. They pile up only while the resolver hangs.
@@ -34,29 +33,34 @@ const HELPERS_MAX: usize = 16;
 /// reads the environment for that one.
 const HELPER_STACK: usize = 512 * 1024;
 
-static HELPERS: PerProcess<AtomicUsize> = PerProcess::first(AtomicUsize::new(0));
+static HELPERS: PerProcess<AtomicUsize> = PerProcess::empty();
 
-/// The one name that is looked up here: the last answer, and the lookup in flight. Asked only for a
-/// new connection.
+type Found = Result<Vec<SocketAddr>, Error>;
+
+/// The one name that is looked up here. Asked only for a new connection.
 pub(crate) struct NameCache(Arc<Mutex<Names>>);
 
+/// What is known of the name, who looks it up, and who waits.
 #[derive(Default)]
 struct Names {
     answer: Option<Answer>,
-    flight: Option<Arc<Flight>>,
+    /// When each lookup under way was begun, the latest last.
+    under_way: Vec<Instant>,
+    waiting: Vec<Arc<Waiter>>,
 }
 
 struct Answer {
     addresses: Vec<SocketAddr>,
+    /// Of its lookup.
+    begun: Instant,
     since: Instant,
 }
 
-/// A lookup that many wait for.
-struct Flight {
-    since: Instant,
-    /// One end for each who waits; shutting it down wakes the other.
-    waiting: Mutex<Vec<UnixStream>>,
-    found: OnceLock<Result<Vec<SocketAddr>, NotFound>>,
+/// A call that waits, for whichever lookup answers first.
+struct Waiter {
+    /// Shutting it down wakes the call, which has the other end.
+    sender: UnixStream,
+    found: OnceLock<Found>,
 }
 
 impl NameCache {
@@ -65,12 +69,7 @@ impl NameCache {
     }
 
     /// At least one address, or an error.
-    pub(crate) fn resolve(
-        &self,
-        host: &Host,
-        port: u16,
-        control: &Control,
-    ) -> Result<Vec<SocketAddr>, Error> {
+    pub(crate) fn resolve(&self, host: &Host, port: u16, control: &Control) -> Found {
         match host {
             Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
             // Never looked up: no entry in a table or a name server may move it to another machine
@@ -85,81 +84,119 @@ impl NameCache {
         lock(&self.0).answer = None;
     }
 
-    fn look_up(&self, name: &str, port: u16, control: &Control) -> Result<Vec<SocketAddr>, Error> {
-        let flight = {
+    fn look_up(&self, name: &str, port: u16, control: &Control) -> Found {
+        let (seat, done) = {
             let mut names = lock(&self.0);
-            if let Some(answer) = names
-                .answer
-                .as_ref()
-                .filter(|answer| answer.since.elapsed() < KEPT)
-            {
-                return Ok(answer.addresses.clone());
+            if let Some(addresses) = names.fresh_answer() {
+                return Ok(addresses);
             }
-            self.join(&mut names, name, port)?
+            let (sender, done) =
+                UnixStream::pair().map_err(|error| internal("a socket pair", &error))?;
+            if !names.has_young_lookup() {
+                self.begin(&mut names, name, port)?;
+            }
+            (self.seat(&mut names, sender), done)
         };
-        let (sender, done) =
-            UnixStream::pair().map_err(|error| internal("a socket pair", &error))?;
-        // A flight that has ended meanwhile wakes at once.
-        flight.wake_at_end(sender);
         control.wait(done.as_fd(), Ready::Read, Phase::Resolve)?;
-        match flight.found.get() {
-            Some(Ok(addresses)) => Ok(addresses.clone()),
-            Some(Err(why)) => Err(why.to_error()),
-            None => Err(NotFound::passing("the lookup ended without an answer").to_error()),
-        }
+        let ended = || Err(not_found("the lookup ended without an answer", true));
+        seat.waiter.found.get().cloned().unwrap_or_else(ended)
     }
 
-    /// The lookup in flight, or a new one.
-    fn join(&self, names: &mut Names, name: &str, port: u16) -> Result<Arc<Flight>, Error> {
-        let in_flight = names.flight.clone();
-        if let Some(flight) = in_flight
-            .as_ref()
-            .filter(|flight| flight.since.elapsed() < SHARED)
-        {
-            return Ok(Arc::clone(flight));
-        }
-        let Some(helper) = Helper::new() else {
-            let many = NotFound::passing("too many lookups are hanging already");
-            return in_flight.ok_or_else(|| many.to_error());
+    /// Begins a lookup. That it cannot is no failure while an older one may still answer.
+    fn begin(&self, names: &mut Names, name: &str, port: u16) -> Result<(), Error> {
+        let begun = Instant::now();
+        let started = match Helper::new() {
+            None => Err(not_found("too many lookups are hanging already", true)),
+            Some(helper) => spawn(helper, Arc::clone(&self.0), begun, name.to_owned(), port)
+                .map_err(|error| internal("a thread", &error)),
         };
-        let flight = Arc::new(Flight {
-            since: Instant::now(),
-            waiting: Mutex::default(),
+        match started {
+            Ok(()) => names.under_way.push(begun),
+            Err(error) if names.under_way.is_empty() => return Err(error),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn seat(&self, names: &mut Names, sender: UnixStream) -> Seat<'_> {
+        let waiter = Arc::new(Waiter {
+            sender,
             found: OnceLock::new(),
         });
-        spawn(
-            helper,
-            Arc::clone(&flight),
-            Arc::clone(&self.0),
-            name.to_owned(),
-            port,
-        )
-        .map_err(|error| internal("a thread", &error))?;
-        names.flight = Some(Arc::clone(&flight));
-        Ok(flight)
-    }
-}
-
-impl Flight {
-    fn wake_at_end(&self, sender: UnixStream) {
-        let mut waiting = lock(&self.waiting);
-        match self.found.get() {
-            None => waiting.push(sender),
-            Some(_) => wake(&sender),
+        names.waiting.push(Arc::clone(&waiter));
+        Seat {
+            names: &self.0,
+            waiter,
         }
     }
+}
 
-    fn end(&self, found: Result<Vec<SocketAddr>, NotFound>) {
-        // Under the lock, so that nobody comes to wait for what has been.
-        let mut waiting = lock(&self.waiting);
-        let _ = self.found.set(found);
-        waiting.drain(..).for_each(|sender| wake(&sender));
+impl Names {
+    fn fresh_answer(&self) -> Option<Vec<SocketAddr>> {
+        self.answer
+            .as_ref()
+            .filter(|answer| answer.since.elapsed() < KEPT)
+            .map(|answer| answer.addresses.clone())
+    }
+
+    fn has_young_lookup(&self) -> bool {
+        self.under_way
+            .last()
+            .is_some_and(|begun| begun.elapsed() < SHARED)
+    }
+
+    /// The lookup that was begun then has ended. Gives who is to be told: all who wait, whichever
+    /// lookup they came for. For a failure that may pass there must be no other lookup that could
+    /// still answer; "no such host" is an answer.
+    fn end(&mut self, begun: Instant, found: &Found) -> Vec<Arc<Waiter>> {
+        if let Some(at) = self.under_way.iter().position(|other| *other == begun) {
+            self.under_way.remove(at);
+        }
+        match found {
+            Ok(addresses) => self.keep(addresses, begun),
+            Err(error) if error.retryable() && !self.under_way.is_empty() => return Vec::new(),
+            Err(_) => {}
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Not in the place of what a later lookup has found.
+    fn keep(&mut self, addresses: &[SocketAddr], begun: Instant) {
+        if self
+            .answer
+            .as_ref()
+            .is_none_or(|answer| answer.begun <= begun)
+        {
+            self.answer = Some(Answer {
+                addresses: addresses.to_vec(),
+                begun,
+                since: Instant::now(),
+            });
+        }
     }
 }
 
-/// Not by dropping it: a child that was forked meanwhile holds it too, and keeps it open.
-fn wake(sender: &UnixStream) {
-    let _ = sender.shutdown(Shutdown::Both);
+impl Waiter {
+    fn tell(&self, found: Found) {
+        let _ = self.found.set(found);
+        // Not by dropping it: a child that was forked meanwhile holds it too, and keeps it open.
+        let _ = self.sender.shutdown(Shutdown::Both);
+    }
+}
+
+/// The place of a call among those that wait.
+struct Seat<'a> {
+    names: &'a Mutex<Names>,
+    waiter: Arc<Waiter>,
+}
+
+/// A call that goes takes its descriptor with it, however long the lookup hangs on.
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        lock(self.names)
+            .waiting
+            .retain(|other| !Arc::ptr_eq(other, &self.waiter));
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -168,35 +205,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn spawn(
     helper: Helper,
-    flight: Arc<Flight>,
     names: Arc<Mutex<Names>>,
+    begun: Instant,
     name: String,
     port: u16,
 ) -> std::io::Result<()> {
     let work = move || {
         let _helper = helper;
         // Whatever happens here, those who wait must be told.
-        let found = catch_unwind(|| ask_the_system(&name, port))
-            .unwrap_or_else(|_| Err(NotFound::passing("the lookup panicked")));
-        {
-            let mut names = lock(&names);
-            let newer = names
-                .answer
-                .as_ref()
-                .is_some_and(|answer| answer.since > flight.since);
-            if let Ok(addresses) = &found
-                && !newer
-            {
-                names.answer = Some(Answer {
-                    addresses: addresses.clone(),
-                    since: Instant::now(),
-                });
-            }
-            names
-                .flight
-                .take_if(|current| Arc::ptr_eq(current, &flight));
-        }
-        flight.end(found);
+        let found = catch_unwind(|| getaddrinfo::addresses(&name, port))
+            .unwrap_or_else(|_| Err(not_found("the lookup panicked", true)));
+        let told = lock(&names).end(begun, &found);
+        told.iter().for_each(|waiter| waiter.tell(found.clone()));
     };
     let builder = std::thread::Builder::new()
         .name("spike_auth-dns".into())
@@ -243,36 +263,12 @@ fn loopback(port: u16) -> Vec<SocketAddr> {
     ]
 }
 
-fn ask_the_system(name: &str, port: u16) -> Result<Vec<SocketAddr>, NotFound> {
-    let hints = AddrInfoHints {
-        socktype: SockType::Stream.into(),
-        ..AddrInfoHints::default()
-    };
-    let found =
-        dns_lookup::getaddrinfo(Some(name), None, Some(hints)).map_err(|error| {
-            match error.kind() {
-                LookupErrorKind::NoName | LookupErrorKind::NoData => {
-                    NotFound::lasting("there is no such host")
-                }
-                _ => NotFound::passing(cut(&std::io::Error::from(error).to_string(), 120)),
-            }
-        })?;
-    let addresses: Vec<_> = found
-        .flatten()
-        .map(|info| SocketAddr::new(info.sockaddr.ip(), port))
-        .collect();
-    if addresses.is_empty() {
-        return Err(NotFound::lasting("it has no address"));
-    }
-    Ok(addresses)
-}
-
 /// One of the helpers that may be at work.
 struct Helper(&'static AtomicUsize);
 
 impl Helper {
     fn new() -> Option<Self> {
-        let helpers = HELPERS.get(|| AtomicUsize::new(0));
+        let helpers = HELPERS.get(|_| AtomicUsize::new(0));
         helpers
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < HELPERS_MAX).then_some(count + 1)
@@ -288,33 +284,33 @@ impl Drop for Helper {
     }
 }
 
-/// Why a lookup failed, for each who waited for it.
-#[derive(Debug)]
-struct NotFound {
-    why: String,
-    may_pass: bool,
-}
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
 
-impl NotFound {
-    fn passing(why: &str) -> Self {
-        Self {
-            why: why.to_owned(),
-            may_pass: true,
-        }
+    use super::*;
+
+    #[test]
+    fn a_call_that_goes_while_a_lookup_hangs_leaves_no_descriptor() {
+        let cache = NameCache::new();
+        let (sender, mut done) = UnixStream::pair().unwrap();
+        let seat = cache.seat(&mut lock(&cache.0), sender);
+        assert_eq!(lock(&cache.0).waiting.len(), 1);
+        drop(seat);
+        assert_eq!(lock(&cache.0).waiting.len(), 0);
+        assert_eq!(done.read(&mut [0]).unwrap(), 0, "the other end is open");
     }
 
-    fn lasting(why: &str) -> Self {
-        Self {
-            why: why.to_owned(),
-            may_pass: false,
-        }
-    }
-
-    fn to_error(&self) -> Error {
-        Error::new(
-            ErrorKind::Resolve,
-            format!("The host's name was not found: {}. Check the base URL and this machine's name servers.", self.why),
-        )
-        .with_retryable(self.may_pass)
+    #[test]
+    fn what_an_older_lookup_brings_does_not_replace_a_later_answer() {
+        let mut names = Names::default();
+        let old = Instant::now();
+        let new = old + Duration::from_secs(3);
+        names.under_way = vec![old, new];
+        let address = |port| Ok(loopback(port));
+        names.end(new, &address(2));
+        names.end(old, &address(1));
+        assert_eq!(names.fresh_answer(), Some(loopback(2)));
+        assert!(names.under_way.is_empty());
     }
 }

@@ -12,6 +12,7 @@ use super::connect::Target;
 use super::control::{Control, Deadline, Phase, internal, timed_out};
 use super::transport::{ResolvedLater, SlotConnector};
 use crate::error::Error;
+use crate::fork::{Inherit, try_lock};
 
 /// A ureq agent that keeps one connection, and the control of the call that uses it.
 ///
@@ -28,6 +29,7 @@ pub(crate) struct Slot {
 pub(crate) struct Slots {
     target: Arc<Target>,
     config: ureq::config::Config,
+    in_flight_max: usize,
     state: Mutex<State>,
 }
 
@@ -55,6 +57,12 @@ struct Ticket {
 /// The right to one exchange in flight; it goes to the next in the queue when this is dropped.
 pub(crate) struct Permit<'a>(&'a Slots);
 
+impl<'a> Permit<'a> {
+    pub(crate) fn slots(&self) -> &'a Slots {
+        self.0
+    }
+}
+
 impl Slots {
     pub(crate) fn new(
         target: Arc<Target>,
@@ -72,6 +80,7 @@ impl Slots {
         Self {
             target,
             config,
+            in_flight_max,
             state: Mutex::new(state),
         }
     }
@@ -203,6 +212,13 @@ impl Slots {
         drop(idle);
     }
 
+    /// In a child: closes its copies of the connections at rest, without a word to the service. Those
+    /// that were in use at the fork are out of reach: what holds them is a stack that is gone.
+    pub(crate) fn drop_inherited_connections(&self) {
+        let idle = try_lock(&self.state).map(|mut state| std::mem::take(&mut state.idle));
+        drop(idle);
+    }
+
     /// A slot without a connection.
     pub(crate) fn make(&self) -> Result<Slot, Error> {
         let control = Arc::new(Control::new().map_err(|error| internal("a socket pair", &error))?);
@@ -231,6 +247,16 @@ impl Slots {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inherit for Slots {
+    fn abandon(self) {
+        // Only an exchange locks what a target holds.
+        let at_rest = try_lock(&self.state).is_some_and(|state| state.free == self.in_flight_max);
+        if !at_rest {
+            std::mem::forget(self);
+        }
     }
 }
 

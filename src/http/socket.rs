@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::control::{Control, Phase, Ready};
+use crate::fork::generation;
 
 /// Reads and writes like a blocking socket, until the call's time is up.
 pub(crate) struct Socket {
@@ -14,6 +15,8 @@ pub(crate) struct Socket {
     phase: Phase,
     /// For TLS: where the bytes that were read stand between two records.
     records: Option<RecordBorder>,
+    /// The generation of the process that made the connection.
+    made_in: u64,
 }
 
 impl Socket {
@@ -24,6 +27,7 @@ impl Socket {
             control,
             phase: Phase::Exchange,
             records: None,
+            made_in: generation(),
         }
     }
 
@@ -56,11 +60,13 @@ impl Socket {
     }
 }
 
-/// Says goodbye, which closing alone does not while a child that was forked meanwhile holds a copy. In a
-/// child no socket of the parent is ever dropped.
+/// Ends the connection, which closing alone does not do while a child that was forked meanwhile holds a
+/// copy. In a child it closes the copy alone: the connection is its parent's.
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
+        if self.made_in == generation() {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
     }
 }
 

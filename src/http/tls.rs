@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, CertificateError, ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::control::{Control, connection_lost};
+use super::sessions::Sessions;
 use super::socket::Socket;
+use super::tls_errors::{Reason, own_failure};
 use super::tls_roots;
+use super::verifier::Verifier;
 use crate::config::{CaCertificates, TlsRoots};
 use crate::error::{Error, ErrorKind, cut};
 
 pub(crate) type TlsStream = StreamOwned<ClientConnection, Socket>;
-
-/// One server, and a few tickets for it.
-const SESSIONS: usize = 8;
 
 /// One configuration for all connections of a client: making it costs milliseconds with the
 /// platform's roots, and it holds the session tickets.
@@ -24,12 +24,13 @@ pub(crate) fn client_config(
     roots: TlsRoots,
     ca: &CaCertificates,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let store = tls_roots::store(roots, ca)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Verifier::new(tls_roots::store(roots, ca)?, Arc::clone(&provider));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?
-        .with_root_certificates(store)
+        .dangerous() // as rustls calls all but its own verifier; ours asks that one
+        .with_custom_certificate_verifier(verifier.ok_or_else(tls_roots::none)?)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -38,7 +39,7 @@ pub(crate) fn client_config(
 /// The same for another process: its session store has a lock, which must not be shared over fork.
 pub(crate) fn with_own_sessions(config: &ClientConfig) -> Arc<ClientConfig> {
     let mut config = config.clone();
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.resumption = Resumption::store(Arc::new(Sessions::default()));
     Arc::new(config)
 }
 
@@ -68,12 +69,15 @@ fn error_within(error: &io::Error) -> Option<&rustls::Error> {
 
 /// The same once the handshake is over.
 pub(crate) fn broken(error: &io::Error) -> Option<Error> {
-    error_within(error).map(|error| match error {
-        rustls::Error::AlertReceived(alert) => Error::new(
-            ErrorKind::Tls,
-            format!("The server ended the TLS connection with the alert {alert:?}. Check what it asks of its clients."),
-        ),
-        other => connection_lost(cut(&format!("TLS failed in it: {other}"), 120)),
+    error_within(error).map(|error| {
+        let Reason { what, cure } = Reason::of(error);
+        match error {
+            rustls::Error::AlertReceived(_) => Error::new(
+                ErrorKind::Tls,
+                format!("The TLS connection was refused: {what}. {cure}."),
+            ),
+            _ => connection_lost(&what),
+        }
     })
 }
 
@@ -87,76 +91,23 @@ pub(crate) fn is_quiet(connection: &mut ClientConnection) -> bool {
 
 /// The connection ended during the handshake. That may pass, where a bad certificate does not.
 fn cut_short(error: &io::Error) -> Error {
+    let how = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the other side closed it".into(),
+        io::ErrorKind::ConnectionReset => "the other side reset it".into(),
+        _ => error.to_string(),
+    };
     tls_error(
-        &format!(
-            "the connection ended during it ({})",
-            cut(&error.to_string(), 80)
-        ),
+        &format!("the connection ended during it ({})", cut(&how, 80)),
         "Check that the port speaks TLS, and try again",
     )
     .with_retryable(true)
 }
 
 fn failed(error: &rustls::Error) -> Error {
-    use rustls::Error as Tls;
-    match error {
-        Tls::InvalidCertificate(reason) => {
-            let (what, cure) = certificate(reason);
-            tls_error(&what, cure)
-        }
-        Tls::AlertReceived(
-            AlertDescription::ProtocolVersion
-            | AlertDescription::HandshakeFailure
-            | AlertDescription::InsufficientSecurity,
-        )
-        | Tls::PeerIncompatible(_) => tls_error(
-            "the server does not speak TLS 1.2 or 1.3 with a cipher that is still safe",
-            "Bring the server's TLS up to date",
-        ),
-        Tls::InvalidMessage(_) => tls_error(
-            "what the server sent is not TLS",
-            "Check the port of the base URL, and that it is an https one",
-        ),
-        other => tls_error(
-            cut(&other.to_string(), 120),
-            "Check the server's TLS, and that nothing between interferes",
-        ),
-    }
-}
-
-fn certificate(reason: &CertificateError) -> (String, &'static str) {
-    use CertificateError as Bad;
-    match reason {
-        Bad::Expired | Bad::ExpiredContext { .. } => (
-            "the server's certificate has expired".into(),
-            "Renew it, or correct this machine's clock",
-        ),
-        Bad::NotValidYet | Bad::NotValidYetContext { .. } => (
-            "the server's certificate is not valid yet".into(),
-            "Correct this machine's clock",
-        ),
-        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => (
-            "the server's certificate is for another host name".into(),
-            "Check the base URL's host name",
-        ),
-        Bad::UnknownIssuer => (
-            "the server's certificate comes from no trusted authority".into(),
-            "If the authority is a private one, give its certificate with set_ca_pem or SPIKE_CA_FILE",
-        ),
-        // rustls has no name of its own for it.
-        Bad::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => (
-            "the server's certificate is an authority's own, and none for a server".into(),
-            "Give the server one that the authority has signed (openssl req -x509 makes an authority's by default)",
-        ),
-        Bad::Revoked => ("the server's certificate was revoked".into(), "Replace it"),
-        other => (
-            format!(
-                "the server's certificate is not acceptable ({})",
-                cut(&format!("{other:?}"), 100)
-            ),
-            "Replace it, or check that nothing between interferes",
-        ),
-    }
+    own_failure(error).unwrap_or_else(|| {
+        let Reason { what, cure } = Reason::of(error);
+        tls_error(&what, &cure)
+    })
 }
 
 fn tls_error(what: &str, cure: &str) -> Error {

@@ -4,7 +4,8 @@ use once_cell::race::OnceBox;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
-use crate::config::{CaCertificates, TlsRoots};
+use super::trust_store::{self, Named};
+use crate::config::{CaCertificates, TlsRoots, privileges_are_raised};
 use crate::error::{Error, ErrorKind, cut};
 
 /// The roots of `roots`, and `ca` beside them.
@@ -14,15 +15,16 @@ pub(crate) fn store(roots: TlsRoots, ca: &CaCertificates) -> Result<RootCertStor
         TlsRoots::Bundled => bundled(),
         TlsRoots::None => RootCertStore::empty(),
     };
-    for certificate in ca.iter() {
-        store
-            .add(certificate.clone())
-            .map_err(|error| no_roots(&error.to_string()))?;
-    }
+    store.extend(ca.iter().cloned());
     if store.is_empty() {
-        return Err(no_roots("no roots were asked for and no CA was given"));
+        return Err(none());
     }
     Ok(store)
+}
+
+/// There are no roots at all.
+pub(super) fn none() -> Error {
+    no_roots("no roots were asked for and no CA was given")
 }
 
 fn bundled() -> RootCertStore {
@@ -41,12 +43,16 @@ fn platform() -> Result<RootCertStore, Error> {
 }
 
 fn load_platform() -> Result<RootCertStore, Error> {
-    let found = rustls_native_certs::load_native_certs();
-    let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some());
-    let why = found.errors.first().map(ToString::to_string);
-    choose(found.certs, why, named)
+    match Named::new(|name| std::env::var_os(name), privileges_are_raised()) {
+        Some(named) => {
+            let found = named.load().map_err(|why| no_roots(cut(&why, 200)))?;
+            choose(found.certificates, found.why, true)
+        }
+        None => {
+            let found = trust_store::system();
+            choose(found.certificates, found.why, false)
+        }
+    }
 }
 
 /// `named`: the environment names a store. Then nothing takes its place: someone chose it.
@@ -69,7 +75,7 @@ fn choose(
             };
             let why = why
                 .as_deref()
-                .map_or(String::new(), |why| format!(" ({})", cut(why, 120)));
+                .map_or(String::new(), |why| format!(" ({})", cut(why, 150)));
             Err(no_roots(&format!(
                 "{which} holds no usable certificate{why}"
             )))

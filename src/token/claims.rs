@@ -21,11 +21,20 @@ struct Claims<'a> {
     /// Kept as text: a claim of a wrong type must not spoil the others.
     #[serde(borrow)]
     exp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    iat: Option<&'a RawValue>,
 }
 
-/// The claim `exp` (RFC 7519, 4.1.4) in seconds since 1970. The length of a token bounds what is
-/// decoded, and JSON that is skipped costs no stack, however deep it is.
-pub(super) fn expiry(token: &[u8]) -> Option<u64> {
+/// When a token ends and when it was issued, in seconds since 1970: the claims `exp` and `iat` (RFC 7519,
+/// 4.1.4 and 4.1.6).
+pub(super) struct Dates {
+    pub(super) expires: u64,
+    pub(super) issued: Option<u64>,
+}
+
+/// The dates of a token that says when it ends. The length of a token bounds what is decoded, and JSON
+/// that is skipped costs no stack, however deep it is.
+pub(super) fn dates(token: &[u8]) -> Option<Dates> {
     let mut parts = token.split(|&byte| byte == b'.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -39,7 +48,10 @@ pub(super) fn expiry(token: &[u8]) -> Option<u64> {
         return None;
     }
     let claims: Claims<'_> = serde_json::from_slice(json).ok()?;
-    seconds(claims.exp?)
+    Some(Dates {
+        expires: seconds(claims.exp?)?,
+        issued: claims.iat.and_then(seconds),
+    })
 }
 
 /// A number of seconds, whole or not, as a JSON number or a text of one. Less than nothing is
@@ -64,6 +76,24 @@ mod tests {
     use super::*;
     use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD};
     use proptest::prelude::*;
+
+    fn expiry(token: &[u8]) -> Option<u64> {
+        dates(token).map(|dates| dates.expires)
+    }
+
+    #[test]
+    fn iat_is_taken_if_it_is_a_number() {
+        for (claims, expected) in [
+            (r#"{"exp":9,"iat":5}"#, Some(5)),
+            (r#"{"iat":"5","exp":9}"#, Some(5)),
+            (r#"{"exp":9}"#, None),
+            (r#"{"exp":9,"iat":null}"#, None),
+            (r#"{"exp":9,"iat":[5]}"#, None),
+        ] {
+            let dates = dates(&jwt(claims)).unwrap();
+            assert_eq!((dates.expires, dates.issued), (9, expected), "{claims}");
+        }
+    }
 
     fn jwt(claims: &str) -> Vec<u8> {
         format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims)).into_bytes()
@@ -136,12 +166,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_at_all(token in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = expiry(&token);
+            let _ = dates(&token);
         }
 
         #[test]
         fn any_claims_at_all(claims in "\\PC{0,60}") {
-            let _ = expiry(&jwt(&claims));
+            let _ = dates(&jwt(&claims));
         }
 
         #[test]

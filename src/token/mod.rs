@@ -55,18 +55,26 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// By the token's own `exp`, else by what the reply said, `expires_in`. `now` is the time by the
-    /// clock of whoever made the token: only the distance counts, so that a clock which is off on
-    /// either side does no harm.
+    /// How long it is good for, by the first of these that is more than nothing: from its `iat` to its
+    /// `exp`, which asks no clock; `expires_in`, which the reply said; from `now` to its `exp`, where `now` is
+    /// the time by the clock of whoever made the token, which may be off.
     pub(crate) fn new(token: AccessToken, expires_in: Option<Duration>, now: SystemTime) -> Self {
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        let claimed = claims::expiry(token.as_bytes())
-            .map(|exp| Duration::from_secs(exp).saturating_sub(now));
+        let dates = claims::dates(token.as_bytes());
+        let measures = [
+            dates
+                .as_ref()
+                .and_then(|dates| Some(dates.expires.saturating_sub(dates.issued?)))
+                .map(Duration::from_secs),
+            expires_in,
+            dates.map(|dates| Duration::from_secs(dates.expires).saturating_sub(now)),
+        ];
+        let known = measures.into_iter().flatten();
         Self {
             token,
-            lifetime: claimed.or(expires_in),
+            lifetime: known.reduce(|best, next| if best.is_zero() { next } else { best }),
         }
     }
 }
@@ -77,6 +85,9 @@ fn may_stand_in_header(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     #[test]
@@ -105,18 +116,36 @@ mod tests {
         assert!(AccessToken::new(&[b'a'; TOKEN_MAX + 1]).is_err());
     }
 
+    fn token(claims: &str) -> AccessToken {
+        let claims = URL_SAFE_NO_PAD.encode(claims);
+        AccessToken::new(format!("e30.{claims}.c2ln").as_bytes()).unwrap()
+    }
+
     #[test]
-    fn the_tokens_own_word_goes_before_the_replys() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        // {"exp":1000} between two parts that nobody reads
-        let dated = || AccessToken::new(b"e30.eyJleHAiOjEwMDB9.c2ln").unwrap();
-        let plain = || AccessToken::new(b"abc").unwrap();
-        let reply = Some(Duration::from_secs(77));
-        let seconds = |grant: Grant| grant.lifetime.map(|lifetime| lifetime.as_secs());
-        assert_eq!(seconds(Grant::new(dated(), reply, at(400))), Some(600));
-        assert_eq!(seconds(Grant::new(dated(), reply, at(1000))), Some(0));
-        assert_eq!(seconds(Grant::new(dated(), reply, at(5000))), Some(0));
-        assert_eq!(seconds(Grant::new(plain(), reply, at(5000))), Some(77));
-        assert_eq!(seconds(Grant::new(plain(), None, at(5000))), None);
+    fn a_lifetime_is_measured_by_what_depends_least_on_clocks() {
+        let both = r#"{"exp":1000,"iat":900}"#;
+        let (exp, wrong, none) = (r#"{"exp":1000}"#, r#"{"exp":1000,"iat":1000}"#, "{}");
+        for (claims, expires_in, now, expected) in [
+            (both, Some(77), 400, Some(100)),
+            (both, None, 5000, Some(100)), // a Date that is hours ahead
+            (both, Some(0), 5000, Some(100)),
+            (exp, Some(77), 400, Some(77)),
+            (exp, Some(77), 5000, Some(77)),
+            (exp, Some(0), 400, Some(600)),
+            (exp, None, 400, Some(600)),
+            (exp, None, 1000, Some(0)),
+            (exp, None, 5000, Some(0)),
+            (wrong, Some(77), 400, Some(77)),
+            (wrong, Some(0), 400, Some(600)),
+            (wrong, Some(0), 1000, Some(0)),
+            (none, Some(77), 5000, Some(77)),
+            (none, Some(0), 5000, Some(0)),
+            (none, None, 5000, None),
+        ] {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+            let grant = Grant::new(token(claims), expires_in.map(Duration::from_secs), now);
+            let lifetime = grant.lifetime.map(|lifetime| lifetime.as_secs());
+            assert_eq!(lifetime, expected, "{claims} {expires_in:?} {now:?}");
+        }
     }
 }

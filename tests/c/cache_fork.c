@@ -510,7 +510,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     sandbox_arguments = argv + 1;
-    end_after(PROGRAM_SECONDS);
+    begin_children();
     RUN(children_hit_what_their_parent_holds_without_a_request);
     RUN(what_a_child_gets_besides_is_its_own);
     RUN(children_forked_while_threads_change_the_cache_hit_all_the_same);

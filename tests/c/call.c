@@ -289,10 +289,9 @@ static double check_row(const spike_auth_config *config, const struct row *row, 
     CHECK_EQ_INT(result.err.retryable, row->retryable);
     CHECK_EQ_INT(result.err.retry_after_ms, row->retry_after_ms);
     CHECK(requests >= row->fewest && requests <= row->most);
+    CHECK_EQ_INT(result.err.attempts, requests);
     if (row->status == SPIKE_AUTH_STATUS_OK)
         CHECK(token_is_for(result.token, user));
-    else
-        CHECK_EQ_INT(result.err.attempts, requests);
     if (row->status == SPIKE_AUTH_STATUS_TIMEOUT)
         CHECK(result.took_ms >= DEADLINE_MS - 1);
     spike_auth_client_free(client);

@@ -134,6 +134,26 @@ static void two_keys_are_one_too_many(void)
     check_bad("SPIKE_HMAC_KEY", KEY_TEXT, SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT);
 }
 
+/* What is wrong with a proxy is said by the function that would use it. */
+static void a_bad_proxy_is_the_clients_failure_and_only_where_it_is_used(void)
+{
+    spike_auth_config *config = new_config("https://example.com");
+    spike_auth_client *client = NULL;
+    spike_auth_error *failure = poisoned_error(0);
+    CHECK_STATUS(spike_auth_config_set_tls_roots(config, SPIKE_AUTH_TLS_ROOTS_BUNDLED, NULL), 0);
+    setenv("all_proxy", "socks5h://user:s3cret@127.0.0.1:1080", 1);
+    EXPECT(OK, spike_auth_config_load_env(config, err));
+    unsetenv("all_proxy");
+    memset(&client, 0xA5, sizeof client);
+    CHECK_STATUS(spike_auth_client_new(config, &client, failure), SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT);
+    check_error_is_whole(failure, SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT, __FILE__, __LINE__);
+    CHECK(client == NULL);
+    CHECK_CONTAINS(failure->message, "all_proxy");
+    CHECK_LACKS(failure->message, "s3cret");
+    CHECK_STATUS(spike_auth_config_set_proxy(config, "", 0, NULL), 0);
+    spike_auth_client_free(client_of(config));
+}
+
 /* No variable of ours, but read all the same: the platform's name for its trusted roots. */
 static void a_store_of_roots_that_is_named_and_not_there_makes_no_client(void)
 {
@@ -157,5 +177,6 @@ int main(void)
     RUN(a_bad_value_is_named_and_nothing_is_changed);
     RUN(a_bad_file_is_named_and_nothing_is_changed);
     RUN(two_keys_are_one_too_many);
+    RUN(a_bad_proxy_is_the_clients_failure_and_only_where_it_is_used);
     return check_summary();
 }

@@ -213,6 +213,10 @@ static void every_reply_has_its_status(void)
             in_round("%s %s", SCHEMES[i], user);
             result = exchange(client, user);
             check_row(&REPLIES[k], &result);
+            if (REPLIES[k].retry_after_ms > 0) { /* it holds the client */
+                spike_auth_client_free(client);
+                client = sandbox_client(SCHEMES[i]);
+            }
         }
         spike_auth_client_free(client);
     }

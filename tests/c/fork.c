@@ -647,7 +647,7 @@ int main(int argc, char **argv)
     sandbox_arguments = argv + 1;
     if (argument("expect_fds"))
         return count_fds() == atoi(argument("expect_fds")) ? CHILD_GOOD : CHILD_FAILED;
-    end_after(PROGRAM_SECONDS);
+    begin_children();
     REQUIRE(pthread_atfork(NULL, NULL, find_names_at_once) == 0);
     RUN(the_first_client_may_be_made_in_a_child);
     RUN(pairs_of_children_do_not_share_the_pooled_connection);

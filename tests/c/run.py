@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -57,10 +58,24 @@ C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment", "vectors"]
-NETWORK = ["exchange", "clock", "cache_fork", "cache", "process", "call", "fork"]
+NETWORK = ["exchange", "random", "descriptors", "clock", "generations", "cache_fork", "cache", "process", "call", "fork"]
+# Once more in processes that all have the same id.
+NESTED = ["cache_fork", "fork"]
 # What shows a second exchange by its token.
 SANDBOX_OPTIONS = {"cache": ["--fresh-tokens"], "cache_fork": ["--fresh-tokens"], "clock": ["--fresh-tokens"]}
+# Languages in encodings that are not UTF-8, and a text in each that shows it.
+LOCALES = {
+    "de_DE": ("ISO-8859-1", "Das lässt sich nicht öffnen"),
+    "ja_JP": ("EUC-JP", "接続を拒否されました"),
+    "ru_RU": ("KOI8-R", "В соединении отказано"),
+}
+C_LIBRARY_TEXTS = ["Name or service not known", "Connection refused", "No such file or directory", "Permission denied"]
 TIMEOUT_SECONDS = 110
+# What most systems call nobody. Whether there is one does not matter to the kernel.
+NOBODY = 65534
+AS_NOBODY: dict[str, object] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+# The exit code of a program that finds the machine to be other than its test needs.
+NOT_AS_MEANT = 77
 
 BUILD_PANIC_LIBRARY = (
     "cargo rustc --release --lib --crate-type cdylib --features test-panic --target-dir target/test-panic"
@@ -109,7 +124,8 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "RUST_BACKTRACE": "0", **more}
 
 
-def execute(command: Sequence[str | Path], cwd: Path, env: dict[str, str]) -> str:
+def execute(command: Sequence[str | Path], cwd: Path, env: dict[str, str], **identity: object) -> str:
+    """Runs a command, as another user if `identity` says so, and returns what it said."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
@@ -122,10 +138,13 @@ def execute(command: Sequence[str | Path], cwd: Path, env: dict[str, str]) -> st
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            **identity,
         )
     except subprocess.TimeoutExpired as late:
         said = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
         raise Failed(f"not done after {TIMEOUT_SECONDS} s: {' '.join(words[:3])}\n{said}") from None
+    if done.returncode == NOT_AS_MEANT:
+        raise Skipped(done.stdout.strip() or "the kernel raises no privileges here (is TMPDIR mounted nosuid?)")
     if done.returncode != 0:
         raise Failed(f"exit code {done.returncode}: {' '.join(words[:12])}\n{done.stdout}")
     return done.stdout
@@ -245,6 +264,14 @@ def run_stack(setup: Setup, library: Path, cwd: Path) -> None:
     print(f"stack ({library.name}): {said.splitlines()[-2]}", flush=True)
 
 
+def run_nested(setup: Setup, name: str, cwd: Path) -> None:
+    try:
+        execute([need("unshare", "util-linux"), "--pid", "--fork", "true"], cwd, environment())
+    except Failed:
+        raise Skipped("this user may make no PID namespace (run as root)") from None
+    run_network(setup, name, setup.shared, ["-O1"], ["nested=1"], [], cwd)
+
+
 def run_memcheck(setup: Setup, name: str, cwd: Path) -> None:
     need("valgrind", "valgrind")
     run_offline(setup, name, setup.shared, ["-O1"], MEMCHECK, cwd)
@@ -254,6 +281,87 @@ def run_network_memcheck(setup: Setup, name: str, tls: bool, cwd: Path) -> None:
     need("valgrind", "valgrind")
     options, wrapper = (["quick=1"], MEMCHECK_WITH_TLS) if tls else (["quick=1", "without_tls=1"], MEMCHECK)
     run_network(setup, name, setup.shared, ["-O1"], options, wrapper, cwd)
+
+
+def make_locale(language: str, directory: Path) -> str:
+    """A locale that LOCPATH leads to, and the C library's texts in its language and encoding; gives its name."""
+    charset, text = LOCALES[language]
+    name = f"{language}.{charset}"
+    if not Path("/usr/share/i18n/charmaps").is_dir():
+        raise Skipped("the sources of locales are not installed (install with: apt-get install locales)")
+    execute(["localedef", "-i", language, "-f", charset, directory / name], directory, environment())
+    texts = {"": f"Content-Type: text/plain; charset={charset}\n", **dict.fromkeys(C_LIBRARY_TEXTS, text)}
+    catalogue = directory / language / "LC_MESSAGES/libc.mo"
+    catalogue.parent.mkdir(parents=True)
+    catalogue.write_bytes(message_catalogue(texts, charset))
+    return name
+
+
+def message_catalogue(texts: dict[str, str], charset: str) -> bytes:
+    """What gettext calls a .mo file: a head, where each text is, and the texts."""
+    pairs = sorted((original.encode(), text.encode(charset)) for original, text in texts.items())
+    sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+    head, count = 28, len(pairs)
+    tables, place = [], head + 2 * 8 * count
+    for text in (*sides[0], *sides[1]):
+        tables.append(struct.pack("<2I", len(text), place))
+        place += len(text) + 1
+    start = struct.pack("<7I", 0x950412DE, 0, count, head, head + 8 * count, 0, 0)
+    return start + b"".join(tables) + b"".join(text + b"\0" for text in (*sides[0], *sides[1]))
+
+
+def run_locale(setup: Setup, language: str, cwd: Path) -> None:
+    name = make_locale(language, cwd)
+    program = build("locale.c", setup.shared, "gcc", ["-std=c11", "-O1"], cwd)
+    path = library_path(cwd / "lib", setup.shared)
+    with sandbox(setup) as addresses:
+        arguments = [f"{key}={value}" for key, value in addresses.items()]
+        env = environment(LD_LIBRARY_PATH=path, LOCPATH=str(cwd), LC_ALL=name, SSL_CERT_FILE=addresses["ca_file"])
+        execute([program, f"locale={name}", f"texts={cwd}", *arguments], cwd, env)
+
+
+def raise_privileges(kind: str, program: Path) -> dict[str, object]:
+    """Gives a program privileges of a kind, and returns as whom it must be run to have them."""
+    if kind == "setgid":
+        os.chown(program, -1, NOBODY)
+        program.chmod(0o2755)
+        return {}
+    if kind == "setuid":
+        os.chown(program, NOBODY, -1)
+        program.chmod(0o4755)
+        return {}
+    # CAP_NET_BIND_SERVICE, permitted and effective, as setcap(8) writes it.
+    os.setxattr(program, "security.capability", struct.pack("<5I", 0x0200_0001, 1 << 10, 0, 0, 0))
+    return AS_NOBODY
+
+
+def run_privileges(setup: Setup, kind: str, cwd: Path) -> None:
+    """Against the archive: the loader of such a program does not look at LD_LIBRARY_PATH."""
+    if kind and os.geteuid() != 0:
+        raise Skipped("only root can give a program privileges here (run as root)")
+    program = build("privileges.c", setup.archive, "gcc", ["-std=c11", "-O1"], cwd)
+    with sandbox(setup) as addresses:
+        ca = cwd / "roots" / "ca.pem"
+        ca.parent.mkdir()
+        shutil.copy(addresses["ca_file"], ca)
+        for path in (setup.work, cwd, ca.parent, ca):  # the program may run as another user
+            path.chmod(0o755)
+        addresses["ca_file"] = str(ca)
+        env = environment(
+            SSL_CERT_FILE=str(ca),
+            SSL_CERT_DIR=str(ca.parent),
+            SPIKE_APPLICATION_ID="9999",
+            SPIKE_HMAC_KEY="key",
+            SPIKE_API_BASE_URL=addresses["http"],
+        )
+        arguments = [f"{key}={value}" for key, value in addresses.items()]
+        try:
+            identity = raise_privileges(kind, program) if kind else {}
+            if kind:
+                execute(["cat", ca], Path("/"), env, **AS_NOBODY)
+        except (OSError, Failed) as failure:
+            raise Skipped(f"no program can be {kind} below {setup.work}: {failure}") from None
+        execute([program, *arguments, f"raised={1 if kind else 0}"], Path("/"), env, **identity)
 
 
 def run_panic(setup: Setup, cwd: Path) -> None:
@@ -351,7 +459,14 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
         for name in OFFLINE:
             yield in_directory(setup, f"{name} ({kind})", partial(run_offline, setup, name, library, ["-O1"], []))
         yield in_directory(setup, f"stack ({kind})", partial(run_stack, setup, library))
+    for name in NESTED:
+        yield in_directory(setup, f"{name} (nested PID namespaces)", partial(run_nested, setup, name))
+    for language, (charset, _) in LOCALES.items():
+        yield in_directory(setup, f"locale ({language}.{charset})", partial(run_locale, setup, language))
     yield in_directory(setup, "panic (shared)", partial(run_panic, setup))
+    # Without any first: that the others mean something.
+    for kind in ("", "setgid", "setuid", "file capabilities"):
+        yield in_directory(setup, f"privileges ({kind or 'none raised'})", partial(run_privileges, setup, kind))
 
 
 def checker_tasks(setup: Setup) -> Iterator[Task]:

@@ -15,9 +15,11 @@ mod dropping;
 mod expiry;
 mod flight;
 mod handing_over;
+mod hold;
 mod model;
 mod refused;
 mod rejected;
+mod renewal;
 mod stats;
 mod users;
 

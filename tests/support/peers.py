@@ -84,12 +84,24 @@ def _answer_all(stream: socket.socket) -> None:
         stream.sendall(REPLY)
 
 
-def tls_peer(certificate: Path, oldest: str = "TLSv1_2", newest: str = "TLSv1_3", ciphers: str | None = None) -> Peer:
-    """Python's own TLS, which is OpenSSL; `seen` holds the version of each handshake that went well."""
+def tls_peer(
+    certificate: Path,
+    oldest: str = "TLSv1_2",
+    newest: str = "TLSv1_3",
+    ciphers: str | None = None,
+    clients: Path | None = None,
+) -> Peer:
+    """Python's own TLS, which is OpenSSL; `seen` holds the version of each handshake that went well.
+
+    With `clients`, an authority, it asks for a certificate of its clients.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    if ciphers:
+    if ciphers:  # first, since what the ciphers allow is asked of the certificate too
         context.set_ciphers(ciphers)
+    context.load_cert_chain(certificate)
+    if clients:
+        context.load_verify_locations(clients)
+        context.verify_mode = ssl.CERT_REQUIRED
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the old versions are the point
         context.minimum_version, context.maximum_version = ssl.TLSVersion[oldest], ssl.TLSVersion[newest]

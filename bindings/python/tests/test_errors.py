@@ -141,8 +141,8 @@ def check(error: SpikeAuthError, row) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_every_reply(sandbox, scheme):
-    with client_of(sandbox, scheme, max_attempts=1, timeout=5) as client:
-        for row in rows("REPLIES"):
+    for row in rows("REPLIES"):  # each with a client of its own: Retry-After holds all calls of one
+        with client_of(sandbox, scheme, max_attempts=1, timeout=5) as client:
             with pytest.raises(SpikeAuthError) as caught:
                 client.exchange(f"fault.{row[0]}")
             check(caught.value, row)
@@ -195,6 +195,19 @@ def test_the_errors_of_the_environment(sandbox, monkeypatch):
             with pytest.raises(ConfigurationError, match=name) as caught:
                 Client.from_env()
             assert caught.value.status is status
+
+
+def test_a_proxy_of_the_environment_that_cannot_be_used(sandbox, monkeypatch):
+    for name, value in project.settings(sandbox, "https").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("all_proxy", "socks5h://user:canary-pass@127.0.0.1:1080")
+    with pytest.raises(ConfigurationError, match="all_proxy") as caught:
+        Client.from_env()
+    assert caught.value.status is Status.INVALID_ENVIRONMENT
+    assert "canary" not in everything_said(caught.value)
+    for unaffected in ({"proxy": ""}, {"base_url": sandbox["http"]}):
+        with Client.from_env(**unaffected) as client:
+            assert client.token("alice")
 
 
 # ---- secrets

@@ -35,8 +35,7 @@ FAULTS = [  # user, status, error, Retry-After
     ("fault.status.401", 502, "Rejected", None),
     ("fault.bad-json", 502, "InvalidResponse", None),
     ("fault.close-before", 503, "NetworkError", None),
-    ("fault.retry-after.70", 503, "ServerError", "70"),
-    ("fault.status.429.and.retry-after.70", 503, "RateLimited", "70"),
+    ("fault.status.429.and.retry-after.70", 503, "RateLimited", "70"),  # the last: it holds all calls of a client
 ]
 
 # Other packages may warn of their own doings. Of a fork beside another thread they would be warned because of us.
@@ -213,9 +212,9 @@ def test_fastapi_makes_one_exchange_for_each_user(own_sandbox, tmp_path):
 @pytest.mark.parametrize("app", APPS)
 def test_what_fails_is_said_to_who_asks_and_in_the_log(sandbox, tmp_path, app):
     with app(sandbox, tmp_path) as server:
+        server.token("alice")
         for user, status, error, retry_after in FAULTS:
             assert server.ask(user) == (status, {"error": error}, retry_after), user
-        server.token("alice")
     assert server.said().count("no token: ") == len(FAULTS)
     assert server.complaints() == []
 

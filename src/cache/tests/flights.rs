@@ -101,10 +101,10 @@ fn until(what: impl Fn() -> bool) {
 }
 
 fn fetch(cache: &Cache<Manual>, caller: &Caller<'_>) -> Result<String, ErrorKind> {
-    assert!(cache.get(user("a")).is_none());
+    assert!(matches!(cache.get(user("a")), Lookup::Missing));
     cache
         .fetch(user("a"), caller)
-        .map(|entry| String::from_utf8(entry.token().as_bytes().to_vec()).unwrap())
+        .map(|fetched| text(fetched.entry.token()))
         .map_err(|error| error.kind())
 }
 
@@ -130,7 +130,7 @@ fn with_waiters(
             .map(|result| result.unwrap_or(Err(ErrorKind::Internal)))
             .collect()
     });
-    let is_empty = cache.shards[0].lock(&cache.bounds).room.flights.is_empty();
+    let is_empty = cache.shards[0].lock(&cache.bounds).state.flights.is_empty();
     assert!(is_empty, "no flight is left behind");
     (results, cache.stats())
 }

@@ -1,5 +1,5 @@
-//! What a child of a fork has of its parent's cache. Here both live in one process, which the cache
-//! does not notice: all that a fork does is that nobody changes the parent's any more.
+//! What a child of a fork has of its parent's cache. Here both live in one process: all that a fork
+//! does is that nobody uses the parent's any more, and that a lock which is held stays so.
 
 use super::*;
 
@@ -46,19 +46,66 @@ fn stats_alone_show_what_was_inherited() {
 }
 
 #[test]
-fn what_a_child_drops_does_not_come_back_and_stays_with_the_parent() {
+fn what_a_child_drops_does_not_come_back() {
     let parent = warm(100);
     let child = child(&parent);
     child.forget(user("u1"));
     child.invalidate(user("u2"), b"t2");
     child.invalidate(user("u3"), b"another");
-    assert_eq!(peek(&child, "u1"), None);
-    assert_eq!(peek(&child, "u2"), None);
-    assert_eq!(peek(&child, "u3").as_deref(), Some("t3"));
-    child.clear();
-    assert_eq!(child.stats().entries, 0);
-    assert!((0..100).all(|number| peek(&child, &format!("u{number}")).is_none()));
-    assert!((0..100).all(|number| peek(&parent, &format!("u{number}")).is_some()));
+    let grandchild = self::child(&child);
+    for cache in [&child, &grandchild] {
+        assert_eq!(peek(cache, "u1"), None);
+        assert_eq!(peek(cache, "u2"), None);
+        assert_eq!(peek(cache, "u3").as_deref(), Some("t3"));
+        assert_eq!(cache.stats().entries, 98);
+    }
+    grandchild.clear();
+    assert_eq!(
+        (grandchild.stats().entries, grandchild.stats().bytes),
+        (0, 0)
+    );
+    assert!((0..100).all(|number| peek(&grandchild, &format!("u{number}")).is_none()));
+}
+
+/// Whatever a thread of the parent was changing at the fork, the child has all that could be read.
+#[test]
+fn a_shard_that_was_locked_is_copied() {
+    let parent = warm(5000);
+    for locked in 0..parent.shards.len() {
+        let held = parent.shards[locked].lock(&parent.bounds);
+        assert!(parent.bounds.reserve(1000), "for an entry that never comes");
+        let child = child(&parent);
+        for number in 0..5000 {
+            let id = format!("u{number}");
+            assert_eq!(peek(&child, &id), Some(format!("t{number}")));
+        }
+        drop(held);
+        parent.bounds.release(1000);
+        assert_eq!(child.stats().entries, 5000);
+        assert_eq!(child.stats().bytes, parent.stats().bytes);
+        child.shards[locked].lock(&child.bounds).evict();
+        assert_eq!(
+            (child.stats().entries, parent.stats().entries),
+            (4999, 5000)
+        );
+    }
+}
+
+/// A child that frees the client frees the tokens, but for those of a shard that was locked.
+#[test]
+fn what_is_abandoned_is_freed_unless_it_was_locked() {
+    let parent = warm(1000);
+    let shards: Vec<_> = parent.shards.iter().map(Arc::clone).collect();
+    let bounds = Bounds::new(1, 1);
+    let held = shards[0].lock(&bounds);
+    parent.abandon();
+    let counts: Vec<_> = shards.iter().map(Arc::strong_count).collect();
+    assert_eq!(
+        counts[0], 2,
+        "the one that was left and the one of this test"
+    );
+    assert!(counts[1..].iter().all(|&count| count == 1));
+    drop(held);
 }
 
 #[test]
@@ -85,7 +132,7 @@ fn an_inherited_entry_ends_when_it_would_have() {
     ask(&parent, "a", grant("t", Some(100))).unwrap();
     let child = child(&parent);
     assert!(peek(&child, "a").is_some());
-    child.clock.advance(Duration::from_secs(91));
+    child.clock.advance(Duration::from_secs(101));
     assert!(peek(&child, "a").is_none());
 }
 
@@ -102,7 +149,7 @@ fn flights_and_the_breaker_are_not_inherited() {
     );
     parent.shards[0]
         .lock(&parent.bounds)
-        .room
+        .state
         .flights
         .begin(b"y");
     let child = child(&parent);

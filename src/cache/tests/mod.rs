@@ -5,6 +5,7 @@ mod expiry;
 mod flights;
 mod inheritance;
 mod model;
+mod renewal;
 
 use crate::error::ErrorKind;
 use std::collections::VecDeque;
@@ -91,17 +92,22 @@ pub(super) fn ask<C: Clock>(
     id: &str,
     token: Outcome,
 ) -> Result<String, ErrorKind> {
-    let text = |token: &AccessToken| String::from_utf8(token.as_bytes().to_vec()).unwrap();
-    if let Some(found) = cache.get(user(id)) {
-        return Ok(text(found.token().unwrap()));
-    }
-    cache
-        .fetch(user(id), &Script::new([token]))
-        .map(|entry| text(entry.token()))
+    let script = Script::new([token]);
+    let fetched = match cache.get(user(id)) {
+        Lookup::Good(found) => return Ok(text(found.token().unwrap())),
+        Lookup::Due(found) => cache.renew(user(id), found.into_entry().unwrap(), &script),
+        Lookup::Missing => cache.fetch(user(id), &script),
+    };
+    fetched
+        .map(|fetched| text(fetched.entry.token()))
         .map_err(|error| error.kind())
+}
+
+fn text(token: &AccessToken) -> String {
+    String::from_utf8(token.as_bytes().to_vec()).unwrap()
 }
 
 pub(super) fn peek<C: Clock>(cache: &Cache<C>, id: &str) -> Option<String> {
     let found = cache.peek(user(id))?;
-    Some(String::from_utf8(found.token()?.as_bytes().to_vec()).unwrap())
+    found.token().map(text)
 }

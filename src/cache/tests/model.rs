@@ -58,11 +58,19 @@ fn operation() -> impl Strategy<Value = Operation> {
 #[derive(Default)]
 struct Model {
     now: Duration,
-    held: HashMap<u8, (u8, Option<Duration>)>,
+    held: HashMap<u8, Held>,
     reports: HashMap<u8, Report>,
     refused: Vec<u8>,
     probe_at: Option<Duration>,
     invalidations: u64,
+}
+
+/// `None`: never.
+struct Held {
+    token: u8,
+    ends: Option<Duration>,
+    /// Between these it may be due for renewal, and from the second on it is.
+    due: Option<(Duration, Duration)>,
 }
 
 struct Report {
@@ -75,8 +83,41 @@ struct Report {
 
 impl Model {
     fn holds(&self, user: u8) -> Option<u8> {
-        let (token, ends) = self.held.get(&user)?;
-        ends.is_none_or(|end| self.now < end).then_some(*token)
+        let held = self.held.get(&user)?;
+        held.ends
+            .is_none_or(|end| self.now < end)
+            .then_some(held.token)
+    }
+
+    /// What a look finds; `None` where it depends on whether the token is due.
+    fn peeks(&self, user: u8) -> Option<Option<u8>> {
+        let due = self.held.get(&user).and_then(|held| held.due);
+        match due {
+            Some((_, most)) if most <= self.now => Some(None),
+            Some((least, _)) if least <= self.now => None,
+            _ => Some(self.holds(user)),
+        }
+    }
+
+    /// Whether a token that is held is renewed; `exchanged`: whether the cache did.
+    fn renews(&mut self, user: u8, exchanged: bool) -> bool {
+        let blocked = self.report(user).is_some_and(|report| report.is_blocked)
+            || self.probe_at.is_some_and(|at| self.now < at);
+        let now = self.now;
+        let Some((least, most)) = self.held.get_mut(&user).and_then(|held| held.due.as_mut())
+        else {
+            return false;
+        };
+        if now < *least {
+            return false;
+        }
+        if !blocked && (exchanged || *most <= now) {
+            return true;
+        }
+        // Either it was not due yet, or the call that could have renewed it was held back.
+        *least = if now < *most { now } else { now + WINDOW };
+        *most = (*most).max(now + 2 * WINDOW);
+        false
     }
 
     fn report(&mut self, user: u8) -> Option<&mut Report> {
@@ -87,11 +128,12 @@ impl Model {
     }
 
     /// What is known before anything is sent, if anything is.
-    fn answer(&mut self, user: u8) -> Option<Result<u8, ErrorKind>> {
-        if let Some(token) = self.holds(user) {
-            return Some(Ok(token));
+    fn answer(&mut self, user: u8, exchanged: bool) -> Option<Result<u8, ErrorKind>> {
+        match self.holds(user) {
+            Some(token) if !self.renews(user, exchanged) => return Some(Ok(token)),
+            Some(_) => {}
+            None => drop(self.held.remove(&user)),
         }
-        self.held.remove(&user);
         if self.report(user).is_some_and(|report| report.is_blocked) {
             return Some(Err(ErrorKind::TokenRejected));
         }
@@ -104,8 +146,14 @@ impl Model {
         None
     }
 
-    fn ask(&mut self, user: u8, token: u8, lifetime: Option<u64>) -> Result<u8, ErrorKind> {
-        if let Some(answer) = self.answer(user) {
+    fn ask(
+        &mut self,
+        user: u8,
+        token: u8,
+        lifetime: Option<u64>,
+        exchanged: bool,
+    ) -> Result<u8, ErrorKind> {
+        if let Some(answer) = self.answer(user, exchanged) {
             return answer;
         }
         (self.probe_at, self.refused) = (None, Vec::new());
@@ -116,16 +164,24 @@ impl Model {
             }
             report.replacement = Some(token);
         }
-        let ends = lifetime.map(|seconds| self.now + Duration::from_secs(seconds) * 9 / 10);
-        self.held.remove(&user);
-        if lifetime != Some(0) {
-            self.held.insert(user, (token, ends));
+        let after = |lifetime| self.now + Duration::from_secs(lifetime);
+        let ends = lifetime.map(after);
+        let due = lifetime.map(|lifetime| self.now + Duration::from_secs(lifetime) * 9 / 10);
+        // A token that had ended before it came does not take the place of one that has not.
+        if lifetime == Some(0) {
+            let next = (self.now + WINDOW, self.now + 2 * WINDOW);
+            self.held
+                .entry(user)
+                .and_modify(|held| held.due = held.due.map(|_| next));
+        } else {
+            let due = due.map(|due| (due, due));
+            self.held.insert(user, Held { token, ends, due });
         }
         Ok(token)
     }
 
-    fn ask_in_vain(&mut self, user: u8) -> Result<u8, ErrorKind> {
-        if let Some(answer) = self.answer(user) {
+    fn ask_in_vain(&mut self, user: u8, exchanged: bool) -> Result<u8, ErrorKind> {
+        if let Some(answer) = self.answer(user, exchanged) {
             return answer;
         }
         if self.probe_at.is_none() && !self.refused.contains(&user) {
@@ -134,12 +190,13 @@ impl Model {
                 self.probe_at = Some(self.now + WINDOW);
             }
         }
+        self.held.remove(&user);
         Err(ErrorKind::Unauthorized)
     }
 
     fn invalidate(&mut self, user: u8, token: u8) {
         // One that has ended may not have been dropped yet, and is recognised all the same.
-        let held = self.held.get(&user).map(|(token, _)| *token);
+        let held = self.held.get(&user).map(|held| held.token);
         if held.is_some_and(|held| held != token) {
             return;
         }
@@ -186,21 +243,27 @@ proptest! {
         let refusal = || Outcome::Failed(Error::new(ErrorKind::Unauthorized, "").with_http_status(401));
         let mut asked = 0;
         for operation in operations {
+            let before = cache.stats().exchanges;
             match operation {
                 Operation::Ask { user, token, lifetime } => {
                     asked += 1;
                     let got = ask(&cache, &id(user), grant(&text(token), lifetime));
-                    prop_assert_eq!(got, model.ask(user, token, lifetime).map(text));
+                    let exchanged = cache.stats().exchanges > before;
+                    prop_assert_eq!(got, model.ask(user, token, lifetime, exchanged).map(text));
                 }
                 Operation::AskInVain { user } => {
                     asked += 1;
                     let got = ask(&cache, &id(user), refusal());
-                    prop_assert_eq!(got, model.ask_in_vain(user).map(text));
+                    let exchanged = cache.stats().exchanges > before;
+                    prop_assert_eq!(got, model.ask_in_vain(user, exchanged).map(text));
                 }
                 Operation::Peek { user } => {
                     let found = peek(&cache, &id(user));
                     asked += u64::from(found.is_some());
-                    prop_assert_eq!(found, model.holds(user).map(text));
+                    match model.peeks(user) {
+                        Some(token) => prop_assert_eq!(found, token.map(text)),
+                        None => prop_assert!(found.is_none() || found == model.holds(user).map(text)),
+                    }
                     if model.holds(user).is_none() {
                         model.held.remove(&user);
                     }

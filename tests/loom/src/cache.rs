@@ -9,7 +9,7 @@ use loom::sync::{Mutex, MutexGuard};
 use crate::error::Error;
 use crate::exchange::{Outcome, Progress};
 use entry::Entry;
-use flights::{Flight, Flights, Landed, Next, Ticket};
+use flights::{Fetched, Flight, Flights, Landed, Next, Ticket};
 use sync::Thread;
 
 mod entry {
@@ -107,7 +107,7 @@ impl Cache {
                 self.lead(Progress::default(), asker)
             }
         };
-        landed.map(|entry| entry.0)
+        landed.map(|fetched| fetched.entry.0)
     }
 
     /// `fetch` of one who comes first, up to where it leads, and then `meanwhile`.
@@ -120,7 +120,7 @@ impl Cache {
         add(&self.counters.exchanges, 1);
         let others = meanwhile();
         let landed = self.lead(Progress::default(), asker);
-        (landed.map(|entry| entry.0), others)
+        (landed.map(|fetched| fetched.entry.0), others)
     }
 
     pub(crate) fn forget(&self) {
@@ -175,7 +175,10 @@ impl Cache {
         if room.flights.may_keep(USER) {
             room.entry = Some(Arc::clone(&entry));
         }
-        let landed = Ok(entry);
+        let landed = Ok(Fetched {
+            entry,
+            attempts: progress.requests as u32,
+        });
         let waiting = room.flights.land(USER, landed.clone());
         drop(room);
         self.count_end(progress);

@@ -19,6 +19,12 @@ mod error {
     }
 }
 
+mod random {
+    /// Loom tries every order of the threads, and needs the same keys in each.
+    pub(crate) type Keyed =
+        std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>;
+}
+
 mod exchange {
     use std::time::Instant;
 

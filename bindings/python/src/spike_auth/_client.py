@@ -115,7 +115,8 @@ class BaseClient:
         ``SPIKE_TIMEOUT_MS``, ``SPIKE_CA_FILE``, and the variables for proxies. What is not set there has its default.
 
         Raises what making a client raises, and `ConfigurationError` for a variable with a bad value, which the text
-        names.
+        names. A variable for proxies counts only where its proxy would be used. A program with raised privileges
+        (setuid, file capabilities) may not read its settings from there: `ConfigurationError`.
         """
         client = cls.__new__(cls)
         client._open(overrides, from_env=True)  # noqa: SLF001  it is of this class
@@ -250,7 +251,8 @@ class Client(BaseClient):
     - `proxy`: ``http://[user:password@]host[:port]``; empty for none.
     - `max_concurrency`: exchanges in flight at once; 32, at most 1024. More wait for their turn.
     - `cache_capacity`: how many tokens are kept, within 64 MiB; 100 000. 0 keeps none.
-    - `cache_ttl`: the greatest age of a kept token; one hour. 0 for no limit.
+    - `cache_ttl`: the age at which a kept token is renewed; one hour. A token that does not say when it ends is kept
+      for twice this age. 0 for no limit.
     - `user_agent`: what follows the library's own name in that header, such as ``"shop/1.2"``.
 
     Raises `ConfigurationError` for a setting that cannot be used, `InvalidInput` for a number out of its range, and

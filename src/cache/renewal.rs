@@ -1,0 +1,88 @@
+//! Another token for one that will end soon.
+//!
+//! From its time of renewal on, the first caller who comes makes an exchange, and the others go on with
+//! the token that they have. So a service that does not answer for a while costs nobody a token that
+//! is still good.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::{Entry, Key, Stage};
+use super::flights::{Fetched, Landed};
+use super::{Asker, Cache, Clock};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Progress;
+use crate::random;
+use crate::user_id::UserId;
+
+/// After a renewal has begun, or has failed, another one is begun in so much time at the earliest: random,
+/// so that the processes of a service do not all try at once.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
+
+impl<C: Clock> Cache<C> {
+    /// Another token for `held`, which is due, if this call is the first to try; else `held` itself. Fails
+    /// if the service refuses, or the caller is stopped.
+    pub(crate) fn renew(&self, user: UserId<'_>, held: Arc<Entry>, asker: &dyn Asker) -> Landed {
+        let key = self.key(user);
+        if !held.claim_renewal(self.clock.now(), pause()) || !self.begin_renewal(key, &held, asker)
+        {
+            return Ok(self.make_do_with(held));
+        }
+        self.counters.misses.add(1);
+        self.counters.exchanges.add(1);
+        self.lead(key, Progress::default(), asker)
+            .or_else(|error| self.fall_back_on(key, held, error))
+    }
+
+    /// Begins a flight, if there is none, `held` is still what the cache holds, and nothing speaks against
+    /// sending a request.
+    fn begin_renewal(&self, key: Key<'_>, held: &Arc<Entry>, asker: &dyn Asker) -> bool {
+        let now = self.clock.now();
+        let mut shard = self.lock(key);
+        let is_held = shard
+            .find(key)
+            .is_some_and(|entry| Arc::ptr_eq(&entry, held));
+        let may_begin = is_held
+            && !shard.state.flights.is_under_way(key.user)
+            && shard.state.rejections.check(key.hash, now).is_ok()
+            && self.breaker.admit(key.hash, asker.time(), now).is_ok();
+        if may_begin {
+            shard.state.flights.begin(key.user);
+        }
+        may_begin
+    }
+
+    /// `held`, which is due, for a call that does not renew it.
+    pub(crate) fn make_do_with(&self, held: Arc<Entry>) -> Fetched {
+        self.counters.hit();
+        Fetched {
+            entry: held,
+            attempts: 0,
+        }
+    }
+
+    /// What a caller gets whose renewal has failed: the token that it had, unless the service refused
+    /// another, that one has ended or was dropped meanwhile, or the caller was stopped.
+    fn fall_back_on(&self, key: Key<'_>, held: Arc<Entry>, error: Error) -> Landed {
+        let mut shard = self.lock(key);
+        let current = shard.find(key).filter(|entry| Arc::ptr_eq(entry, &held));
+        if let (Some(entry), Some(401 | 403)) = (&current, error.http_status()) {
+            shard.remove(entry);
+            return Err(error);
+        }
+        held.pause_renewal(self.clock.now(), pause());
+        let is_stopped = matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed);
+        if is_stopped || current.is_none() || held.stage(&self.clock) == Stage::Ended {
+            return Err(error);
+        }
+        Ok(Fetched {
+            entry: held,
+            attempts: error.attempts(),
+        })
+    }
+}
+
+fn pause() -> Duration {
+    let (least, most) = PAUSE;
+    random::between(least, most)
+}

@@ -1,0 +1,230 @@
+//! What comes of a renewal.
+
+use super::*;
+
+/// The earliest and the latest end of the pause after one that failed, in seconds.
+const PAUSE: (u64, u64) = (5, 10);
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A cache with a token that is good for another 10 seconds, and due.
+fn due() -> Cache<Manual> {
+    let cache = cache(10);
+    ask(&cache, "a", grant("old", Some(100))).unwrap();
+    cache.clock.advance(seconds(90));
+    cache
+}
+
+/// `a`'s token, and by how many exchanges.
+fn renew(cache: &Cache<Manual>, outcome: Outcome) -> (Result<String, ErrorKind>, u64) {
+    let before = cache.stats().exchanges;
+    (ask(cache, "a", outcome), cache.stats().exchanges - before)
+}
+
+fn failure(kind: ErrorKind, status: Option<u16>) -> Error {
+    let failure = Error::new(kind, "");
+    match status {
+        Some(status) => failure.with_http_status(status),
+        None => failure,
+    }
+}
+
+fn old() -> Result<String, ErrorKind> {
+    Ok("old".into())
+}
+
+#[test]
+fn the_new_token_takes_the_place_of_the_old() {
+    let cache = due();
+    assert_eq!(
+        peek(&cache, "a"),
+        None,
+        "who looks first goes on to renew it"
+    );
+    assert_eq!(
+        renew(&cache, grant("new", Some(100))),
+        (Ok("new".into()), 1)
+    );
+    assert_eq!(peek(&cache, "a").as_deref(), Some("new"));
+    let stats = cache.stats();
+    assert_eq!(
+        (stats.entries, stats.hits, stats.misses, stats.exchanges),
+        (1, 1, 2, 2)
+    );
+    cache.clock.advance(seconds(89));
+    assert_eq!(
+        renew(&cache, grant("newer", None)),
+        (Ok("new".into()), 0),
+        "not due yet"
+    );
+}
+
+#[test]
+fn a_failure_that_is_no_refusal_leaves_the_old_token_in_use() {
+    for (kind, status, stopped) in [
+        (ErrorKind::Connect, None, false),
+        (ErrorKind::Tls, None, false),
+        (ErrorKind::ServerError, Some(503), false),
+        (ErrorKind::RateLimited, Some(429), false),
+        (ErrorKind::InvalidResponse, Some(200), false),
+        (ErrorKind::Timeout, None, true),
+    ] {
+        let cache = due();
+        let error = failure(kind, status);
+        let outcome = if stopped {
+            Outcome::Unfinished(error)
+        } else {
+            Outcome::Failed(error)
+        };
+        assert_eq!(renew(&cache, outcome), (old(), 1), "{kind:?}");
+        let stats = cache.stats();
+        assert_eq!(
+            (stats.failures, stats.misses, stats.exchanges),
+            (1, 2, 2),
+            "{kind:?}"
+        );
+        // None is begun for a while, and then one is.
+        cache
+            .clock
+            .advance(seconds(PAUSE.0) - Duration::from_millis(1));
+        assert_eq!(renew(&cache, grant("new", None)), (old(), 0), "{kind:?}");
+        cache.clock.advance(seconds(PAUSE.1 - PAUSE.0));
+        assert_eq!(
+            renew(&cache, grant("new", None)),
+            (Ok("new".into()), 1),
+            "{kind:?}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_ends_the_old_token() {
+    for (kind, status) in [(ErrorKind::Unauthorized, 401), (ErrorKind::Forbidden, 403)] {
+        let cache = due();
+        let refusal = Outcome::Failed(failure(kind, Some(status)));
+        assert_eq!(renew(&cache, refusal), (Err(kind), 1));
+        assert_eq!(peek(&cache, "a"), None);
+        assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 0));
+    }
+}
+
+#[test]
+fn a_caller_that_was_stopped_gets_its_own_failure_and_the_token_stays() {
+    let cache = due();
+    let stopped = Outcome::Unfinished(Error::cancelled());
+    assert_eq!(renew(&cache, stopped), (Err(ErrorKind::Cancelled), 1));
+    assert_eq!(peek(&cache, "a").as_deref(), Some("old"));
+}
+
+#[test]
+fn after_its_end_a_token_is_no_answer_to_a_failure() {
+    let cache = due();
+    let lost = || Outcome::Failed(failure(ErrorKind::ConnectionLost, None));
+    assert_eq!(renew(&cache, lost()), (old(), 1));
+    cache.clock.advance(seconds(10));
+    assert_eq!(renew(&cache, lost()), (Err(ErrorKind::ConnectionLost), 1));
+}
+
+/// Does something to the cache while its exchange is under way.
+struct Meanwhile<'a>(&'a dyn Fn(), ErrorKind);
+
+impl Asker for Meanwhile<'_> {
+    fn deadline(&self) -> Instant {
+        Instant::now() + seconds(60)
+    }
+
+    fn wait(&self, _done: &dyn Fn() -> bool) -> Result<(), Error> {
+        unreachable!("nobody else asks")
+    }
+
+    fn time(&self) -> Duration {
+        seconds(60)
+    }
+
+    fn exchange(
+        &self,
+        _progress: &mut Progress,
+        _may_send: &dyn Fn() -> Result<(), Error>,
+    ) -> Outcome {
+        (self.0)();
+        Outcome::Failed(Error::new(self.1, ""))
+    }
+}
+
+fn renew_while(cache: &Cache<Manual>, deed: &dyn Fn()) -> Result<String, ErrorKind> {
+    let Lookup::Due(found) = cache.get(user("a")) else {
+        panic!("it is not due");
+    };
+    cache
+        .renew(
+            user("a"),
+            found.into_entry().unwrap(),
+            &Meanwhile(deed, ErrorKind::Connect),
+        )
+        .map(|fetched| text(fetched.entry.token()))
+        .map_err(|error| error.kind())
+}
+
+#[test]
+fn the_others_go_on_with_the_old_token_however_long_the_renewal_takes() {
+    let cache = due();
+    let renewed = renew_while(&cache, &|| {
+        assert_eq!(renew(&cache, grant("other", None)), (old(), 0));
+        cache.clock.advance(seconds(9));
+        assert_eq!(renew(&cache, grant("other", None)), (old(), 0));
+    });
+    assert_eq!(renewed, old());
+}
+
+#[test]
+fn a_token_that_was_dropped_meanwhile_does_not_come_back() {
+    let deeds: [fn(&Cache<Manual>); 3] = [
+        |cache| cache.invalidate(user("a"), b"old"),
+        |cache| cache.forget(user("a")),
+        Cache::clear,
+    ];
+    for deed in deeds {
+        let cache = due();
+        assert_eq!(
+            renew_while(&cache, &|| deed(&cache)),
+            Err(ErrorKind::Connect)
+        );
+        assert_eq!(peek(&cache, "a"), None);
+    }
+    let cache = due();
+    assert_eq!(
+        renew_while(&cache, &|| cache.clock.advance(seconds(10))),
+        Err(ErrorKind::Connect)
+    );
+}
+
+#[test]
+fn nothing_is_renewed_while_the_breaker_is_open() {
+    let cache = due();
+    for number in 0..5 {
+        let refusal = Outcome::Failed(failure(ErrorKind::Unauthorized, Some(401)));
+        ask(&cache, &format!("u{number}"), refusal).unwrap_err();
+    }
+    assert_eq!(renew(&cache, grant("new", None)), (old(), 0));
+}
+
+#[test]
+fn of_many_threads_one_renews() {
+    let cache = due();
+    let script = Script::new([grant("new", None)]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                if let Lookup::Due(found) = cache.get(user("a")) {
+                    cache
+                        .renew(user("a"), found.into_entry().unwrap(), &script)
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(script.exchanges.load(Ordering::Relaxed), 1);
+    assert_eq!(peek(&cache, "a").as_deref(), Some("new"));
+}

@@ -1,0 +1,48 @@
+//! Reading the small files that a configuration names.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// The content of a regular file of at most `max` bytes that passes `check`, or why it cannot be
+/// used. Not of a pipe or a device: they could block for ever. No other copy of it is left in memory.
+pub(crate) fn read_small(
+    path: &Path,
+    max: u64,
+    check: impl Fn(&Metadata) -> Result<(), &'static str>,
+) -> Result<Vec<u8>, String> {
+    let file = open(path).map_err(|error| error.to_string())?;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a regular file".into());
+    }
+    if metadata.len() > max {
+        return Err(format!("it has more than {max} bytes"));
+    }
+    check(&metadata)?;
+    // Allocated whole, so that no smaller copy of a key is left behind by a growing buffer.
+    let mut content = Zeroizing::new(Vec::with_capacity(max.min(metadata.len() + 1) as usize));
+    file.take(max + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| error.to_string())?;
+    Ok(std::mem::take(&mut *content))
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    // A pipe without a writer would block here, before it can be seen that it is one.
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Whoever can write the key's file can choose the key.
+pub(super) fn check_private(metadata: &Metadata) -> Result<(), &'static str> {
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err("its group or others can write it (make it private with chmod go-w)");
+    }
+    Ok(())
+}

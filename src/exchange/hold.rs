@@ -1,0 +1,339 @@
+//! The service's wish to be left alone, which all calls of a client keep.
+//!
+//! A 429 or a 503 that says how long to wait (`Retry-After`) speaks to the client, not to one of its
+//! users. Until then nothing is sent. Then one call goes first, and if it gets another answer the others
+//! follow.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, whole_ms};
+use crate::fork::{PerProcess, try_lock};
+
+/// The longest hold, whatever the header says.
+const MAX: Duration = Duration::from_secs(600);
+
+/// Asked before each request, told of its end. One lock for a few instructions.
+pub(crate) struct Hold(PerProcess<Mutex<Option<Held>>>);
+
+#[derive(Clone)]
+struct Held {
+    until: Instant,
+    /// The status that asked for it: 429 or 503.
+    status: u16,
+    /// The call that goes first, once the time has passed.
+    first: Option<Arc<First>>,
+}
+
+/// The call that goes first, for those that wait for its end.
+#[derive(Default)]
+pub(crate) struct First {
+    is_over: AtomicBool,
+    waiting: Mutex<Vec<Thread>>,
+}
+
+/// What a call may do now.
+pub(crate) enum Admission<'a> {
+    Go(Pass<'a>),
+    /// Wait until then. The error stands for a call that cannot.
+    Wait(Instant, Error),
+    /// Wait until this call is over: it unparks the thread.
+    Queue(Arc<First>),
+}
+
+/// The right to send one request.
+pub(crate) struct Pass<'a> {
+    hold: &'a Hold,
+    first: Option<Arc<First>>,
+}
+
+impl Hold {
+    pub(crate) fn new() -> Self {
+        Self(PerProcess::empty())
+    }
+
+    /// Whether a request would have to wait.
+    pub(crate) fn is_on(&self) -> bool {
+        self.state().is_some()
+    }
+
+    pub(crate) fn admit(&self, now: Instant) -> Admission<'_> {
+        let mut state = self.state();
+        let mut first = None;
+        if let Some(held) = &mut *state {
+            if now < held.until {
+                return Admission::Wait(held.until, held.failure(now));
+            }
+            if let Some(first) = &held.first {
+                lock(&first.waiting).push(std::thread::current());
+                return Admission::Queue(Arc::clone(first));
+            }
+            first = Some(Arc::default());
+            held.first.clone_from(&first);
+        }
+        Admission::Go(Pass { hold: self, first })
+    }
+
+    fn begin(&self, status: u16, wait: Duration, now: Instant) {
+        let until = now + wait.min(MAX);
+        let mut state = self.state();
+        // Of two wishes the later end holds, the one of a call that was under way among them.
+        let until = state.as_ref().map_or(until, |held| held.until.max(until));
+        *state = Some(Held {
+            until,
+            status,
+            first: None,
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<Held>> {
+        // A child keeps to what its parent was told.
+        let inherit = |parent: Option<&Mutex<Option<Held>>>| {
+            let held = parent.and_then(try_lock).and_then(|held| held.clone());
+            Mutex::new(held.map(|held| Held {
+                first: None,
+                ..held
+            }))
+        };
+        lock(self.0.get(inherit))
+    }
+}
+
+impl Held {
+    fn failure(&self, now: Instant) -> Error {
+        let wait = whole_ms(self.until.saturating_duration_since(now));
+        let (kind, said) = match self.status {
+            429 => (ErrorKind::RateLimited, "429 Too Many Requests"),
+            _ => (ErrorKind::ServerError, "503 Service Unavailable"),
+        };
+        Error::new(
+            kind,
+            format!(
+                "The service answered {said} and asked to wait, so this request was not sent; the next one \
+                 goes out in {} ms. Wait until then, and keep a user's token instead of exchanging for every \
+                 request.",
+                wait.as_millis()
+            ),
+        )
+        .with_retryable(true)
+        .with_retry_after(Some(wait))
+    }
+}
+
+impl First {
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        lock(&self.waiting)
+            .drain(..)
+            .for_each(|thread| thread.unpark());
+    }
+}
+
+impl Pass<'_> {
+    /// Whether another call was told to wait since.
+    pub(crate) fn was_withdrawn(&self) -> bool {
+        self.first.is_none() && self.hold.is_on()
+    }
+
+    /// The request has ended with `failure`, or well; `was_sent` if it was sent at all.
+    pub(crate) fn end(self, failure: Option<&Error>, was_sent: bool, now: Instant) {
+        let wish = failure.and_then(|failure| {
+            let status = failure
+                .http_status()
+                .filter(|status| matches!(status, 429 | 503))?;
+            Some((
+                status,
+                failure.retry_after().filter(|wait| !wait.is_zero())?,
+            ))
+        });
+        if let Some((status, wait)) = wish {
+            self.hold.begin(status, wait, now);
+        } else if was_sent {
+            self.hold.state().take_if(|held| self.is_first_of(held));
+        }
+    }
+
+    fn is_first_of(&self, held: &Held) -> bool {
+        match (&self.first, &held.first) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            _ => false,
+        }
+    }
+}
+
+/// However the call ended, those that wait go on: another goes first, or all do.
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = &mut *self.hold.state()
+            && self.is_first_of(held)
+        {
+            held.first = None;
+        }
+        if let Some(first) = &self.first {
+            first.end();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn reply(status: u16, wait: Option<Duration>) -> Error {
+        Error::new(ErrorKind::RateLimited, "")
+            .with_http_status(status)
+            .with_retry_after(wait)
+    }
+
+    fn go(hold: &Hold, now: Instant) -> Pass<'_> {
+        match hold.admit(now) {
+            Admission::Go(pass) => pass,
+            Admission::Wait(..) => panic!("it has to wait"),
+            Admission::Queue(_) => panic!("another one is first"),
+        }
+    }
+
+    fn queue(hold: &Hold, now: Instant) -> Arc<First> {
+        match hold.admit(now) {
+            Admission::Queue(first) => first,
+            _ => panic!("nobody is first"),
+        }
+    }
+
+    fn wait(hold: &Hold, now: Instant) -> (Duration, Error) {
+        match hold.admit(now) {
+            Admission::Wait(until, failure) => (until - now, failure),
+            _ => panic!("it may go"),
+        }
+    }
+
+    #[test]
+    fn only_a_429_or_503_that_says_how_long_holds() {
+        let now = Instant::now();
+        for (status, wait, holds) in [
+            (429, Some(SECOND), true),
+            (503, Some(SECOND), true),
+            (429, None, false),
+            (503, None, false),
+            (429, Some(Duration::ZERO), false),
+            (500, Some(SECOND), false),
+            (401, Some(SECOND), false),
+        ] {
+            let hold = Hold::new();
+            go(&hold, now).end(Some(&reply(status, wait)), true, now);
+            assert_eq!(hold.is_on(), holds, "{status} {wait:?}");
+        }
+        let hold = Hold::new();
+        go(&hold, now).end(None, true, now);
+        assert!(!hold.is_on());
+    }
+
+    #[test]
+    fn the_failure_says_what_is_left() {
+        let now = Instant::now();
+        for (status, kind) in [(429, ErrorKind::RateLimited), (503, ErrorKind::ServerError)] {
+            let hold = Hold::new();
+            go(&hold, now).end(Some(&reply(status, Some(60 * SECOND))), true, now);
+            let (left, failure) = wait(&hold, now + 20 * SECOND);
+            assert_eq!((left, failure.kind()), (40 * SECOND, kind));
+            assert_eq!(failure.retry_after(), Some(40 * SECOND));
+            assert_eq!((failure.attempts(), failure.http_status()), (0, None));
+            assert!(failure.retryable());
+        }
+    }
+
+    #[test]
+    fn it_is_bounded_and_the_later_end_holds() {
+        let (hold, now) = (Hold::new(), Instant::now());
+        let under_way = go(&hold, now);
+        go(&hold, now).end(Some(&reply(429, Some(100_000 * SECOND))), true, now);
+        assert_eq!(wait(&hold, now).0, MAX);
+        under_way.end(Some(&reply(503, Some(SECOND))), true, now + SECOND);
+        assert_eq!(wait(&hold, now).0, MAX);
+        let late = Hold::new();
+        let under_way = go(&late, now);
+        go(&late, now).end(Some(&reply(429, Some(SECOND))), true, now);
+        under_way.end(Some(&reply(429, Some(3 * SECOND))), true, now);
+        assert_eq!(wait(&late, now).0, 3 * SECOND);
+    }
+
+    #[test]
+    fn a_reply_of_before_does_not_lift_it_and_a_pass_of_before_is_withdrawn() {
+        let (hold, now) = (Hold::new(), Instant::now());
+        let (under_way, not_sent) = (go(&hold, now), go(&hold, now));
+        go(&hold, now).end(Some(&reply(429, Some(SECOND))), true, now);
+        under_way.end(None, true, now);
+        assert!(hold.is_on());
+        assert!(not_sent.was_withdrawn());
+    }
+
+    fn held_until_now(now: Instant) -> Hold {
+        let hold = Hold::new();
+        go(&hold, now - SECOND).end(Some(&reply(429, Some(SECOND))), true, now - SECOND);
+        hold
+    }
+
+    #[test]
+    fn one_goes_first_and_then_all_do() {
+        let now = Instant::now();
+        let hold = held_until_now(now);
+        let first = go(&hold, now);
+        assert!(!first.was_withdrawn());
+        let over = queue(&hold, now);
+        assert!(hold.is_on() && !over.is_over());
+        // Any answer but another wish shows that it listens again.
+        first.end(Some(&reply(500, None)), true, now);
+        assert!(over.is_over() && !hold.is_on());
+        go(&hold, now);
+    }
+
+    #[test]
+    fn another_wish_holds_again() {
+        let now = Instant::now();
+        let hold = held_until_now(now);
+        let first = go(&hold, now);
+        let over = queue(&hold, now);
+        first.end(Some(&reply(429, Some(2 * SECOND))), true, now);
+        assert!(over.is_over());
+        assert_eq!(wait(&hold, now).0, 2 * SECOND);
+    }
+
+    #[test]
+    fn the_first_does_not_lift_what_came_after_it() {
+        let now = Instant::now();
+        let hold = held_until_now(now);
+        let first = go(&hold, now);
+        hold.begin(429, SECOND, now); // by a request that was under way
+        first.end(None, true, now);
+        assert_eq!(wait(&hold, now).0, SECOND);
+    }
+
+    #[test]
+    fn if_the_first_sends_nothing_another_goes_first() {
+        let now = Instant::now();
+        let hold = held_until_now(now);
+        let stopped = go(&hold, now);
+        let over = queue(&hold, now);
+        stopped.end(Some(&Error::cancelled()), false, now);
+        assert!(over.is_over());
+        let dropped = go(&hold, now); // by a panic
+        queue(&hold, now);
+        drop(dropped);
+        let second = go(&hold, now);
+        queue(&hold, now);
+        second.end(None, true, now);
+        assert!(!hold.is_on());
+    }
+}
