@@ -56,12 +56,20 @@
  * there is no memory left at all does the library abort. Do not pthread_cancel() a thread that is inside a
  * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no
  * callback, no SIGPIPE, no background thread (the lookup of a name runs on a helper thread with all signals
- * blocked, 16 at the most); descriptors are close-on-exec. Settings come from the environment through
+ * blocked, 16 at the most). Settings come from the environment through
  * spike_auth_config_load_env() alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and
  * SSL_CERT_DIR, which name the platform's trusted roots (these are loaded once per process): do not change
  * the environment in another thread meanwhile. A program with raised privileges (setuid, setgid, file
  * capabilities) takes nothing from its environment, which is chosen by the one who starts it: the first
  * function refuses, the second looks in the system's own places.
+ *
+ * Descriptors. Those of the library are close-on-exec, and above 2 even where 0, 1 or 2 is closed: a new
+ * socket has a lower number only for the moment between two system calls. Out of reach are the sockets of
+ * the C library's resolver during a lookup, and the files of the platform's roots while they are read.
+ * Close your own descriptors only. If you close the library's (by closefrom(3), for example), a call in
+ * flight ends with INTERNAL or at its deadline; the next call fails with INTERNAL before it sends
+ * anything, and later ones make new connections. What you have opened under their numbers is not closed
+ * or shut down. But a call within 10 ms of the one before does not look: it may write its request there.
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
  * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
@@ -710,7 +718,8 @@ spike_auth_status_t spike_auth_config_set_tls_roots(struct spike_auth_config *co
                                                     struct spike_auth_error *err);
 
 /**
- * Sets what follows the library's own name in the User-Agent header, such as "shop/1.2".
+ * Sets what follows the library's own name in the User-Agent header, such as "shop/1.2". The service
+ * gets it, and a proxy, with CONNECT: some refuse by it.
  *
  * @param suffix      at most 256 printable ASCII characters; empty for none, which is the default
  * @param suffix_len  its length, or SPIKE_AUTH_NUL_TERMINATED

@@ -223,6 +223,60 @@ fn a_second_reply_to_one_request_is_never_taken_for_the_next_users() {
 }
 
 #[test]
+fn a_reply_that_is_not_read_leaves_nothing_to_the_next_user() {
+    let sandbox = Sandbox::start();
+    for url in [sandbox.url("http"), sandbox.url("https")] {
+        let client = Client::new(&sandbox.single_attempt_config_for(url)).unwrap();
+        for fault in [
+            "bodiless.204",
+            "bodiless.304",
+            "line-ends",
+            "line-ends.end",
+            "http10-chunked",
+            "transfer-encoding",
+            "transfer-encoding.identity",
+            "transfer-encoding.twice",
+            "gzip.real",
+            "bad-chunk",
+            "bad-chunk.plus",
+        ] {
+            let _ = client.exchange(format!("fault.{fault}").as_bytes(), None);
+            let token = client.exchange(b"alice", None).unwrap();
+            assert_eq!(subject(token.as_bytes()), "alice", "{fault}");
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_cannot_be_read_says_why() {
+    let sandbox = Sandbox::start();
+    let client = Client::new(&sandbox.single_attempt_config_for(sandbox.url("http"))).unwrap();
+    for (fault, words) in [
+        (
+            "gzip.real",
+            "Content-Encoding, which was not asked for: gzip",
+        ),
+        ("line-ends", "line feed"),
+        ("line-ends.cr", "carriage return"),
+        ("http10-chunked", "HTTP/1.0"),
+        ("transfer-encoding", "Transfer-Encoding"),
+        ("bad-chunk", "chunks are malformed"),
+        ("chunk-extension.100", "long extensions"),
+        ("bad-content-length", "Content-Length is no number"),
+        ("bad-content-length.twice", "two that differ"),
+        ("continue-headers", "100 Continue with headers"),
+        ("garbage", "not valid HTTP"),
+    ] {
+        let error = client
+            .exchange(format!("fault.{fault}").as_bytes(), None)
+            .err()
+            .unwrap();
+        assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{fault}: {error}");
+        assert!(error.message().contains(words), "{fault}: {error}");
+    }
+}
+
+#[test]
 fn a_redirect_is_never_followed() {
     let sandbox = Sandbox::start();
     for status in [301, 302, 303, 307, 308] {

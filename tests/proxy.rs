@@ -23,6 +23,12 @@ use spike_auth::{Call, Client, Config, Error, ErrorKind, TlsRoots};
 /// By how much a deadline may be overrun.
 const GRACE: Duration = Duration::from_millis(100);
 
+/// What a proxy is told about the client, where nothing is added.
+fn user_agent() -> String {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    format!("spike_auth/{} ({os}; {arch})", env!("CARGO_PKG_VERSION"))
+}
+
 const USER: &str = "canary-proxy-user";
 const PASSWORD: &str = "canary-proxy-pass";
 /// Base64 of both with a colon between.
@@ -244,25 +250,32 @@ fn the_request_to_the_proxy_is_exactly_this() {
         ("https://[2001:db8::1]/v3", "[2001:db8::1]:443"),
     ] {
         let mut config = config_without_sandbox(base_url);
-        for (proxy, credentials) in [
-            (refusing.url(), String::new()),
+        for (proxy, credentials, suffix) in [
+            (refusing.url(), String::new(), ""),
             (
                 refusing.url_with_credentials(),
                 format!("Proxy-Authorization: Basic {ENCODED}\r\n"),
+                "",
             ),
+            (refusing.url(), String::new(), " shop/1.2"),
         ] {
             config.set_proxy(proxy.as_bytes()).unwrap();
+            config.set_user_agent(suffix.trim().as_bytes()).unwrap();
             assert_eq!(failure(&config).kind(), ErrorKind::Proxy);
+            let agent = user_agent() + suffix;
             assert_eq!(
                 refusing.heads().pop().unwrap(),
-                format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{credentials}\r\n")
+                format!(
+                    "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {agent}\r\n\
+                     {credentials}\r\n"
+                )
             );
         }
     }
 }
 
 #[test]
-fn the_sandbox_sees_the_target_and_the_host() {
+fn the_sandbox_sees_the_target_the_host_and_the_client() {
     let sandbox = Sandbox::start();
     exchange(&config_through(&sandbox, sandbox.url("proxy"))).unwrap();
     let target = sandbox
@@ -272,11 +285,30 @@ fn the_sandbox_sees_the_target_and_the_host() {
     let last = sandbox.last_connect();
     assert_eq!(last["target"].as_str().unwrap(), target);
     let headers: Vec<(String, String)> = serde_json::from_value(last["headers"].clone()).unwrap();
-    assert_eq!(headers.len(), 1);
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+        .collect();
     assert_eq!(
-        (headers[0].0.to_ascii_lowercase().as_str(), &headers[0].1),
-        ("host", &target)
+        headers,
+        [
+            ("host".to_owned(), target),
+            ("user-agent".to_owned(), user_agent())
+        ]
     );
+}
+
+#[test]
+fn a_403_hints_at_the_user_agent_and_nothing_else_does() {
+    for (status, hints) in [(403, true), (404, false), (407, false), (502, false)] {
+        let proxy = RawProxy::saying(format!("HTTP/1.1 {status} No\r\n\r\n"));
+        let mut config = config_without_sandbox("https://api.shop.invalid");
+        config.set_proxy(proxy.url().as_bytes()).unwrap();
+        let error = failure(&config);
+        for words in ["User-Agent", "set_user_agent"] {
+            assert_eq!(error.message().contains(words), hints, "{error}");
+        }
+    }
 }
 
 /// (what the proxy says before it closes, whether it may pass, a piece of the message).

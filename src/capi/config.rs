@@ -310,7 +310,8 @@ fn tls_roots(number: i32) -> Result<TlsRoots, Failure> {
     }
 }
 
-/// Sets what follows the library's own name in the User-Agent header, such as "shop/1.2".
+/// Sets what follows the library's own name in the User-Agent header, such as "shop/1.2". The service
+/// gets it, and a proxy, with CONNECT: some refuse by it.
 ///
 /// @param suffix      at most 256 printable ASCII characters; empty for none, which is the default
 /// @param suffix_len  its length, or SPIKE_AUTH_NUL_TERMINATED

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use crate::descriptor::above_stdio;
+
 /// The content of a regular file of at most `max` bytes that passes `check`, or why it cannot be
 /// used. Not of a pipe or a device: they could block for ever. No other copy of it is left in memory.
 pub(crate) fn read_small(
@@ -37,6 +39,7 @@ fn open(path: &Path) -> std::io::Result<File> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
+        .and_then(above_stdio)
 }
 
 /// Whoever can write the key's file can choose the key.

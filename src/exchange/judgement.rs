@@ -21,13 +21,17 @@ pub(crate) fn judge(reply: Reply, secrets: &Secrets<'_>) -> Result<Grant, Error>
 
 fn accept(reply: Reply) -> Result<Grant, Error> {
     let body = reply.body?;
-    let said = reply::read(&body).map_err(|why| match why {
+    let said = reply::read(&body).map_err(|why| match (why, reply.content_encoding) {
         // Where a length was told, the body is whole, and it is the server that stopped short.
-        Unusable::CutShort if reply.ends_with_connection => {
+        (Unusable::CutShort, _) if reply.ends_with_connection => {
             connection_lost("the reply ends in the middle")
         }
-        Unusable::CutShort => unusable("it is JSON that ends in the middle"),
-        Unusable::Because(why) => unusable(why),
+        // Never decoded: none was asked for.
+        (_, Some(coding)) => unusable(&format!(
+            "it has a Content-Encoding, which was not asked for: {coding}"
+        )),
+        (Unusable::CutShort, None) => unusable("it is JSON that ends in the middle"),
+        (Unusable::Because(why), None) => unusable(why),
     })?;
     let now = reply
         .date
@@ -172,6 +176,7 @@ mod tests {
             requests: 1,
             retry_after: None,
             date: None,
+            content_encoding: None,
             body: Ok(Zeroizing::new(body.as_bytes().to_vec())),
             ends_with_connection: false,
         }
@@ -270,6 +275,21 @@ mod tests {
         assert_eq!(
             (lost.kind(), lost.retryable()),
             (ErrorKind::ConnectionLost, true)
+        );
+    }
+
+    #[test]
+    fn a_content_encoding_is_to_blame_only_where_the_body_cannot_be_read() {
+        let encoded = |body| Reply {
+            content_encoding: Some("gzip"),
+            ..reply(200, body)
+        };
+        assert!(judged(encoded(r#"{"access_token":"abc"}"#)).is_ok());
+        let error = error(encoded("\u{1f}\u{8}"));
+        assert_eq!(error.kind(), ErrorKind::InvalidResponse);
+        assert!(
+            error.message().contains("Content-Encoding") && error.message().contains("gzip"),
+            "{error}"
         );
     }
 

@@ -49,6 +49,12 @@ impl WipedBuffers {
         &self.pending
     }
 
+    /// The first `amount` bytes of what is about to be appended to the input.
+    pub(crate) fn appendix(&self, amount: usize) -> &[u8] {
+        let end = self.end.saturating_add(amount);
+        self.input.get(self.end..end).unwrap_or_default()
+    }
+
     pub(crate) fn wipe_pending(&mut self) {
         self.pending.fill(0);
         self.pending.clear();

@@ -1,22 +1,23 @@
 //! From a host to a TCP connection.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::control::{Control, Phase, Ready, internal};
 use super::getaddrinfo::is_lack;
-use super::proxy;
+use super::own_socket::{OwnSocket, is_not_a_socket};
+use super::proxy::{self, Proxy};
 use super::resolve::NameCache;
 use super::socket::Socket as WaitingSocket;
 use super::tls;
-use crate::config::{BaseUrl, Host, ProxyUrl};
+use crate::config::{BaseUrl, Host};
 use crate::error::{Error, ErrorKind};
 
 /// The most addresses of one host that are tried.
@@ -29,7 +30,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(crate) struct Target {
     host: Host,
     port: u16,
-    proxy: Option<Arc<ProxyUrl>>,
+    proxy: Option<Arc<Proxy>>,
     /// The TLS configuration and the name that the certificate must bear, for `https`.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     names: NameCache,
@@ -39,7 +40,7 @@ impl Target {
     pub(crate) fn new(
         url: &BaseUrl,
         tls: Option<Arc<ClientConfig>>,
-        proxy: Option<ProxyUrl>,
+        proxy: Option<Proxy>,
     ) -> Result<Self, Error> {
         let name = match &url.host {
             Host::Ip(ip) => ServerName::from(*ip),
@@ -80,14 +81,14 @@ impl Target {
             None => self.dial(&self.host, self.port, control),
             Some(proxy) => {
                 let socket = self
-                    .dial(&proxy.host, proxy.port, control)
+                    .dial(&proxy.url.host, proxy.url.port, control)
                     .map_err(proxy::unreachable)?;
                 proxy::tunnel(socket, proxy, &self.host, self.port, control)
             }
         }
     }
 
-    /// A TCP connection, not blocking, close-on-exec.
+    /// A TCP connection.
     fn dial(&self, host: &Host, port: u16, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
         let addresses = self.names.resolve(host, port, control)?;
         let race = Race {
@@ -123,12 +124,12 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 /// Connections that are being made side by side; the first that stands wins.
 struct Race<'a> {
     control: &'a Control,
-    started: Vec<Socket>,
+    started: Vec<OwnSocket>,
     last_error: Option<io::Error>,
 }
 
 impl Race<'_> {
-    fn run(mut self, addresses: &[SocketAddr]) -> Result<TcpStream, Error> {
+    fn run(mut self, addresses: &[SocketAddr]) -> Result<OwnSocket, Error> {
         for (index, address) in addresses.iter().enumerate() {
             if let Err(error) = self.start(*address) {
                 self.note(error);
@@ -140,17 +141,20 @@ impl Race<'_> {
                 return Ok(stream);
             }
         }
-        self.wait(None)?.ok_or_else(|| refused(self.last_error))
+        let found = self.wait(None)?;
+        found.ok_or_else(|| match self.last_error {
+            Some(error) if is_not_a_socket(&error) => self.control.descriptor_closed(),
+            error => refused(error),
+        })
     }
 
     fn start(&mut self, address: SocketAddr) -> io::Result<()> {
-        let socket = Socket::new(
+        let socket = OwnSocket::new(Socket::new(
             Domain::for_address(address),
-            Type::STREAM,
+            Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK),
             Some(Protocol::TCP),
-        )?;
-        socket.set_nonblocking(true)?;
-        match socket.connect(&address.into()) {
+        )?)?;
+        match SockRef::from(&socket).connect(&address.into()) {
             Ok(()) => {}
             Err(error) if in_progress(&error) => {}
             Err(error) => return Err(error),
@@ -160,7 +164,7 @@ impl Race<'_> {
     }
 
     /// Until one stands, all have failed (`None`), or the pause is over (`None`).
-    fn wait(&mut self, pause: Option<Instant>) -> Result<Option<TcpStream>, Error> {
+    fn wait(&mut self, pause: Option<Instant>) -> Result<Option<OwnSocket>, Error> {
         while !self.started.is_empty() {
             let fds: Vec<_> = self.started.iter().map(AsFd::as_fd).collect();
             let ready = self
@@ -190,13 +194,14 @@ fn in_progress(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
-fn outcome(socket: Socket) -> io::Result<TcpStream> {
-    if let Some(error) = socket.take_error()? {
+fn outcome(socket: OwnSocket) -> io::Result<OwnSocket> {
+    let options = SockRef::from(&socket);
+    if let Some(error) = options.take_error()? {
         return Err(error);
     }
     // A request is one small write whose reply is waited for: Nagle's delay could only cost.
-    socket.set_tcp_nodelay(true)?;
-    Ok(socket.into())
+    options.set_tcp_nodelay(true)?;
+    Ok(socket)
 }
 
 fn refused(error: Option<io::Error>) -> Error {

@@ -3,16 +3,20 @@
 //! Everything that may block blocks in [`Control::wait`], on the socket and on the wake-up
 //! descriptor together. So a call that is closed comes back at once, whatever it was doing.
 
-#![allow(unsafe_code)] // poll(2)
-
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::errors::connect_timed_out;
+use super::framing;
+use super::own_socket::OwnSocket;
+use super::poll::{Polled, poll};
 use crate::error::{Error, ErrorKind};
+
+pub(crate) use super::errors::{connection_lost, internal, timed_out};
+pub(crate) use super::poll::Ready;
 
 /// When a call must be over, and the time it was given, for its message.
 #[derive(Clone, Copy)]
@@ -59,19 +63,18 @@ impl Phase {
     }
 }
 
-/// What to wait for.
-#[derive(Clone, Copy)]
-pub(crate) enum Ready {
-    Read,
-    Write,
-}
-
 /// Shared by the call that uses a slot and whoever may stop it.
 pub(crate) struct Control {
     closed: AtomicBool,
     cancelled: AtomicBool,
-    wake_sender: UnixStream,
-    wake_receiver: UnixStream,
+    /// A descriptor of the slot was closed by the program.
+    broken: AtomicBool,
+    /// The slot was idle long enough for the program to do that.
+    rested: AtomicBool,
+    /// The reply's body is being read, and comes in chunks.
+    chunked: AtomicBool,
+    wake_sender: OwnSocket,
+    wake_receiver: OwnSocket,
     call: Mutex<Call>,
 }
 
@@ -94,9 +97,7 @@ struct Call {
 impl Control {
     /// Costs two descriptors, close-on-exec.
     pub(crate) fn new() -> io::Result<Self> {
-        let (wake_sender, wake_receiver) = UnixStream::pair()?;
-        wake_sender.set_nonblocking(true)?;
-        wake_receiver.set_nonblocking(true)?;
+        let (wake_sender, wake_receiver) = OwnSocket::pair()?;
         let past = Deadline {
             at: Instant::now(),
             timeout: Duration::ZERO,
@@ -112,6 +113,9 @@ impl Control {
         Ok(Self {
             closed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            rested: AtomicBool::new(false),
+            chunked: AtomicBool::new(false),
             wake_sender,
             wake_receiver,
             call: Mutex::new(call),
@@ -128,14 +132,20 @@ impl Control {
             answered: false,
             failure: None,
         };
+        self.chunked.store(false, Ordering::Relaxed);
         if self.cancelled.swap(false, Ordering::AcqRel) {
             self.drain();
         }
     }
 
-    fn drain(&self) {
+    /// Whether there is a wake-up to rely on. What is not ours any more is not read from.
+    fn drain(&self) -> bool {
         // At most one byte for a cancel and one for a close; the flags say what they meant.
-        let _ = (&self.wake_receiver).read(&mut [0; 2]);
+        self.wake_receiver.is_ours()
+            && match self.wake_receiver.receive(&mut [0; 2]) {
+                Ok(count) => count > 0,
+                Err(error) => is_passing(&error),
+            }
     }
 
     /// Ends the attempt at once, from any thread.
@@ -153,8 +163,11 @@ impl Control {
     }
 
     fn wake(&self) {
-        // A full pipe means that it is awake already.
-        let _ = (&self.wake_sender).write(&[1]);
+        // A full buffer means that it is awake already. One that the program closed ends the wait by
+        // itself, and what has its number now is not ours to write to.
+        if self.wake_sender.is_ours() {
+            let _ = self.wake_sender.send(&[1]);
+        }
     }
 
     /// The attempt makes a connection of its own.
@@ -183,6 +196,15 @@ impl Control {
         self.call().answered = true;
     }
 
+    /// From now on the body is read, and it comes in chunks.
+    pub(crate) fn note_chunks(&self) {
+        self.chunked.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reads_chunks(&self) -> bool {
+        self.chunked.load(Ordering::Relaxed)
+    }
+
     /// Whether the attempt failed only because the connection that was kept is dead. Then it cost
     /// the service nothing, and goes again on a new one.
     pub(crate) fn was_stale(&self, failure: &Error) -> bool {
@@ -206,20 +228,51 @@ impl Control {
         loop {
             let limit = self.limit(phase)?;
             let until = pause.map_or(limit, |pause| pause.min(limit));
-            match poll(self.wake_receiver.as_raw_fd(), fds, ready, until) {
+            match poll(self.wake_receiver.as_fd(), fds, ready, until) {
                 Ok(Polled::Woken) => {
                     self.check()?;
-                    self.drain(); // of a cancel that came too late for the attempt before
+                    // By a cancel that came too late for the attempt before.
+                    if !self.drain() {
+                        return Err(self.descriptor_closed());
+                    }
                 }
+                Ok(Polled::Closed) => return Err(self.descriptor_closed()),
                 Ok(Polled::Ready(index)) => return Ok(Some(index)),
                 Ok(Polled::Nothing) if pause.is_some_and(|pause| Instant::now() >= pause) => {
                     return Ok(None);
                 }
                 Ok(Polled::Nothing) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(internal("poll", &error)),
             }
         }
+    }
+
+    /// A descriptor of the slot does not stand for what it did: the slot is of no more use, and so are
+    /// the others that rest.
+    pub(crate) fn descriptor_closed(&self) -> Error {
+        self.broken.store(true, Ordering::Release);
+        Error::new(
+            ErrorKind::Internal,
+            "A descriptor of this library was closed by the program, for example by closefrom(3). Let the \
+             program close its own descriptors only; the next call makes a new connection.",
+        )
+        .with_retryable(true)
+    }
+
+    /// Whether the slot was idle for longer than the shortest time after which it is looked at.
+    pub(crate) fn note_rest(&self, rested: bool) {
+        self.rested.store(rested, Ordering::Relaxed);
+    }
+
+    /// Whether what wakes the call is still there, and `socket` what it was, if the slot has rested. One
+    /// that is used without a rest is not asked: that would cost every exchange two system calls.
+    pub(crate) fn is_intact(&self, socket: &OwnSocket) -> bool {
+        !self.rested.load(Ordering::Relaxed) || (self.wake_receiver.is_ours() && socket.is_ours())
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// Why the attempt must not even begin, if it must not.
@@ -276,7 +329,7 @@ impl Control {
         self.call()
             .failure
             .take()
-            .unwrap_or_else(|| translate(&error))
+            .unwrap_or_else(|| framing::translate(&error))
     }
 
     fn call(&self) -> MutexGuard<'_, Call> {
@@ -284,143 +337,10 @@ impl Control {
     }
 }
 
-enum Polled {
-    Woken,
-    Ready(usize),
-    Nothing,
-}
-
-/// The most descriptors that are waited for at once: the wake-up and the addresses of a host.
-const POLL_MAX: usize = 1 + super::connect::ADDRESSES_MAX;
-
-fn poll(wake: i32, fds: &[BorrowedFd<'_>], ready: Ready, until: Instant) -> io::Result<Polled> {
-    let events = match ready {
-        Ready::Read => libc::POLLIN,
-        Ready::Write => libc::POLLOUT,
-    };
-    // A negative descriptor is one that poll(2) passes over.
-    let mut list = [libc::pollfd {
-        fd: -1,
-        events,
-        revents: 0,
-    }; POLL_MAX];
-    let (first, others) = list.split_at_mut(1);
-    first.fill(libc::pollfd {
-        fd: wake,
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    for (entry, fd) in others.iter_mut().zip(fds) {
-        entry.fd = fd.as_raw_fd();
-    }
-    // Rounded up: one that is rounded down wakes too early and spins through the last millisecond.
-    let wait = until
-        .saturating_duration_since(Instant::now())
-        .as_micros()
-        .div_ceil(1000);
-    let wait = libc::c_int::try_from(wait).unwrap_or(libc::c_int::MAX);
-    let count = (1 + fds.len()).min(POLL_MAX) as libc::nfds_t;
-    // SAFETY: `list` is an array of at least `count` entries that lives throughout the call, and
-    // poll(2) writes to nothing but their `revents`.
-    let found = unsafe { libc::poll(list.as_mut_ptr(), count, wait) };
-    if found < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let (first, others) = list.split_at(1);
-    if first.iter().any(|entry| entry.revents != 0) {
-        return Ok(Polled::Woken);
-    }
-    Ok(others
-        .iter()
-        .position(|entry| entry.revents != 0)
-        .map_or(Polled::Nothing, Polled::Ready))
-}
-
-pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
-    let doing = match phase {
-        Phase::Slot => "waiting until another exchange of this client had ended",
-        Phase::Shared => "waiting for the same user's exchange, which another call had begun",
-        Phase::Hold => "waiting for a first request, after the service had asked to wait",
-        Phase::Start => "before the request was sent",
-        Phase::Resolve => "looking up the host's name",
-        Phase::Connect => "connecting",
-        Phase::Tunnel => "waiting for the proxy",
-        Phase::Handshake => "in the TLS handshake",
-        Phase::Exchange => "waiting for the reply",
-    };
-    Error::new(
-        ErrorKind::Timeout,
-        format!(
-            "The call did not finish within its timeout of {} ms; it ended {doing}. Try again, or \
-             set a longer timeout.",
-            timeout.as_millis()
-        ),
+/// Whether a system call may go through when it is made again.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
-    .with_retryable(true)
-}
-
-fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
-    let ms = timeout.as_millis();
-    let network = "the network between, a firewall, and the base URL";
-    let (kind, what, check) = match phase {
-        Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found", network),
-        Phase::Tunnel => (
-            ErrorKind::Proxy,
-            "The proxy did not answer",
-            "the proxy's URL, and that it is up",
-        ),
-        Phase::Handshake => (
-            ErrorKind::Connect,
-            "The TLS handshake did not finish",
-            network,
-        ),
-        _ => (ErrorKind::Connect, "The host did not answer", network),
-    };
-    Error::new(
-        kind,
-        format!("{what} within the connect timeout of {ms} ms. Check {check}."),
-    )
-    .with_retryable(true)
-    .with_timed_out()
-}
-
-pub(crate) fn internal(what: &str, error: &io::Error) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        format!("The operating system refused {what}: {error}. Check the limits of the process, on open files (RLIMIT_NOFILE) first."),
-    )
-    .with_retryable(true)
-}
-
-pub(crate) fn connection_lost(why: &str) -> Error {
-    Error::new(
-        ErrorKind::ConnectionLost,
-        format!("The connection ended before the whole reply was there: {why}. Try again."),
-    )
-    .with_retryable(true)
-}
-
-/// An error that ureq found by itself: in the reply's HTTP, or at the end of the connection.
-fn translate(error: &ureq::Error) -> Error {
-    match error {
-        ureq::Error::Io(error) => connection_lost(crate::error::cut(&error.to_string(), 100)),
-        ureq::Error::BodyStalled => connection_lost("the reply ends in the middle"),
-        ureq::Error::LargeResponseHeader(..) => super::too_large(),
-        // ureq-proto's own error type cannot be named here.
-        ureq::Error::Protocol(error) if error.to_string().contains("too many headers") => {
-            super::too_large()
-        }
-        ureq::Error::Protocol(_) | ureq::Error::Http(_) => Error::new(
-            ErrorKind::InvalidResponse,
-            "The reply is not valid HTTP. Check that the base URL is the service's, and that nothing \
-             between answers in its place.",
-        ),
-        other => Error::new(
-            ErrorKind::Internal,
-            format!(
-                "The HTTP layer failed: {}.",
-                crate::error::cut(&other.to_string(), 100)
-            ),
-        ),
-    }
 }

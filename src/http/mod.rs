@@ -6,19 +6,26 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `control.rs`, `cancel.rs` | one call's deadline, its wake-up, and the reason why it stopped |
+//! | `control.rs`, `cancel.rs`, `errors.rs` | one call's deadline, its wake-up, and the reason why it stopped |
 //! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
 //! | `tls.rs`, `sessions.rs` | the TLS configuration; sessions to take up again |
 //! | `tls_roots.rs`, `trust_store.rs` | which roots are trusted; what of the platform's can be read |
 //! | `verifier.rs`, `tls_errors.rs` | a server's certificates; what is wrong with them, and with its TLS |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
+//! | `framing.rs`, `chunks.rs` | which bodies are read, and which are refused at once |
+//! | `own_socket.rs`, `poll.rs` | the system calls beneath |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
 
 mod buffers;
 mod cancel;
+mod chunks;
 mod connect;
 mod control;
+mod errors;
+mod framing;
 mod getaddrinfo;
+mod own_socket;
+mod poll;
 mod proxy;
 mod resolve;
 mod sessions;
@@ -36,10 +43,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{
-    CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
-};
-use ureq::http::{HeaderValue, Request, Response, Uri, Version};
+use ureq::http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use ureq::http::{HeaderValue, Request, Response, Uri};
 use zeroize::Zeroizing;
 
 use crate::config::{BaseUrl, CaCertificates, ProxyUrl, TlsRoots};
@@ -48,8 +53,10 @@ use crate::fork::{self, PerProcess};
 pub(crate) use cancel::Cancel;
 use cancel::Waker;
 use connect::Target;
-use control::timed_out;
-pub(crate) use control::{Deadline, Phase, connection_lost};
+pub(crate) use control::{Deadline, Phase};
+pub(crate) use errors::connection_lost;
+use errors::timed_out;
+use proxy::Proxy;
 pub(crate) use slots::Permit;
 use slots::{Slot, Slots};
 
@@ -92,6 +99,8 @@ pub(crate) struct Reply {
     pub(crate) requests: u32,
     pub(crate) retry_after: Option<String>,
     pub(crate) date: Option<String>,
+    /// What the body is encoded with, in words that are safe to show.
+    pub(crate) content_encoding: Option<&'static str>,
     /// The body, or why it is not all there.
     pub(crate) body: Result<Zeroizing<Vec<u8>>, Error>,
     /// The end of the body is the end of the connection: nothing says whether it is whole.
@@ -114,7 +123,11 @@ impl HttpClient {
         } else {
             None
         };
-        let target = Target::new(settings.base_url, tls, settings.proxy)?;
+        let proxy = settings.proxy.map(|url| Proxy {
+            url,
+            user_agent: settings.user_agent.to_owned(),
+        });
+        let target = Target::new(settings.base_url, tls, proxy)?;
         let agent_config = agent_config(settings.user_agent);
         let slots = Slots::new(
             Arc::new(target.of_this_process()),
@@ -245,14 +258,16 @@ impl HttpClient {
             .and_then(|request| slot.agent.run(request))
             .map_err(|error| slot.control.cause_of(error))?;
         let (status, headers) = (response.status().as_u16(), response.headers());
+        let chunked = framing::is_chunked(&response);
         Ok(Reply {
             status,
             requests: slot.control.requests(),
             retry_after: text(headers, RETRY_AFTER),
             date: text(headers, DATE),
+            content_encoding: framing::content_encoding(headers),
             ends_with_connection: response.body().content_length().is_none()
-                && !is_chunked(&response),
-            body: read_body(slot, response),
+                && matches!(chunked, Ok(false)),
+            body: chunked.and_then(|chunked| read_body(slot, response, chunked)),
         })
     }
 }
@@ -261,16 +276,13 @@ impl HttpClient {
 /// all. A slot without one would only hold descriptors.
 fn keep(slots: &Slots, slot: Slot, result: Result<Reply, Error>) -> Result<Reply, Error> {
     let whole = matches!(&result, Ok(Reply { body: Ok(_), .. }));
-    if whole || slot.control.did_nothing() {
+    if slot.control.is_broken() {
+        // What closed a descriptor of this slot has most likely closed theirs too.
+        slots.drop_idle();
+    } else if whole || slot.control.did_nothing() {
         slots.put_back(slot);
     }
     result
-}
-
-fn is_chunked(response: &Response<ureq::Body>) -> bool {
-    let coding = text(response.headers(), TRANSFER_ENCODING);
-    response.version() == Version::HTTP_11
-        && coding.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
@@ -280,7 +292,14 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn read_body(slot: &Slot, response: Response<ureq::Body>) -> Result<Zeroizing<Vec<u8>>, Error> {
+fn read_body(
+    slot: &Slot,
+    response: Response<ureq::Body>,
+    chunked: bool,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
+    if chunked {
+        slot.control.note_chunks();
+    }
     let announced = response.body().content_length();
     if announced.is_some_and(|length| length > BODY_MAX as u64) {
         return Err(too_large());
@@ -324,8 +343,8 @@ fn grown(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
 pub(crate) fn too_large() -> Error {
     Error::new(
         ErrorKind::ResponseTooLarge,
-        "The reply is too large: more than 64 KiB of body, 16 KiB of headers, or 128 headers. Check \
-         that the base URL is the service's, and that nothing between answers in its place.",
+        "The reply is too large: more than 64 KiB of body, 16 KiB of headers, 128 headers, or 1 MiB in \
+         all. Check that the base URL is the service's, and that nothing between answers in its place.",
     )
 }
 

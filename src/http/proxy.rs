@@ -14,10 +14,16 @@ const HEAD_MAX: usize = 8 * 1024;
 /// The most headers in it.
 const HEADERS_MAX: usize = 64;
 
+/// Where it is, and what it is told about us.
+pub(crate) struct Proxy {
+    pub(crate) url: ProxyUrl,
+    pub(crate) user_agent: String,
+}
+
 /// Asks the proxy at the other end of `socket` for a tunnel to `host`.
 pub(crate) fn tunnel(
     mut socket: Socket,
-    proxy: &ProxyUrl,
+    proxy: &Proxy,
     host: &Host,
     port: u16,
     control: &Control,
@@ -41,18 +47,21 @@ pub(crate) fn tunnel(
     Err(refused(status))
 }
 
-fn request(proxy: &ProxyUrl, host: &Host, port: u16) -> Zeroizing<String> {
+fn request(proxy: &Proxy, host: &Host, port: u16) -> Zeroizing<String> {
     let authority = match host {
         Host::Name(name) => format!("{name}:{port}"),
         Host::Ip(ip) => std::net::SocketAddr::new(*ip, port).to_string(),
     };
-    let line = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n");
-    let (name, value) = match &proxy.authorization {
+    let first = format!(
+        "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {}\r\n",
+        proxy.user_agent
+    );
+    let (name, value) = match &proxy.url.authorization {
         Some(value) => ("Proxy-Authorization: ", value.as_str()),
         None => ("", ""),
     };
     let parts = [
-        line.as_str(),
+        first.as_str(),
         name,
         value,
         if value.is_empty() { "" } else { "\r\n" },
@@ -121,6 +130,11 @@ fn refused(status: u16) -> Error {
         // Some say 401 where they mean 407.
         401 | 407 => (
             "it asks for other credentials. Check the user name and the password in the proxy's URL",
+            false,
+        ),
+        403 => (
+            "Check that it allows CONNECT to the service's host and port. Some proxies refuse by the \
+             User-Agent: set_user_agent adds to it",
             false,
         ),
         502..=504 => ("it could not reach the service. Try again later", true),

@@ -5,9 +5,8 @@
 
 #![allow(unsafe_code)] // pthread_sigmask(3)
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::control::{Control, Phase, Ready, internal};
 use super::getaddrinfo::{self, not_found};
+use super::own_socket::OwnSocket;
 use crate::config::Host;
 use crate::error::Error;
 use crate::fork::PerProcess;
@@ -59,7 +59,7 @@ struct Answer {
 /// A call that waits, for whichever lookup answers first.
 struct Waiter {
     /// Shutting it down wakes the call, which has the other end.
-    sender: UnixStream,
+    sender: OwnSocket,
     found: OnceLock<Found>,
 }
 
@@ -91,7 +91,7 @@ impl NameCache {
                 return Ok(addresses);
             }
             let (sender, done) =
-                UnixStream::pair().map_err(|error| internal("a socket pair", &error))?;
+                OwnSocket::pair().map_err(|error| internal("a socket pair", &error))?;
             if !names.has_young_lookup() {
                 self.begin(&mut names, name, port)?;
             }
@@ -118,7 +118,7 @@ impl NameCache {
         Ok(())
     }
 
-    fn seat(&self, names: &mut Names, sender: UnixStream) -> Seat<'_> {
+    fn seat(&self, names: &mut Names, sender: OwnSocket) -> Seat<'_> {
         let waiter = Arc::new(Waiter {
             sender,
             found: OnceLock::new(),
@@ -180,7 +180,7 @@ impl Waiter {
     fn tell(&self, found: Found) {
         let _ = self.found.set(found);
         // Not by dropping it: a child that was forked meanwhile holds it too, and keeps it open.
-        let _ = self.sender.shutdown(Shutdown::Both);
+        self.sender.shutdown();
     }
 }
 
@@ -286,19 +286,17 @@ impl Drop for Helper {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     #[test]
     fn a_call_that_goes_while_a_lookup_hangs_leaves_no_descriptor() {
         let cache = NameCache::new();
-        let (sender, mut done) = UnixStream::pair().unwrap();
+        let (sender, done) = OwnSocket::pair().unwrap();
         let seat = cache.seat(&mut lock(&cache.0), sender);
         assert_eq!(lock(&cache.0).waiting.len(), 1);
         drop(seat);
         assert_eq!(lock(&cache.0).waiting.len(), 0);
-        assert_eq!(done.read(&mut [0]).unwrap(), 0, "the other end is open");
+        assert_eq!(done.receive(&mut [0]).unwrap(), 0, "the other end is open");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::IDLE_MAX;
 use super::cancel::{Cancel, Waker};
@@ -13,6 +13,9 @@ use super::control::{Control, Deadline, Phase, internal, timed_out};
 use super::transport::{ResolvedLater, SlotConnector};
 use crate::error::Error;
 use crate::fork::{Inherit, try_lock};
+
+/// After so long a rest it is looked at whether the descriptors of a slot are still its own.
+const LOOKED_AT_AFTER: Duration = Duration::from_millis(10);
 
 /// A ureq agent that keeps one connection, and the control of the call that uses it.
 ///
@@ -170,15 +173,21 @@ impl Slots {
 
     /// An idle slot, else a new one.
     pub(crate) fn take(&self) -> Result<Slot, Error> {
+        let now = Instant::now();
         let (idle, expired) = {
             let mut state = self.state();
             if state.closed {
                 return Err(Error::closed());
             }
-            (state.idle.pop_back(), state.take_expired())
+            (state.idle.pop_back(), state.take_expired(now))
         };
         drop(expired); // closes connections: not under the lock
-        idle.map_or_else(|| self.make(), Ok)
+        let Some(slot) = idle else {
+            return self.make();
+        };
+        let rest = now.saturating_duration_since(slot.idle_since);
+        slot.control.note_rest(rest >= LOOKED_AT_AFTER);
+        Ok(slot)
     }
 
     pub(crate) fn put_back(&self, mut slot: Slot) {
@@ -190,6 +199,12 @@ impl Slots {
             return;
         }
         state.idle.push_back(slot);
+    }
+
+    /// Later calls make new ones.
+    pub(crate) fn drop_idle(&self) {
+        let idle = std::mem::take(&mut self.state().idle);
+        drop(idle); // closes connections: not under the lock
     }
 
     /// Ends every call in flight at once; later ones fail.
@@ -261,11 +276,10 @@ impl Inherit for Slots {
 }
 
 impl State {
-    fn take_expired(&mut self) -> Vec<Slot> {
-        let now = Instant::now();
+    fn take_expired(&mut self, now: Instant) -> Vec<Slot> {
         let fresh = self
             .idle
-            .partition_point(|slot| now.duration_since(slot.idle_since) >= IDLE_MAX);
+            .partition_point(|slot| now.saturating_duration_since(slot.idle_since) >= IDLE_MAX);
         self.idle.drain(..fresh).collect()
     }
 

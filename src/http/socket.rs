@@ -1,16 +1,16 @@
 //! A TCP connection that waits through its call's [`Control`].
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::control::{Control, Phase, Ready};
+use super::control::{Control, Phase, Ready, is_passing};
+use super::own_socket::{OwnSocket, is_not_a_socket};
 use crate::fork::generation;
 
 /// Reads and writes like a blocking socket, until the call's time is up.
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: OwnSocket,
     control: Arc<Control>,
     phase: Phase,
     /// For TLS: where the bytes that were read stand between two records.
@@ -20,8 +20,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// `stream` must not block.
-    pub(crate) fn new(stream: TcpStream, control: Arc<Control>) -> Self {
+    pub(crate) fn new(stream: OwnSocket, control: Arc<Control>) -> Self {
         Self {
             stream,
             control,
@@ -40,6 +39,11 @@ impl Socket {
         self.records = Some(RecordBorder::default());
     }
 
+    /// Whether the program has left its descriptors alone, as far as that is looked at.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.control.is_intact(&self.stream)
+    }
+
     /// Whether it can carry another request: nothing to read, nothing half read, and not at its
     /// end. A byte that nobody asked for would be taken for the beginning of the next reply.
     pub(crate) fn is_quiet(&self) -> bool {
@@ -50,13 +54,21 @@ impl Socket {
         {
             return false;
         }
-        matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.stream.is_silent()
     }
 
     fn wait(&self, ready: Ready) -> io::Result<()> {
         self.control
             .wait(self.stream.as_fd(), ready, self.phase)
             .map_err(|error| self.control.fail_io(error))
+    }
+
+    /// The error of a read or a write; the reason is kept where the connection is not to blame.
+    fn lost(&self, error: io::Error) -> io::Error {
+        if is_not_a_socket(&error) {
+            return self.control.fail_io(self.control.descriptor_closed());
+        }
+        error
     }
 }
 
@@ -65,7 +77,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.made_in == generation() {
-            let _ = self.stream.shutdown(Shutdown::Both);
+            self.stream.shutdown();
         }
     }
 }
@@ -75,7 +87,7 @@ impl Read for Socket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             self.wait(Ready::Read)?;
-            match self.stream.read(buf) {
+            match self.stream.receive(buf) {
                 Err(error) if is_passing(&error) => {}
                 Ok(count) => {
                     if let Some(records) = &mut self.records {
@@ -83,7 +95,7 @@ impl Read for Socket {
                     }
                     return Ok(count);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.lost(error)),
             }
         }
     }
@@ -92,9 +104,9 @@ impl Read for Socket {
 impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         loop {
-            match self.stream.write(buf) {
+            match self.stream.send(buf) {
                 Err(error) if is_passing(&error) => self.wait(Ready::Write)?,
-                result => return result,
+                result => return result.map_err(|error| self.lost(error)),
             }
         }
     }
@@ -102,13 +114,6 @@ impl Write for Socket {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
 }
 
 /// Follows TLS records by their lengths (RFC 8446, 5.1), because rustls does not tell whether it

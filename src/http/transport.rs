@@ -10,8 +10,10 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::buffers::WipedBuffers;
+use super::chunks::Chunks;
 use super::connect::Target;
 use super::control::{Control, Phase, connection_lost};
+use super::framing::REPLY_MAX;
 use super::socket::Socket;
 use super::tls::{self, TlsStream};
 use super::too_large;
@@ -38,6 +40,9 @@ impl Connector for SlotConnector {
 
 impl SlotConnector {
     fn open(&self) -> Result<SlotTransport, crate::error::Error> {
+        if self.control.is_broken() {
+            return Err(self.control.descriptor_closed());
+        }
         self.control.note_connect();
         let mut socket = self.target.connect(&self.control)?;
         let stream = match &self.target.tls {
@@ -54,6 +59,8 @@ impl SlotConnector {
             stream,
             buffers: WipedBuffers::new(),
             control: Arc::clone(&self.control),
+            received: 0,
+            chunks: None,
             just_used: false,
         })
     }
@@ -70,6 +77,10 @@ pub(crate) struct SlotTransport {
     stream: Stream,
     buffers: WipedBuffers,
     control: Arc<Control>,
+    /// Since the request went out.
+    received: usize,
+    /// Follows the body, if it comes in chunks.
+    chunks: Option<Chunks>,
     /// It was read from since it was last looked at.
     just_used: bool,
 }
@@ -85,6 +96,7 @@ impl SlotTransport {
             return Ok(());
         }
         self.control.note_request();
+        (self.received, self.chunks) = (0, None);
         let sent = match &mut self.stream {
             Stream::Plain(socket) => socket.write_all(self.buffers.pending()),
             Stream::Tls(tls) => tls
@@ -96,14 +108,25 @@ impl SlotTransport {
     }
 
     fn receive(&mut self) -> io::Result<usize> {
+        if let Some(refusal) = self.chunks.as_ref().and_then(Chunks::refusal) {
+            return Err(self.control.fail_io(refusal));
+        }
         let room = self.buffers.input_append_buf();
-        if room.is_empty() {
+        if room.is_empty() || self.received > REPLY_MAX {
             return Err(self.control.fail_io(too_large()));
         }
         match &mut self.stream {
             Stream::Plain(socket) => socket.read(room),
             Stream::Tls(tls) => tls.read(room),
         }
+    }
+
+    fn note_received(&mut self, amount: usize) {
+        self.received += amount;
+        if let Some(chunks) = &mut self.chunks {
+            chunks.pass(self.buffers.appendix(amount));
+        }
+        self.buffers.input_appended(amount);
     }
 
     /// Keeps what went wrong, if nothing more telling was kept already.
@@ -124,6 +147,12 @@ fn describe(error: &io::Error) -> String {
 
 impl Transport for SlotTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
+        if self.chunks.is_none() && self.control.reads_chunks() {
+            // The head was taken out, and nothing of the body yet.
+            let mut chunks = Chunks::new();
+            chunks.pass(self.buffers.input());
+            self.chunks = Some(chunks);
+        }
         &mut self.buffers
     }
 
@@ -139,7 +168,7 @@ impl Transport for SlotTransport {
         self.just_used = true;
         match self.receive() {
             Ok(amount) => {
-                self.buffers.input_appended(amount);
+                self.note_received(amount);
                 // Only what was decrypted: a server's farewell over TLS is no answer.
                 if amount > 0 {
                     self.control.note_answer();
@@ -157,6 +186,14 @@ impl Transport for SlotTransport {
     fn is_open(&mut self) -> bool {
         if std::mem::take(&mut self.just_used) {
             return true;
+        }
+        let socket = match &self.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(tls) => &tls.sock,
+        };
+        if !socket.is_intact() {
+            self.control.descriptor_closed(); // ends the attempt where it would connect
+            return false;
         }
         match &mut self.stream {
             Stream::Plain(socket) => socket.is_quiet(),

@@ -58,7 +58,19 @@ C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment", "vectors"]
-NETWORK = ["exchange", "random", "descriptors", "clock", "generations", "cache_fork", "cache", "process", "call", "fork"]
+NETWORK = [
+    "exchange",
+    "random",
+    "clock",
+    "generations",
+    "descriptor_limit",
+    "cache_fork",
+    "cache",
+    "process",
+    "call",
+    "descriptors",
+    "fork",
+]
 # Once more in processes that all have the same id.
 NESTED = ["cache_fork", "fork"]
 # What shows a second exchange by its token.

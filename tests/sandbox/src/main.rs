@@ -9,6 +9,7 @@ mod control;
 mod counters;
 mod endpoint;
 mod fault;
+mod gzip;
 mod help;
 mod listeners;
 mod misfits;

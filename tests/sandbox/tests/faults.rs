@@ -10,6 +10,9 @@ use common::{
     Reply, Sandbox, good_body, program, sign,
 };
 
+/// What a gzip file begins with.
+const GZIP: &[u8] = b"\x1f\x8b\x08";
+
 type Check = fn(&Reply) -> bool;
 
 /// A fault as a user id asks for it, how the connection is left, and what must be true of the reply.
@@ -67,7 +70,12 @@ const CASES: &[(&str, End, Check)] = &[
     ("big-header", Open, |r| {
         r.header("x-padding").len() == 20_480
     }),
-    ("gzip", Open, |r| r.header("content-encoding") == "gzip"),
+    ("gzip", Open, |r| {
+        r.header("content-encoding") == "gzip" && is_good(r)
+    }),
+    ("gzip.real", Open, |r| {
+        r.header("content-encoding") == "gzip" && body_bytes(r).starts_with(GZIP)
+    }),
     ("content-type", Open, |r| {
         r.headers("content-type").is_empty() && is_good(r)
     }),
@@ -228,6 +236,98 @@ const CASES: &[(&str, End, Check)] = &[
     ("huge-content-length", Open, |r| {
         r.header("content-length") == "9007199254740993"
     }),
+    ("endless-continue", Open, |r| {
+        r.text
+            .starts_with(&"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000))
+    }),
+    ("endless-trailers", Open, |r| {
+        is_chunked(r) && r.body().matches("\r\nx-endless: 1").count() > 1000
+    }),
+    // Framing.
+    ("line-ends", Open, |r| {
+        is_chunked(r) && !r.body().contains('\r') && r.body().ends_with("0\nx-trailer: 1\n\n")
+    }),
+    ("line-ends.size", Open, |r| {
+        r.body().contains("\n{\"access_token") && !r.body().contains("\r\n{\"access_token")
+    }),
+    ("line-ends.cr", Open, |r| {
+        r.body().contains("\r{\"access_token")
+    }),
+    ("line-ends.data", Open, |r| {
+        r.body().contains("}\n0\r\n") && r.body().ends_with("\r\n\r\n")
+    }),
+    ("line-ends.last", Open, |r| {
+        r.body().ends_with("\r\n0\nx-trailer: 1\r\n\r\n")
+    }),
+    ("line-ends.end", Open, |r| {
+        r.body().ends_with("\r\nx-trailer: 1\r\n\n")
+    }),
+    ("line-ends.trailer", Open, |r| {
+        r.body().ends_with("\r\nx-trailer: 1\n\r\n")
+    }),
+    ("line-ends.head", Open, |r| {
+        !r.text.contains('\r') && r.text.contains("\n\n{\"access_token")
+    }),
+    ("bad-chunk", Open, |r| {
+        is_chunked(r) && r.body().starts_with("banana\r\n")
+    }),
+    ("bad-chunk.prefix", Open, |r| r.body().starts_with("0x")),
+    ("bad-chunk.long", Open, |r| {
+        r.body().starts_with("0000000000")
+    }),
+    ("bad-chunk.empty", Open, |r| r.body().starts_with("\r\n{")),
+    ("bad-chunk.huge", Open, |r| r.body().starts_with("7fffffff")),
+    ("bad-chunk.plus", Open, |r| r.body().starts_with('+')),
+    ("chunked.10", Open, |r| {
+        is_chunked(r)
+            && r.body().starts_with("a\r\n{\"access_t\r\n")
+            && r.body().ends_with("0\r\n\r\n")
+    }),
+    ("chunk-extension.5", Open, |r| {
+        is_chunked(r) && r.body().starts_with("40;eeee\r\n{")
+    }),
+    ("trailers.3", Open, |r| {
+        r.body()
+            .ends_with(&format!("0\r\n{}\r\n", "x-trailer: 1\r\n".repeat(3)))
+    }),
+    ("length-and-chunked", Closed, |r| {
+        is_chunked(r) && declared(r) > 0 && r.body().ends_with("\r\n0\r\n\r\n")
+    }),
+    ("http10-chunked", Open, |r| {
+        r.text.starts_with("HTTP/1.0 200 OK\r\n")
+            && is_chunked(r)
+            && r.headers("content-length").is_empty()
+    }),
+    ("http10-chunked.length", Open, |r| {
+        is_chunked(r) && declared(r) == r.body().len()
+    }),
+    ("transfer-encoding", Open, |r| {
+        r.header("transfer-encoding") == "gzip" && body_bytes(r).starts_with(GZIP)
+    }),
+    ("transfer-encoding.gzip-chunked", Open, |r| {
+        r.header("transfer-encoding") == "gzip, chunked" && r.bytes.ends_with(b"\r\n0\r\n\r\n")
+    }),
+    ("transfer-encoding.chunked-gzip", Open, |r| {
+        r.header("transfer-encoding") == "chunked, gzip" && body_bytes(r).starts_with(GZIP)
+    }),
+    ("transfer-encoding.unknown", Open, |r| {
+        r.header("transfer-encoding") == "x-sandbox"
+    }),
+    ("transfer-encoding.parameter", Open, |r| {
+        r.header("transfer-encoding") == "chunked;q=1"
+    }),
+    ("transfer-encoding.twice", Open, |r| {
+        r.headers("transfer-encoding") == ["chunked", "Chunked"]
+    }),
+    ("transfer-encoding.identity", Open, |r| {
+        r.header("transfer-encoding") == "identity" && is_good(r)
+    }),
+    ("bodiless", Open, |r| {
+        r.status() == 204 && !r.body().is_empty()
+    }),
+    ("bodiless.304", Open, |r| {
+        r.status() == 304 && !r.body().is_empty()
+    }),
     // Syntax.
     ("bad-content-length", Closed, |r| {
         r.header("content-length") == "banana"
@@ -237,9 +337,6 @@ const CASES: &[(&str, End, Check)] = &[
     }),
     ("bad-content-length.twice", Closed, |r| {
         r.headers("content-length").len() == 2
-    }),
-    ("length-and-chunked", Closed, |r| {
-        is_chunked(r) && declared(r) > 0 && r.body().ends_with("\r\n0\r\n\r\n")
     }),
     ("garbage", Closed, |r| {
         r.bytes.starts_with(b"\0\x01\x02\xff")
@@ -257,18 +354,14 @@ const CASES: &[(&str, End, Check)] = &[
         r.head().contains("x-folded: first\r\n second\r\n")
     }),
     ("bad-header.nul", Closed, |r| r.bytes.contains(&0)),
-    ("bad-chunk", Closed, |r| {
-        is_chunked(r) && r.body().starts_with("banana\r\n")
-    }),
-    ("chunked.10", Open, |r| {
-        is_chunked(r)
-            && r.body().starts_with("a\r\n{\"access_t\r\n")
-            && r.body().ends_with("0\r\n\r\n")
-    }),
     ("continue.2", Open, |r| {
         r.text
             .starts_with(&"HTTP/1.1 100 Continue\r\n\r\n".repeat(2))
             && r.text.contains("200 OK")
+    }),
+    ("continue-headers", Open, |r| {
+        r.text
+            .starts_with("HTTP/1.1 100 Continue\r\nx-header: 1\r\n\r\nHTTP/1.1 200 OK\r\n")
     }),
     ("early-hints", Open, |r| {
         r.status() == 103 && r.text.contains("HTTP/1.1 200 OK")
@@ -321,7 +414,11 @@ fn a_connection_goes_on_after_a_scripted_reply() {
     let sandbox = Sandbox::start(&[]);
     for fault in [
         "chunked",
+        "chunk-extension",
+        "trailers",
+        "line-ends.head",
         "continue",
+        "continue-headers",
         "early-hints",
         "split",
         "drip.0",
@@ -391,6 +488,16 @@ fn declared(reply: &Reply) -> usize {
 }
 
 /// The body began, and is shorter than was said.
+/// The body, which may be no text.
+fn body_bytes(reply: &Reply) -> &[u8] {
+    let end = reply
+        .bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    &reply.bytes[end + 4..]
+}
+
 fn is_short(reply: &Reply) -> bool {
     !reply.body().is_empty() && reply.body().len() < declared(reply)
 }

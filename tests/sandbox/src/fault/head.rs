@@ -10,6 +10,7 @@ use hyper::{
 use super::{Argument, Effect::Answer as Act, Entry, Takes, entry, number};
 use crate::{
     answer::{Answer, http_date},
+    gzip::gzip,
     problem::{CONTENT_TYPE as PROBLEM, Problem},
     success::Case,
 };
@@ -79,9 +80,9 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(
         "gzip",
-        Takes::Nothing,
-        "claims Content-Encoding: gzip (and is not)",
-        Act(|answer, _, _| answer.set_header(CONTENT_ENCODING, "gzip")),
+        Takes::Word(&["claimed", "real"]),
+        "Content-Encoding: gzip, claimed only, or real",
+        Act(gzipped),
     ),
     entry(
         "content-type",
@@ -130,6 +131,14 @@ fn many_headers(answer: &mut Answer, count: usize) {
                 .headers
                 .insert(name, HeaderValue::from_static("padding"));
         }
+    }
+}
+
+fn gzipped(answer: &mut Answer, _: &Case<'_>, argument: Argument) {
+    answer.set_header(CONTENT_ENCODING, "gzip");
+    if argument.word() == "real" {
+        answer.body = gzip(&answer.body).into();
+        answer.has_token = false;
     }
 }
 

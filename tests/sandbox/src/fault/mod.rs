@@ -7,6 +7,7 @@ mod body;
 mod book;
 mod delivery;
 mod ending;
+mod framing;
 mod head;
 mod pace;
 mod refusal;
@@ -129,7 +130,7 @@ impl Takes {
 }
 
 /// All faults with the heading of their group, in the order of the help.
-pub fn catalogue() -> [(&'static str, &'static [Entry]); 8] {
+pub fn catalogue() -> [(&'static str, &'static [Entry]); 9] {
     [
         ("The lifetime of the token", token::TABLE),
         ("Headers and time", head::TABLE),
@@ -138,6 +139,7 @@ pub fn catalogue() -> [(&'static str, &'static [Entry]); 8] {
         ("Problem documents", refusal::TABLE),
         ("On the wire: the end of the connection", ending::TABLE),
         ("On the wire: pace and length", pace::TABLE),
+        ("On the wire: framing", framing::TABLE),
         ("On the wire: syntax", syntax::TABLE),
     ]
 }

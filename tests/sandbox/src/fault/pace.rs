@@ -72,6 +72,18 @@ pub const TABLE: &[Entry] = &[
         Act(endless_body),
     ),
     entry(
+        "endless-continue",
+        Takes::Nothing,
+        "100 Continue without end",
+        Act(|_, _| endless(Bytes::new(), b"HTTP/1.1 100 Continue\r\n\r\n")),
+    ),
+    entry(
+        "endless-trailers",
+        Takes::Nothing,
+        "a good body in one chunk, then trailers without end",
+        Act(endless_trailers),
+    ),
+    entry(
         "huge-content-length",
         Takes::Nothing,
         "Content-Length: 9007199254740993, then falls silent",
@@ -122,6 +134,19 @@ fn endless_body(answer: &Answer, argument: Argument) -> Delivery {
     let start = join(answer.head(framing), start.as_bytes());
     script(
         vec![Step::Send(start), Step::Repeat(more.into())],
+        Ending::Cut,
+    )
+}
+
+fn endless_trailers(answer: &Answer, _: Argument) -> Delivery {
+    let size = format!("{:x}\r\n", answer.body.len());
+    let body = [size.as_bytes(), &answer.body, b"\r\n0\r\n"].concat();
+    endless(join(answer.head(CHUNKED), &body), b"x-endless: 1\r\n")
+}
+
+fn endless(start: Bytes, line: &[u8]) -> Delivery {
+    script(
+        vec![Step::Send(start), Step::Repeat(line.repeat(64).into())],
         Ending::Cut,
     )
 }

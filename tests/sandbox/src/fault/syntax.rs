@@ -6,8 +6,8 @@ use super::{
     Argument,
     Effect::Delivery as Act,
     Entry, Takes,
-    delivery::{CHUNKED, Delivery, cut, join, length, resume, stall},
-    entry, number,
+    delivery::{Delivery, cut, join, length, resume, stall},
+    entry, framing, number,
 };
 use crate::{
     answer::Answer,
@@ -24,12 +24,6 @@ pub const TABLE: &[Entry] = &[
         Takes::Word(&["text", "negative", "plus", "overflow", "empty", "twice"]),
         "a Content-Length that is none (twice: two that differ)",
         Act(bad_content_length),
-    ),
-    entry(
-        "length-and-chunked",
-        Takes::Nothing,
-        "Content-Length and chunks at once",
-        Act(length_and_chunked),
     ),
     entry(
         "garbage",
@@ -50,22 +44,16 @@ pub const TABLE: &[Entry] = &[
         Act(bad_header),
     ),
     entry(
-        "bad-chunk",
-        Takes::Word(&["text", "overflow", "negative"]),
-        "a chunk size that is none",
-        Act(bad_chunk),
-    ),
-    entry(
-        "chunked",
-        number(16, 1, 65_536),
-        "a good reply in chunks of N bytes",
-        Act(chunked),
-    ),
-    entry(
         "continue",
         number(1, 1, 1000),
         "N times 100 Continue before a good reply",
         Act(|a, argument| interim(a, "100 Continue\r\n", argument)),
+    ),
+    entry(
+        "continue-headers",
+        Takes::Nothing,
+        "100 Continue with headers before a good reply",
+        Act(|a, _| interim(a, "100 Continue\r\nx-header: 1\r\n", Argument::Number(1))),
     ),
     entry(
         "early-hints",
@@ -115,13 +103,6 @@ fn bad_content_length(answer: &Answer, argument: Argument) -> Delivery {
     cut([join(answer.head(&framing), &answer.body)])
 }
 
-fn length_and_chunked(answer: &Answer, _: Argument) -> Delivery {
-    cut([join(
-        answer.head(&format!("{}{CHUNKED}", length(answer))),
-        &chunks(&answer.body, 4096),
-    )])
-}
-
 fn bad_status_line(answer: &Answer, argument: Argument) -> Delivery {
     let line = match argument.word() {
         "version" => "HTTP/9.9 200 OK\r\n".to_owned(),
@@ -129,11 +110,10 @@ fn bad_status_line(answer: &Answer, argument: Argument) -> Delivery {
         "long" => format!("HTTP/1.1 200 {}\r\n", "O".repeat(70_000)),
         _ => "HTTP/1.1 two hundred OK\r\n".to_owned(),
     };
-    cut([replace_status_line(answer, &line)])
+    cut([replace_status_line(&answer.bytes(), &line)])
 }
 
-fn replace_status_line(answer: &Answer, line: &str) -> Bytes {
-    let reply = answer.bytes();
+pub fn replace_status_line(reply: &Bytes, line: &str) -> Bytes {
     let end = reply
         .windows(2)
         .position(|pair| pair == b"\r\n")
@@ -155,43 +135,13 @@ fn bad_header(answer: &Answer, argument: Argument) -> Delivery {
     )])
 }
 
-fn bad_chunk(answer: &Answer, argument: Argument) -> Delivery {
-    let size = match argument.word() {
-        "overflow" => "fffffffffffffffffffffffff",
-        "negative" => "-5",
-        _ => "banana",
-    };
-    let body = [size.as_bytes(), b"\r\n", &answer.body, b"\r\n0\r\n\r\n"].concat();
-    cut([join(answer.head(CHUNKED), &body)])
-}
-
-fn chunked(answer: &Answer, argument: Argument) -> Delivery {
-    let body = chunks(&answer.body, argument.size());
-    resume(vec![Step::Send(join(answer.head(CHUNKED), &body))])
-}
-
-fn chunks(body: &[u8], size: usize) -> Vec<u8> {
-    let mut chunks = Vec::new();
-    for chunk in body.chunks(size.max(1)) {
-        chunks.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        chunks.extend_from_slice(chunk);
-        chunks.extend_from_slice(b"\r\n");
-    }
-    chunks.extend_from_slice(b"0\r\n\r\n");
-    chunks
-}
-
 fn interim(answer: &Answer, head: &str, argument: Argument) -> Delivery {
     let interim = format!("HTTP/1.1 {head}\r\n").repeat(argument.size());
     resume(vec![Step::Send(interim.into()), Step::Send(answer.bytes())])
 }
 
 fn http10(answer: &Answer, _: Argument) -> Delivery {
-    let reply = answer.bytes();
-    let reply = join(
-        BytesMut::from("HTTP/1.0"),
-        reply.get(8..).unwrap_or_default(),
-    );
+    let reply = framing::http10(&answer.bytes());
     Delivery::Script(Script::complete(vec![Step::Send(reply)], Ending::Close))
 }
 

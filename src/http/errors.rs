@@ -1,0 +1,71 @@
+//! What goes wrong in more than one place, in words.
+
+use std::io;
+use std::time::Duration;
+
+use super::control::Phase;
+use crate::error::{Error, ErrorKind};
+
+pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
+    let doing = match phase {
+        Phase::Slot => "waiting until another exchange of this client had ended",
+        Phase::Shared => "waiting for the same user's exchange, which another call had begun",
+        Phase::Hold => "waiting for a first request, after the service had asked to wait",
+        Phase::Start => "before the request was sent",
+        Phase::Resolve => "looking up the host's name",
+        Phase::Connect => "connecting",
+        Phase::Tunnel => "waiting for the proxy",
+        Phase::Handshake => "in the TLS handshake",
+        Phase::Exchange => "waiting for the reply",
+    };
+    Error::new(
+        ErrorKind::Timeout,
+        format!(
+            "The call did not finish within its timeout of {} ms; it ended {doing}. Try again, or \
+             set a longer timeout.",
+            timeout.as_millis()
+        ),
+    )
+    .with_retryable(true)
+}
+
+pub(crate) fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
+    let ms = timeout.as_millis();
+    let network = "the network between, a firewall, and the base URL";
+    let (kind, what, check) = match phase {
+        Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found", network),
+        Phase::Tunnel => (
+            ErrorKind::Proxy,
+            "The proxy did not answer",
+            "the proxy's URL, and that it is up",
+        ),
+        Phase::Handshake => (
+            ErrorKind::Connect,
+            "The TLS handshake did not finish",
+            network,
+        ),
+        _ => (ErrorKind::Connect, "The host did not answer", network),
+    };
+    Error::new(
+        kind,
+        format!("{what} within the connect timeout of {ms} ms. Check {check}."),
+    )
+    .with_retryable(true)
+    .with_timed_out()
+}
+
+pub(crate) fn internal(what: &str, error: &io::Error) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!("The operating system refused {what}: {error}. Check the limits of the process, on open files (RLIMIT_NOFILE) first."),
+    )
+    .with_retryable(true)
+}
+
+pub(crate) fn connection_lost(why: &str) -> Error {
+    Error::new(
+        ErrorKind::ConnectionLost,
+        format!("The connection ended before the whole reply was there: {why}. Try again."),
+    )
+    .with_retryable(true)
+}

@@ -1,0 +1,259 @@
+//! Faults of how a body is framed and encoded. Where it says nothing else, the connection stays open, so that a client
+//! which waits for more waits in vain.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    Argument,
+    Effect::Delivery as Act,
+    Entry, Takes,
+    delivery::{CHUNKED, Delivery, cut, join, length, resume, stall},
+    entry, number,
+};
+use crate::{answer::Answer, gzip::gzip, script::Step};
+
+pub const TABLE: &[Entry] = &[
+    entry(
+        "line-ends",
+        Takes::Word(&[
+            "chunks", "size", "data", "last", "end", "trailer", "cr", "head",
+        ]),
+        "chunks whose lines end in a line feed alone: all, or those; cr: in CR alone; head: no chunks, and good",
+        Act(line_ends),
+    ),
+    entry(
+        "bad-chunk",
+        Takes::Word(&[
+            "text", "overflow", "negative", "prefix", "long", "empty", "huge", "plus",
+        ]),
+        "a chunk size that is none (huge: of exabytes; plus: a good reply, but for the sign)",
+        Act(bad_chunk),
+    ),
+    entry(
+        "chunked",
+        number(16, 1, 65_536),
+        "a good reply in chunks of N bytes",
+        Act(chunked),
+    ),
+    entry(
+        "chunk-extension",
+        number(8, 1, 4096),
+        "a good reply in chunks that have an extension of N bytes",
+        Act(chunk_extension),
+    ),
+    entry(
+        "trailers",
+        number(2, 1, 10_000),
+        "a good reply in chunks with N trailers",
+        Act(trailers),
+    ),
+    entry(
+        "length-and-chunked",
+        Takes::Nothing,
+        "Content-Length and chunks at once, then closes",
+        Act(length_and_chunked),
+    ),
+    entry(
+        "http10-chunked",
+        Takes::Word(&["open", "length"]),
+        "chunks by HTTP/1.0, which has none (length: with a Content-Length beside)",
+        Act(http10_chunked),
+    ),
+    entry(
+        "transfer-encoding",
+        Takes::Word(&[
+            "gzip",
+            "gzip-chunked",
+            "chunked-gzip",
+            "unknown",
+            "parameter",
+            "twice",
+            "identity",
+        ]),
+        "another Transfer-Encoding than chunked (twice: chunked, told twice; identity: with a length; both good)",
+        Act(transfer_encoding),
+    ),
+    entry(
+        "bodiless",
+        Takes::Word(&["204", "304"]),
+        "a status that has no body, with one",
+        Act(bodiless),
+    ),
+];
+
+/// How each kind of line of a chunked body ends.
+struct LineEnds {
+    size: &'static str,
+    data: &'static str,
+    last: &'static str,
+    trailer: &'static str,
+    end: &'static str,
+}
+
+const RIGHT: LineEnds = LineEnds {
+    size: "\r\n",
+    data: "\r\n",
+    last: "\r\n",
+    trailer: "\r\n",
+    end: "\r\n",
+};
+
+impl LineEnds {
+    /// Two chunks and a trailer.
+    fn frame(&self, body: &[u8]) -> Vec<u8> {
+        let mut framed = Vec::new();
+        for chunk in body.chunks(body.len().div_ceil(2).max(1)) {
+            framed.extend_from_slice(format!("{:x}{}", chunk.len(), self.size).as_bytes());
+            framed.extend_from_slice(chunk);
+            framed.extend_from_slice(self.data.as_bytes());
+        }
+        let (last, trailer, end) = (self.last, self.trailer, self.end);
+        framed.extend_from_slice(format!("0{last}x-trailer: 1{trailer}{end}").as_bytes());
+        framed
+    }
+}
+
+fn line_ends(answer: &Answer, argument: Argument) -> Delivery {
+    let lf = "\n";
+    let ends = match argument.word() {
+        "head" => return bare_head(answer),
+        "size" => LineEnds { size: lf, ..RIGHT },
+        "data" => LineEnds { data: lf, ..RIGHT },
+        "last" => LineEnds { last: lf, ..RIGHT },
+        "end" => LineEnds { end: lf, ..RIGHT },
+        "trailer" => LineEnds {
+            trailer: lf,
+            ..RIGHT
+        },
+        "cr" => LineEnds {
+            size: "\r",
+            ..RIGHT
+        },
+        _ => LineEnds {
+            size: lf,
+            data: lf,
+            last: lf,
+            trailer: lf,
+            end: lf,
+        },
+    };
+    stall([join(answer.head(CHUNKED), &ends.frame(&answer.body))])
+}
+
+fn bare_head(answer: &Answer) -> Delivery {
+    let head = answer.head(&length(answer));
+    let bare = String::from_utf8_lossy(&head).replace("\r\n", "\n");
+    resume(vec![Step::Send(join(
+        BytesMut::from(bare.as_bytes()),
+        &answer.body,
+    ))])
+}
+
+fn bad_chunk(answer: &Answer, argument: Argument) -> Delivery {
+    let length = format!("{:x}", answer.body.len());
+    let size = match argument.word() {
+        "overflow" => "fffffffffffffffffffffffff".to_owned(),
+        "negative" => "-5".to_owned(),
+        "prefix" => format!("0x{length}"),
+        "long" => format!("{}{length}", "0".repeat(40)),
+        "empty" => String::new(),
+        "huge" => "7fffffffffffffff".to_owned(),
+        "plus" => format!("+{length}"),
+        _ => "banana".to_owned(),
+    };
+    let body = [size.as_bytes(), b"\r\n", &answer.body, b"\r\n0\r\n\r\n"].concat();
+    let reply = join(answer.head(CHUNKED), &body);
+    match argument.word() {
+        "plus" => resume(vec![Step::Send(reply)]),
+        _ => stall([reply]),
+    }
+}
+
+fn chunked(answer: &Answer, argument: Argument) -> Delivery {
+    in_chunks(answer, argument.size(), "", "")
+}
+
+fn chunk_extension(answer: &Answer, argument: Argument) -> Delivery {
+    let extension = format!(";{}", "e".repeat(argument.size() - 1));
+    in_chunks(answer, 64, &extension, "")
+}
+
+fn trailers(answer: &Answer, argument: Argument) -> Delivery {
+    let trailers = "x-trailer: 1\r\n".repeat(argument.size());
+    in_chunks(answer, 64, "", &trailers)
+}
+
+fn in_chunks(answer: &Answer, size: usize, extension: &str, trailers: &str) -> Delivery {
+    let body = chunks(&answer.body, size, extension, trailers);
+    resume(vec![Step::Send(join(answer.head(CHUNKED), &body))])
+}
+
+fn chunks(body: &[u8], size: usize, extension: &str, trailers: &str) -> Vec<u8> {
+    let mut chunks = Vec::new();
+    for chunk in body.chunks(size.max(1)) {
+        chunks.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
+        chunks.extend_from_slice(chunk);
+        chunks.extend_from_slice(b"\r\n");
+    }
+    chunks.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
+    chunks
+}
+
+fn length_and_chunked(answer: &Answer, _: Argument) -> Delivery {
+    let framing = format!("{}{CHUNKED}", length(answer));
+    cut([join(
+        answer.head(&framing),
+        &chunks(&answer.body, 4096, "", ""),
+    )])
+}
+
+fn http10_chunked(answer: &Answer, argument: Argument) -> Delivery {
+    let body = chunks(&answer.body, 64, "", "");
+    let framing = match argument.word() {
+        "length" => format!("content-length: {}\r\n{CHUNKED}", body.len()),
+        _ => CHUNKED.to_owned(),
+    };
+    stall([http10(&join(answer.head(&framing), &body))])
+}
+
+/// The same reply by HTTP/1.0.
+pub fn http10(reply: &Bytes) -> Bytes {
+    join(
+        BytesMut::from("HTTP/1.0"),
+        reply.get(8..).unwrap_or_default(),
+    )
+}
+
+fn transfer_encoding(answer: &Answer, argument: Argument) -> Delivery {
+    let (value, body) = match argument.word() {
+        "gzip-chunked" => ("gzip, chunked", chunks(&gzip(&answer.body), 4096, "", "")),
+        "chunked-gzip" => ("chunked, gzip", gzip(&chunks(&answer.body, 4096, "", ""))),
+        "unknown" => ("x-sandbox", answer.body.to_vec()),
+        "parameter" => ("chunked;q=1", chunks(&answer.body, 4096, "", "")),
+        "twice" => (
+            "chunked\r\ntransfer-encoding: Chunked",
+            chunks(&answer.body, 4096, "", ""),
+        ),
+        "identity" => ("identity", answer.body.to_vec()),
+        _ => ("gzip", gzip(&answer.body)),
+    };
+    let length = match argument.word() {
+        "identity" => length(answer),
+        _ => String::new(),
+    };
+    let framing = format!("{length}transfer-encoding: {value}\r\n");
+    let reply = join(answer.head(&framing), &body);
+    match argument.word() {
+        "twice" | "identity" => resume(vec![Step::Send(reply)]),
+        _ => stall([reply]),
+    }
+}
+
+fn bodiless(answer: &Answer, argument: Argument) -> Delivery {
+    let reply = answer.bytes();
+    let line = match argument.word() {
+        "304" => "HTTP/1.1 304 Not Modified\r\n",
+        _ => "HTTP/1.1 204 No Content\r\n",
+    };
+    stall([super::syntax::replace_status_line(&reply, line)])
+}
