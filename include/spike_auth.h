@@ -45,6 +45,13 @@
  * Threads. Any function may be called from any thread, and a client by any number of them at once; only
  * _free must not run while another thread is inside a call on the same handle.
  *
+ * Signal handlers. A signal handler may call no function of this library: what it interrupts may hold a lock
+ * that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set a flag,
+ * and call from a thread that reads it.
+ *
+ * Stack. A call needs up to 52 KiB of the stack of the thread that makes it, beside what your own frames
+ * take: a thread of 64 KiB is enough.
+ *
  * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. Only where
  * there is no memory left at all does the library abort. Do not pthread_cancel() a thread that is inside a
  * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no
@@ -825,8 +832,7 @@ spike_auth_status_t spike_auth_call_set_timeout_ms(struct spike_auth_call *call,
 
 /**
  * Cancels: the call that uses the handle returns CANCELLED at once, wherever it is; one that has not begun
- * yet will; one that has returned is not touched. From any thread, but not from a signal handler, as often
- * as you like; NULL is fine. A
+ * yet will; one that has returned is not touched. From any thread, as often as you like; NULL is fine. A
  * cancelled handle stays cancelled. In a child of fork it reaches the child's calls and not the parent's.
  */
 SPIKE_AUTH_API

@@ -54,9 +54,9 @@ def env_of(go: Path, more: dict[str, str]) -> dict[str, str]:
                    "GOFLAGS": "", "GOWORK": "off", "GOPROXY": "off"} | more
 
 
-def test(go: Path, build: Build) -> Counter[str]:
+def test(go: Path, build: Build, more: list[str]) -> Counter[str]:
     """How many tests and examples passed, failed and were skipped."""
-    done = subprocess.run([go, *ALWAYS, *build.arguments, *sys.argv[1:], "./..."], cwd=BINDING,
+    done = subprocess.run([go, *ALWAYS, *build.arguments, *more, "./..."], cwd=BINDING,
                           env=env_of(go, build.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False)
     found = Counter(re.findall(r"(?m)^--- (PASS|FAIL|SKIP): ", done.stdout))
@@ -68,16 +68,26 @@ def test(go: Path, build: Build) -> Counter[str]:
     return found
 
 
-def main() -> int:
-    total: Counter[str] = Counter()
+def runs(once: bool) -> list[tuple[str, Path, Build]]:
+    """Which Go builds what; `once` is the one that is used otherwise, in the build that users make."""
+    if once:
+        return [("the Go that is used otherwise", Path(os.environ["GO"]), PLAIN)]
     versions = toolchains()
     oldest, *_, newest = versions
+    found = []
     for version, go in versions.items():
         builds = AT_THE_ENDS if version in (oldest, newest) else [PLAIN]
-        for build in builds + (MORE if version == newest else []):
-            print(f"--- {version}, {build.title}", flush=True)
-            total += test(go, build)
-    print("Run with", ", ".join(versions))
+        found += [(version, go, build) for build in builds + (MORE if version == newest else [])]
+    return found
+
+
+def main() -> int:
+    total: Counter[str] = Counter()
+    chosen = runs(once="--once" in sys.argv)
+    for version, go, build in chosen:
+        print(f"--- {version}, {build.title}", flush=True)
+        total += test(go, build, [argument for argument in sys.argv[1:] if argument != "--once"])
+    print("Run with", ", ".join(dict.fromkeys(version for version, _, _ in chosen)))
     print(f"{total['PASS']} passed, {total['FAIL']} failed, {total['SKIP']} skipped")
     return 1 if total["FAIL"] else 0
 

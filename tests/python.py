@@ -1,10 +1,14 @@
-"""Runs the suite of the Python binding with every CPython from 3.10 up that this machine has."""
+"""Runs the suite of the Python binding with every CPython from 3.10 up that this machine has, the system's own too.
+
+With `--once`, with the newest alone. All other arguments go to pytest.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.project import ROOT, SHARED, clean_env
@@ -13,41 +17,74 @@ BINDING = ROOT / "bindings" / "python"
 REQUIREMENTS = BINDING / "requirements-test.txt"
 # For one environment for each of them, which stays.
 ENVIRONMENTS = ROOT / "target" / "python"
+# Whatever else has the same version number: a distribution's own is built and patched in another way.
+SYSTEM = "/usr/bin/python3"
 
 OLDEST, NEWEST = 10, 20
 # Nothing is printed by another implementation or an older one.
 TELL = f"""
-import sys, sysconfig
+import importlib.util, sys, sysconfig
 if sys.implementation.name == "cpython" and sys.version_info >= (3, {OLDEST}):
     threading = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-    print("%d.%d" % sys.version_info[:2] + threading, sys.version.split()[0] + threading, sys.executable)
+    print("%d.%d" % sys.version_info[:2] + threading, sys.version.split()[0] + threading, sys.executable, sep="\\n")
+    print(" ".join(sys.version.split()))
+    print(*(name for name in ("_ctypes", "_ssl", "venv") if importlib.util.find_spec(name) is None))
 """
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    series: str
+    version: str
+    path: str
+    build: str  # with its date and its compiler
+    missing: tuple[str, ...]  # what the suite needs of the standard library, and some builds leave out
+
+    @property
+    def name(self) -> str:
+        return f"CPython {self.version}" + (f" ({SYSTEM})" if self.path == SYSTEM else "")
+
+
+def ask(path: str) -> Interpreter | None:
+    done = subprocess.run([path, "-I", "-c", TELL], capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not done.stdout:
+        return None
+    series, version, executable, build, missing = done.stdout.splitlines()
+    return Interpreter(series, version, SYSTEM if path == SYSTEM else executable, build, (*missing.split(),))
 
 
 def candidates() -> list[str]:
     """This one first, then what the PATH has, then what pyenv has installed, whether it is on the PATH or not."""
     names = [f"python3.{minor}{kind}" for minor in range(OLDEST, NEWEST) for kind in ("", "t")]
     found = [sys.executable, *filter(None, map(shutil.which, ["python3", *names]))]
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     return found + sorted(map(str, pyenv.glob("versions/*/bin/python3")))
 
 
-def interpreters() -> dict[str, tuple[str, str]]:
-    """Version and path by the version's first two numbers, the oldest first."""
-    found: dict[str, tuple[str, str]] = {}
-    for path in candidates():
-        done = subprocess.run([path, "-I", "-c", TELL], capture_output=True, text=True, check=False)
-        if done.returncode == 0 and done.stdout:
-            series, version, executable = done.stdout.split(maxsplit=2)
-            found.setdefault(series, (version, executable.strip()))
-    return dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
+def interpreters() -> dict[str, Interpreter]:
+    """One of each series, the oldest first, and the system's own where it is another build, each by a name."""
+    found: dict[str, Interpreter] = {}
+    for interpreter in filter(None, map(ask, candidates())):
+        found.setdefault(interpreter.series, interpreter)
+    system = ask(SYSTEM) if Path(SYSTEM).exists() else None
+    if system and found.setdefault(system.series, system).build != system.build:
+        found[f"{system.series}-system"] = system
+    return dict(sorted(found.items(), key=lambda item: (len(item[1].series), item[0])))
 
 
-def environment(series: str, executable: str) -> Path:
+def left_out(interpreter: Interpreter) -> str | None:
+    """Why the suite cannot run with it, and the cure."""
+    if not interpreter.missing:
+        return None
+    cure = "apt-get install libpython3-stdlib" if interpreter.path == SYSTEM else "build it again, with what they need"
+    return f"CPython {interpreter.version} at {interpreter.path} has no {', '.join(interpreter.missing)} ({cure})"
+
+
+def environment(name: str, executable: str) -> Path:
     """A virtual environment with what the suite needs, made again when that changes; its interpreter."""
-    folder = ENVIRONMENTS / series
+    folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"
-    wanted = REQUIREMENTS.read_text()
+    wanted = f"{executable}\n{REQUIREMENTS.read_text()}"
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
         # Without a pip of its own: not every system's Python can install one.
         subprocess.run([executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
@@ -59,7 +96,8 @@ def environment(series: str, executable: str) -> Path:
 
 def suite(python: Path) -> tuple[bool, str]:
     """Whether it passes, and what it says. Warnings are errors."""
-    command = [python, "-X", "dev", "-W", "error", "-m", "pytest", "--quiet", *sys.argv[1:]]
+    chosen = [argument for argument in sys.argv[1:] if argument != "--once"]
+    command = [python, "-X", "dev", "-W", "error", "-m", "pytest", "--quiet", *chosen]
     done = subprocess.run(command, cwd=BINDING, env=clean_env(SPIKE_AUTH_LIBRARY=str(SHARED)), text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return done.returncode == 0, done.stdout
@@ -67,19 +105,25 @@ def suite(python: Path) -> tuple[bool, str]:
 
 def main() -> int:
     found = interpreters()
-    pythons = [environment(series, executable) for series, (_, executable) in found.items()]
-    versions = [version for version, _ in found.values()]
+    if "--once" in sys.argv:
+        found = dict([*found.items()][-1:])
+    reasons = [reason for reason in map(left_out, found.values()) if reason]
+    for reason in reasons:
+        print(f"--- left out: {reason}", flush=True)
+    pythons = {each: environment(name, each.path) for name, each in found.items() if not each.missing}
     failed = []
     # The suite waits more than it works: two at once do not disturb each other.
     with ThreadPoolExecutor(2) as pool:
-        for version, (passed, said) in zip(versions, pool.map(suite, pythons), strict=True):
-            print(f"--- CPython {version}\n{said}", flush=True)
+        for interpreter, (passed, said) in zip(pythons, pool.map(suite, pythons.values()), strict=True):
+            print(f"--- {interpreter.name}\n{said}", flush=True)
             if not passed:
-                failed.append(version)
-    print("Run with CPython", ", ".join(versions))
+                failed.append(interpreter.name)
+    print("Run with", ", ".join(interpreter.name for interpreter in pythons))
     if failed:
         print("Failed with", ", ".join(failed))
-    return 1 if failed else 0
+    if reasons and os.environ.get("CI"):
+        print("In CI every Python that is there must be able to run the suite.")
+    return 1 if failed or not pythons or (reasons and os.environ.get("CI")) else 0
 
 
 if __name__ == "__main__":

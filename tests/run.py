@@ -1,13 +1,18 @@
-"""`make test`: runs every suite one after the other and ends with one summary."""
+"""`make test`: runs every suite one after the other and ends with one summary.
+
+With `--parts`, a quick part of most, which the last suite does where much is ignored, closed, left out or small.
+"""
 
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from support.project import RELEASE, ROOT, SANDBOX, clean_env
+from support.surroundings import harshly
 
 CARGO = os.environ.get("CARGO", "cargo")
 PANIC = ROOT / "target" / "test-panic"
@@ -19,15 +24,18 @@ class Suite:
     command: list[object]
     # How its output tells passed, failed and skipped; each may match any number of times.
     counts: str
+    # The arguments that choose a quick part of it, the one which depends most on where it is started; None for no part.
+    part: list[str] | None = None
 
 
 RUST = r"(?P<passed>\d+) passed; (?P<failed>\d+) failed; (?P<skipped>\d+) ignored"
 PYTHON = r"Ran (?P<ran>\d+) tests? in .*\n\n(?:OK|FAILED)(?P<detail>.*)"
 PYTEST = r"(?m)^(?:(?P<failed>\d+) failed, )?(?P<passed>\d+) passed(?:, (?P<skipped>\d+) skipped)?(?:, .*)? in .*s.*$"
 PLAIN = r"(?m)^(?P<passed>\d+) passed, (?P<failed>\d+) failed, (?P<skipped>\d+) skipped$"
+LAST = PLAIN.removeprefix("(?m)^").removesuffix("$") + r"\n\Z"
 
 SUITES = [
-    Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST),
+    Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST, ["--test", "process", "--test", "cancel"]),
     Suite(
         "loom",
         [CARGO, "test", "--locked", "--release", "--manifest-path", "tests/loom/Cargo.toml",
@@ -45,23 +53,26 @@ SUITES = [
         [sys.executable, "tests/c/run.py", "--lib-dir", RELEASE, "--panic-lib-dir", PANIC / "release",
          "--sandbox", SANDBOX],
         PLAIN,
+        ["cache_fork (shared)", "process (shared)", "environment", "header (gcc"],
     ),
     *(
-        Suite(name, [sys.executable, "-m", "unittest", "-v", f"tests/{file}.py"], PYTHON)
-        for name, file in [
-            ("languages", "test_languages"),
-            ("tls", "test_tls"),
-            ("proxy", "test_proxy"),
-            ("secrets", "test_secrets"),
-            ("artifact", "test_artifact"),
-            ("install", "test_install"),
-            ("wheel", "test_wheel"),
-            ("readme", "test_readme"),
+        Suite(name, [sys.executable, "-m", "unittest", "-v", f"tests/{file}.py"], PYTHON, part)
+        for name, file, part in [
+            ("languages", "test_languages", []),
+            ("tls", "test_tls", []),
+            ("proxy", "test_proxy", []),
+            ("secrets", "test_secrets", None),
+            ("artifact", "test_artifact", []),
+            ("install", "test_install", []),
+            ("wheel", "test_wheel", None),
+            ("readme", "test_readme", []),
+            ("surroundings", "test_surroundings", []),
         ]
     ),
-    Suite("python", [sys.executable, "tests/python.py"], PYTEST),
-    Suite("go", [sys.executable, "tests/go.py"], PLAIN),
-    Suite("demo", [sys.executable, "tests/demo.py"], ""),
+    Suite("python", [sys.executable, "tests/python.py"], PYTEST,
+          ["--once", "-k", "ctrl_c or signal or multiprocessing or fastapi_makes"]),
+    Suite("go", [sys.executable, "tests/go.py"], PLAIN, ["--once", "-run=TestTheServer|TestTheCommand"]),
+    Suite("demo", [sys.executable, "tests/demo.py"], "", []),
 ]
 
 
@@ -94,11 +105,7 @@ def run(suite: Suite) -> tuple[int, int, int]:
     return count(suite, "".join(lines), process.wait() != 0)
 
 
-def main() -> int:
-    rows = []
-    for suite in SUITES:
-        start = time.monotonic()
-        rows.append((suite.name, *run(suite), time.monotonic() - start))
+def summary(rows: list[tuple]) -> int:
     print(f"\n{'suite':<28}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}")
     for name, passed, failed, skipped, seconds in rows:
         print(f"{name:<28}{passed:>8}{failed:>8}{skipped:>9}{seconds:>9.0f}")
@@ -109,6 +116,21 @@ def main() -> int:
         skipped = 0
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
+
+
+def parts() -> list[Suite]:
+    return [replace(suite, command=[*suite.command, *suite.part]) for suite in SUITES if suite.part is not None]
+
+
+def main() -> int:
+    # Longer than the path of a socket may be.
+    with tempfile.TemporaryDirectory(prefix="spike_auth-" + "long-" * 24) as folder:
+        harsh = Suite("parts, started harshly", harshly(folder, sys.executable, "tests/run.py", "--parts"), LAST)
+        rows = []
+        for suite in parts() if "--parts" in sys.argv else [*SUITES, harsh]:
+            start = time.monotonic()
+            rows.append((suite.name, *run(suite), time.monotonic() - start))
+    return summary(rows)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,13 @@ from pathlib import Path
 from support.project import CC, HEADER, RELEASE, ROOT, clean_env, run, sandbox, scratch, settings
 
 README = (ROOT / "README.md").read_text()
+# The comment at the top of the header.
+CONVENTIONS = HEADER.read_text().partition("*/")[0]
+
+
+def one_line(text: str) -> str:
+    """Without where the lines of a text or of a comment end."""
+    return re.sub(r"\s+(\* )?", " ", text)
 
 
 def block(language: str) -> str:
@@ -38,6 +45,18 @@ class Readme(unittest.TestCase):
         rows = dict(re.findall(r"^\| (\d+) \| `(\w+)` \|", README, re.M))
         header = re.findall(r"SPIKE_AUTH_STATUS_(\w+) = (\d+),", HEADER.read_text())
         self.assertEqual(rows, {number: name for name, number in header})
+
+    def test_the_stack_that_it_and_the_header_promise_is_the_one_that_is_tested(self):
+        tested = dict(re.findall(r"\b(STACK_KIB|PROMISED_KIB) = (\d+)", (ROOT / "tests" / "c" / "stack.c").read_text()))
+        for text in (README, CONVENTIONS):
+            needed, enough = re.findall(r"needs up to (\d+) KiB of the stack .* a thread of (\d+) KiB is enough", one_line(text))[0]
+            self.assertEqual(tested, {"PROMISED_KIB": needed, "STACK_KIB": enough})
+
+    def test_what_a_signal_handler_may_call_is_said_once_in_the_header_and_in_the_readme(self):
+        self.assertEqual(one_line(CONVENTIONS).count("A signal handler may call no function of this library"), 1)
+        self.assertEqual(one_line(README).count("A signal handler may call nothing of the library"), 1)
+        functions = HEADER.read_text().removeprefix(CONVENTIONS)
+        self.assertNotRegex(functions, "signal handler")  # or one would be an exception
 
     def test_every_make_target_it_names_exists(self):
         makefile = (ROOT / "Makefile").read_text()

@@ -44,6 +44,8 @@ def main() -> int:
     if sys.version_info < (3, 10):
         print("Python 3.10 or newer is needed. Install it with: apt-get install python3", file=sys.stderr)
         return 1
+    from python import interpreters, left_out  # which an older Python cannot read
+
     required, optional = missing(REQUIRED), missing(OPTIONAL)
     # Debian's python3 has venv without what it needs.
     if importlib.util.find_spec("ensurepip") is None:
@@ -51,13 +53,14 @@ def main() -> int:
     # It has no program of its own that every user's PATH leads to.
     if not os.path.isdir("/usr/share/i18n/charmaps"):
         optional.append(("locales", "the C tests in locales that are not UTF-8", "locales"))
-    if optional:
+    unable = [f"  {reason}" for reason in map(left_out, interpreters().values()) if reason]
+    if optional or unable:
         print("Some tests will be skipped, because these tools are missing:", file=sys.stderr)
-        print("\n".join(map(describe, optional)), file=sys.stderr)
+        print("\n".join([*map(describe, optional), *unable]), file=sys.stderr)
     if required:
         print("These tools are missing:", file=sys.stderr)
         print("\n".join(map(describe, required)), file=sys.stderr)
-    return 1 if required or (optional and os.environ.get("CI")) else 0
+    return 1 if required or ((optional or unable) and os.environ.get("CI")) else 0
 
 
 if __name__ == "__main__":

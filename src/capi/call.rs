@@ -48,8 +48,7 @@ pub unsafe extern "C" fn spike_auth_call_set_timeout_ms(
 }
 
 /// Cancels: the call that uses the handle returns CANCELLED at once, wherever it is; one that has not begun
-/// yet will; one that has returned is not touched. From any thread, but not from a signal handler, as often
-/// as you like; NULL is fine. A
+/// yet will; one that has returned is not touched. From any thread, as often as you like; NULL is fine. A
 /// cancelled handle stays cancelled. In a child of fork it reaches the child's calls and not the parent's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {

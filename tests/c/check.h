@@ -5,6 +5,7 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -112,6 +113,19 @@ static inline int check_summary(void)
 }
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- signals ------------------------------------------------------------------------------------ */
+
+/* A program inherits what was ignored or blocked where it was started. */
+static inline void set_signal(int number, void (*action)(int))
+{
+    struct sigaction new = {.sa_handler = action};
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    REQUIRE(sigaction(number, &new, NULL) == 0);
+    REQUIRE(sigprocmask(SIG_UNBLOCK, &set, NULL) == 0);
+}
 
 /* ---- buffers that notice what is written beyond them ------------------------------------------ */
 

@@ -39,13 +39,27 @@ static inline pid_t fork_child(void)
     return child;
 }
 
+static inline void on_alarm(int number)
+{
+    (void)number;
+    _exit(CHILD_HUNG);
+}
+
+static inline void end_after(unsigned seconds)
+{
+    set_signal(SIGALRM, on_alarm); /* by default the first process of a namespace ignores it */
+    alarm(seconds);
+}
+
 static inline pid_t start_child(void (*body)(void *), void *argument)
 {
-    pid_t child = fork_child();
+    pid_t child;
+    set_signal(SIGCHLD, SIG_DFL); /* where it is ignored, waitpid(2) finds no child */
+    child = fork_child();
     REQUIRE(child >= 0);
     if (child > 0)
         return child;
-    alarm(CHILD_SECONDS);
+    end_after(CHILD_SECONDS);
     atomic_store(&check_failed, 0);
     body(argument);
     /* No exit handlers, as a worker does that belongs to a server. */
@@ -84,24 +98,17 @@ static inline void check_child(void (*body)(void *), void *argument)
     check_outcomes(&outcomes, 1);
 }
 
-static inline void on_alarm(int number)
-{
-    (void)number;
-    _exit(CHILD_HUNG);
-}
-
 /* To be called first by a program with children. With nested=1 the program goes on in a child. */
 static inline void begin_children(void)
 {
     pid_t child;
     int status = 0;
-    struct sigaction action = {.sa_handler = on_alarm}; /* by default the first process of a namespace ignores it */
-    REQUIRE(sigaction(SIGALRM, &action, NULL) == 0);
+    set_signal(SIGCHLD, SIG_DFL);
     if (argument("nested") && (child = fork_child()) > 0) {
         REQUIRE(waitpid(child, &status, 0) == child);
         _exit(WIFEXITED(status) ? WEXITSTATUS(status) : CHILD_FAILED);
     }
-    alarm(PROGRAM_SECONDS);
+    end_after(PROGRAM_SECONDS);
 }
 
 #endif

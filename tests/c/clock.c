@@ -479,6 +479,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     sandbox_arguments = argv + 1;
+    set_signal(SIGALRM, SIG_DFL);
     alarm(PROGRAM_SECONDS);
     RUN(a_token_is_due_a_margin_before_its_end_or_at_the_ttl_and_there_until_its_end);
     RUN(a_token_that_is_due_needs_no_more_room_than_it_takes);

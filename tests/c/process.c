@@ -387,7 +387,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     sandbox_arguments = argv + 1;
-    signal(SIGPIPE, SIG_DFL);
+    set_signal(SIGPIPE, SIG_DFL);
     note_signal_actions();
     RUN(no_thread_of_the_library_remains);
     RUN(descriptors_are_close_on_exec_and_none_is_left);

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Builds the C and C++ tests and runs them against a built library.
 
-    run.py [--lib-dir DIR] [--panic-lib-dir DIR] [--sandbox FILE]
+    run.py [--lib-dir DIR] [--panic-lib-dir DIR] [--sandbox FILE] [NAME...]
+
+With names, only the tests whose own names have one of them in it: `run.py "fork (shared)" header`.
 
 Each program runs against the shared library and against the archive; those that need a server get a sandbox of
 their own. The last line is `N passed, N failed, N skipped`; it counts programs in their variants. What is skipped
@@ -30,6 +32,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+
+from support.chain import rsa_chain  # noqa: E402
+from support.peers import tls_peer  # noqa: E402
+
 INCLUDE = ROOT / "include"
 HEADER = INCLUDE / "spike_auth.h"
 
@@ -254,6 +261,21 @@ def run_network(
         execute([*wrapper, program, *arguments, *options], cwd, env)
 
 
+def run_stack(setup: Setup, library: Path, cwd: Path) -> None:
+    """Prints what was needed at most. Not under a checker, whose own needs would be measured too."""
+    need("openssl", "openssl")
+    program = build("stack.c", library, "gcc", ["-std=c11", "-O1"], cwd)
+    path = library_path(cwd / "lib", library)
+    root, chain = rsa_chain(cwd)
+    with sandbox(setup) as addresses, tls_peer(chain) as peer, tls_peer(chain, newest="TLSv1_2") as older:
+        places = {name: f"https://localhost:{at.port}/v3" for name, at in (("", peer), ("_tls12", older))}
+        arguments = [f"{key}={value}" for key, value in addresses.items()] + [f"long_chain_ca={root}"]
+        arguments += [f"long_chain{name}={url}" for name, url in places.items()]
+        env = environment(LD_LIBRARY_PATH=path, SSL_CERT_FILE=addresses["ca_file"], TMPDIR=str(cwd))
+        said = execute([program, *arguments], cwd, env)
+    print(f"stack ({library.name}): {said.splitlines()[-2]}", flush=True)
+
+
 def run_nested(setup: Setup, name: str, cwd: Path) -> None:
     try:
         execute([need("unshare", "util-linux"), "--pid", "--fork", "true"], cwd, environment())
@@ -412,6 +434,12 @@ def check_exports(setup: Setup) -> None:
         raise Failed(f"not in the archive: {sorted(missing)}")
 
 
+def check_stack_of_all() -> None:
+    missing = functions_of_header() - set(re.findall(r"\b(spike_auth_\w+)\(", (HERE / "stack.c").read_text()))
+    if missing:
+        raise Failed(f"stack.c does not measure: {sorted(missing)}")
+
+
 def check_no_panic_in_release(setup: Setup) -> None:
     for found in (symbols(setup.shared, "-D"), symbols(setup.archive)):
         if "spike_auth_test_panic" in found:
@@ -442,6 +470,7 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
             yield in_directory(setup, f"{name} ({kind})", program)
         for name in OFFLINE:
             yield in_directory(setup, f"{name} ({kind})", partial(run_offline, setup, name, library, ["-O1"], []))
+        yield in_directory(setup, f"stack ({kind})", partial(run_stack, setup, library))
     for name in NESTED:
         yield in_directory(setup, f"{name} (nested PID namespaces)", partial(run_nested, setup, name))
     for language, (charset, _) in LOCALES.items():
@@ -478,6 +507,7 @@ def header_tasks(setup: Setup) -> Iterator[Task]:
     for compiler, standard in pairs:
         yield in_directory(setup, f"header ({compiler}, {standard})", partial(check_header, compiler, standard))
     yield Task("exports are the header's functions", partial(check_exports, setup))
+    yield Task("the stack is measured of every function", check_stack_of_all)
     yield Task("the release library has no test-panic", partial(check_no_panic_in_release, setup))
 
 
@@ -501,8 +531,10 @@ def outcome(task: Task) -> str:
     return "passed"
 
 
-def run_all(setup: Setup) -> int:
+def run_all(setup: Setup, names: list[str]) -> int:
     tasks = [*program_tasks(setup), *checker_tasks(setup), *cxx_tasks(setup), *header_tasks(setup)]
+    if names:
+        tasks = [task for task in tasks if any(name in task.name for name in names)]
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
         outcomes = [done.result() for done in as_completed([pool.submit(outcome, task) for task in tasks])]
     counts = {word: outcomes.count(word) for word in ("passed", "failed", "skipped")}
@@ -515,6 +547,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lib-dir", type=Path, default=ROOT / "target/release")
     parser.add_argument("--panic-lib-dir", type=Path, default=ROOT / "target/test-panic/release")
     parser.add_argument("--sandbox", type=Path, default=ROOT / "target/debug/spike-auth-sandbox")
+    parser.add_argument("names", nargs="*", metavar="NAME")
     return parser.parse_args()
 
 
@@ -526,7 +559,7 @@ def main() -> int:
         missing = [str(path) for path in (setup.shared, setup.archive, HEADER) if not path.exists()]
         if missing:
             sys.exit(f"missing: {', '.join(missing)} (build with: make)")
-        return run_all(setup)
+        return run_all(setup, arguments.names)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,19 @@ static inline void get_counters(char *reply, size_t size)
 
 static inline long counter(const char *name)
 {
-    static _Thread_local char reply[1 << 20];
+    enum { SIZE = 1 << 20 };
+    char *reply = malloc(SIZE); /* a thread's own variables would be a part of its stack, which may be this small */
     char member[64];
     const char *found;
-    get_counters(reply, sizeof reply);
+    long count;
+    REQUIRE(reply != NULL);
+    get_counters(reply, SIZE);
     snprintf(member, sizeof member, "\"%s\":", name);
     found = strstr(reply, member);
     REQUIRE(found != NULL);
-    return strtol(found + strlen(member), NULL, 10);
+    count = strtol(found + strlen(member), NULL, 10);
+    free(reply);
+    return count;
 }
 
 /* ---- tokens ---------------------------------------------------------------------------------------- */

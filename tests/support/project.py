@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import subprocess
 import tempfile
 import urllib.request
@@ -22,16 +23,26 @@ CC = os.environ.get("CC", "cc")
 CXX = os.environ.get("CXX", "c++")
 
 # What the machine carries must not decide a test: it is taken out, and a test that needs one sets it.
-_FOREIGN = ("SPIKE_", "SSL_CERT_", "LD_LIBRARY_PATH", "LD_PRELOAD", "PKG_CONFIG", "RUST_BACKTRACE")
+_FOREIGN = ("SPIKE_", "SSL_CERT_", "LD_LIBRARY_PATH", "LD_PRELOAD", "PKG_CONFIG", "RUST_BACKTRACE", "LANG", "LC_")
+
+
+def _home() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # a container gives any number to its user
+        return str(ROOT / "target")
 
 
 def clean_env(**extra: str) -> dict[str, str]:
-    """The environment without what could change a result, and with `extra`."""
+    """The environment without what could change a result, with what every program needs, and with `extra`."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith(_FOREIGN) and not name.lower().endswith("_proxy")
     }
+    kept["LC_ALL"] = "C.UTF-8"  # since messages of the system are compared
+    if not kept.get("HOME"):  # as in a container or a service; Go builds nothing without one
+        kept["HOME"] = _home()
     return {**kept, **extra}
 
 

@@ -8,6 +8,7 @@ import sys
 
 from helpers import environment, in_flight, python, user_of, wait_until
 from spike_auth import sign_user
+from support.surroundings import default_sigint
 
 
 def run(addresses, *arguments: str, **more: str):
@@ -71,7 +72,9 @@ def test_help_needs_no_library(tmp_path):
 
 def test_ctrl_c(own_sandbox):
     command = [sys.executable, "-X", "dev", "-W", "error", "-m", "spike_auth", "token", "fault.stall"]
-    with subprocess.Popen(command, env=environment(own_sandbox), text=True, stderr=subprocess.PIPE) as process:
+    with default_sigint():
+        process = subprocess.Popen(command, env=environment(own_sandbox), text=True, stderr=subprocess.PIPE)
+    with process:
         wait_until(lambda: in_flight(own_sandbox) > 0)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)

@@ -66,14 +66,34 @@ def test_the_table_leaves_no_status_out():
 def test_an_unknown_status_has_a_name():
     status = error_from(ErrorStruct(77)).status
     assert (status.name, int(status), repr(status)) == ("UNKNOWN_77", 77, "<Status.UNKNOWN_77: 77>")
-    assert pickle.loads(pickle.dumps(status)) == 77
     with pytest.raises(ValueError, match="'TIMEOUT' is not a valid Status"):
         Status("TIMEOUT")
 
 
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+
+
+@pytest.mark.parametrize("number", [*map(int, Status), 15, 77, -1])
+def test_a_status_can_be_pickled_and_copied(number):
+    status = Status(number)
+    twins = [pickle.loads(pickle.dumps(status, protocol)) for protocol in PROTOCOLS]
+    for twin in (*twins, copy.copy(status), copy.deepcopy(status)):
+        assert type(twin) is Status
+        assert (twin, twin.name, twin.value, hash(twin)) == (number, status.name, number, hash(status))
+        assert twin is status or number not in [*Status]
+
+
+def test_a_status_is_pickled_by_its_number():
+    """So that what one version of the package does not know, another one that reads it may."""
+    for status in (Status.TIMEOUT, Status(77)):
+        for protocol in PROTOCOLS:
+            assert status.name.encode() not in pickle.dumps(status, protocol)
+
+
+@pytest.mark.parametrize("status", [63, 77])
 @pytest.mark.parametrize("family", [*FAMILIES, LibraryLoadError, SpikeAuthError])
-def test_exceptions_can_be_pickled_and_copied(family):
-    error = family("what", status=63, http_status=429, retry_after=2.5, retryable=True, attempts=3)
+def test_exceptions_can_be_pickled_and_copied(family, status):
+    error = family("what", status=status, http_status=429, retry_after=2.5, retryable=True, attempts=3)
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(twin) is family
         assert (str(twin), vars(twin)) == ("what", vars(error))

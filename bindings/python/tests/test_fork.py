@@ -182,6 +182,84 @@ children(check)
     assert script(code, environment(own_sandbox)) == "alice\n" * 4
 
 
+# Two calls of which one follows the other; then what is counted in a child, and whether it can ask.
+ASYNC = f"""{FORK}
+import asyncio, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+async def two_at_once():
+    first, second = await asyncio.gather(client.token('fault.delay.200'), client.token('fault.delay.200'))
+    assert user_of(first) == 'fault.delay.200' and second == first
+def use():
+    global client
+    client = AsyncClient.from_env(timeout=5)
+    asyncio.run(two_at_once())
+def check():
+    return f"{{client.stats().misses}} misses, token of {{user_of(asyncio.run(client.exchange('bob')))}}"
+"""
+ANEW = "0 misses, token of bob\n"
+
+
+def test_a_child_that_has_the_pid_of_its_parent_is_another_process(own_sandbox):
+    code = f"""{ASYNC}
+os.getpid = lambda: 1
+use()
+children(check)
+"""
+    assert script(code, environment(own_sandbox)) == 3 * ANEW + ANEW.replace("0", "2")
+
+
+def test_a_child_of_which_python_was_not_told_is_another_process(own_sandbox):
+    code = f"""{ASYNC}
+import ctypes
+fork = ctypes.PyDLL(None).fork  # as a host in C does it
+use()
+child = fork()
+if child == 0:
+    print(check(), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    assert script(code, environment(own_sandbox)) == ANEW
+
+
+CANNOT = 77
+NAMESPACES = f"""{ASYNC}
+import ctypes, traceback
+libc = ctypes.CDLL(None, use_errno=True)
+NEWPID, NEWUSER = 0x20000000, 0x10000000
+
+def in_a_namespace_of_its_own(body, *flags):
+    if libc.unshare(sum(flags)) != 0:
+        print(f"unshare: {{os.strerror(ctypes.get_errno())}}", file=sys.stderr)
+        os._exit({CANNOT})
+    child = os.fork()
+    if child == 0:
+        try:
+            assert os.getpid() == 1
+            body()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        os._exit(code)
+
+def parent():
+    use()
+    in_a_namespace_of_its_own(lambda: print(check(), flush=True), NEWPID)
+
+in_a_namespace_of_its_own(parent, NEWPID, *([NEWUSER] if os.geteuid() else []))
+"""
+
+
+def test_a_child_that_is_number_1_of_its_namespace_as_its_parent_is(own_sandbox):
+    done = python("-c", NAMESPACES, env=environment(own_sandbox))
+    if done.returncode == CANNOT:
+        pytest.skip(f"no PID namespace can be made here: {done.stderr.strip()}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, ANEW, "")
+
+
 WORKERS = """
 import multiprocessing, os, sys
 from concurrent.futures import ProcessPoolExecutor

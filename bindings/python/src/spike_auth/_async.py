@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ._buffers import check, text_of
 from ._client import BaseClient, Request, prepare, result_of
 from ._errors import Cancelled, ExchangeTimeout, SpikeAuthError
+from ._fork import Process, this_process
 from ._library import lib
 from ._settings import DEFAULT_MAX_CONCURRENCY, encode, milliseconds
 
@@ -56,9 +56,9 @@ class AsyncClient(BaseClient):
     `Client` there, with ``trio.to_thread.run_sync``.
     """
 
-    _pools: dict[int, ThreadPoolExecutor]  # by process
+    _pools: dict[Process, ThreadPoolExecutor]
     _ahead: dict[_Key, _Ahead]  # of all who are in the library for a user, the one who can wait the longest
-    _followers: Counter[int]  # by process, the calls that ended by waiting for another, which the library has not seen
+    _followers: Counter[Process]  # the calls that ended by waiting for another, which the library has not seen
 
     def _open(self, settings: Mapping[str, Any], *, from_env: bool) -> None:
         super()._open(settings, from_env=from_env)
@@ -81,13 +81,13 @@ class AsyncClient(BaseClient):
 
     def stats(self) -> Stats:
         """Read the counters of what is kept. Raises `ClientClosed`."""
-        seen, more = super().stats(), self._followers[os.getpid()]
+        seen, more = super().stats(), self._followers[this_process()]
         return replace(seen, misses=seen.misses + more, coalesced=seen.coalesced + more)
 
     async def aclose(self) -> None:
         """Close the client: calls in flight raise `ClientClosed` at once, and so do later ones. Ends its threads."""
         self._close()
-        pool = self._pools.pop(os.getpid(), None)
+        pool = self._pools.pop(this_process(), None)
         if pool is not None:
             await asyncio.to_thread(pool.shutdown)
 
@@ -106,9 +106,9 @@ class AsyncClient(BaseClient):
             await asyncio.wait([ahead.outcome], timeout=left)
             outcome = ahead.outcome.result() if ahead.outcome.done() else None
             if outcome is not None and not isinstance(outcome, (ExchangeTimeout, Cancelled)):
-                self._followers[os.getpid()] += 1
+                self._followers[this_process()] += 1
                 return copy(outcome)
-        self._followers[os.getpid()] += 1
+        self._followers[this_process()] += 1
         return ExchangeTimeout("The deadline of the call passed. Try again, or allow more time.", retryable=True)
 
     async def _go_ahead(self, key: _Key, end: float, request: Request) -> str | SpikeAuthError:
@@ -161,11 +161,11 @@ class AsyncClient(BaseClient):
 
     def _pool(self) -> ThreadPoolExecutor:
         """The pool of this process: the threads of a parent's are not in its child."""
-        pool = self._pools.get(os.getpid())
+        pool = self._pools.get(this_process())
         if pool is None:
             # No thread is started yet, so that one too many does no harm.
             new = ThreadPoolExecutor(self._max_concurrency or DEFAULT_MAX_CONCURRENCY, thread_name_prefix="spike_auth")
-            pool = self._pools.setdefault(os.getpid(), new)
+            pool = self._pools.setdefault(this_process(), new)
         return pool
 
     async def __aenter__(self) -> Self:

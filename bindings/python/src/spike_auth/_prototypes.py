@@ -65,6 +65,10 @@ class Status(enum.IntEnum):
         unknown._name_, unknown._value_ = f"UNKNOWN_{value}", value
         return unknown
 
+    def __reduce_ex__(self, proto: object) -> tuple[Any, ...]:
+        # Some builds of 3.11 pickle a member by its name, which an unknown one is not found by.
+        return type(self), (self._value_,)
+
 
 class ErrorStruct(Structure):
     """``spike_auth_error``."""
