@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 
-use super::super::flights::Flights;
+use super::super::flights::{Flight, Flights, Next, Ticket};
 use super::*;
 
 /// An asker in a thread of its own, whose exchanges wait until the test lets them.

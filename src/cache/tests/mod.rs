@@ -7,7 +7,9 @@ mod inheritance;
 mod model;
 mod renewal;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{Outcome, Progress};
+use crate::token::Grant;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

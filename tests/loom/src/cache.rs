@@ -1,4 +1,4 @@
-//! The library's `src/cache/mod.rs` around its flights: one user, whose entry is an `Option`.
+//! The library's `src/cache/fetch.rs` around its flights: one user, whose entry is an `Option`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! The library's `src/cache/flights.rs` on loom's primitives, and models of what can meet in it.
 //!
-//! What is around the flights in the library's `src/cache/mod.rs` (who locks when, who wakes whom) is
+//! What is around the flights in the library's `src/cache/fetch.rs` (who locks when, who wakes whom) is
 //! in `cache.rs` once more, for one user and without the store, under the same names and in the same
 //! order: whoever changes one changes the other. The rest is stand-ins.
 
