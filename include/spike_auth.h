@@ -68,14 +68,15 @@
  * the C library's resolver during a lookup, and the files of the platform's roots while they are read.
  * Close your own descriptors only. If you close the library's (by closefrom(3), for example), a call in
  * flight ends with INTERNAL or at its deadline; the next call fails with INTERNAL before it sends
- * anything, and later ones make new connections. What you have opened under their numbers is not closed
- * or shut down. But a call within 10 ms of the one before does not look: it may write its request there.
+ * anything, and later ones make new connections. What you have opened under their numbers before that
+ * is not closed or shut down. What you open while a call runs can still meet it.
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
  * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
  * has the tokens that were in its parent's cache, and a cache of its own from then on. A fork by raw
  * system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at the
  * fork is out of reach.
+ * A child that a signal handler forks inside a call gets CANCELLED from its copy of that call.
  *
  * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and shown by no
  * message. What is in your buffers is yours to wipe.
@@ -794,7 +795,7 @@ spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_conf
  * Sets the age at which a kept token is renewed. One that has an end of its own is renewed before that as well:
  * by 60 seconds, or by a tenth of its lifetime if that is less. The first call that asks for the token then makes
  * an exchange, and the others go on with the old one. If that fails in a way that may pass, the old token is
- * handed out until its own end; one without an end, until twice this age. The default is one hour: a token that
+ * handed out until its own end; one without an end, until twice this age (49 days more at most). The default is one hour: a token that
  * does not say when it ends must not live long after it was revoked. Time while the machine is suspended does
  * not count.
  *

@@ -1,7 +1,7 @@
 //! One user's token as the cache holds it: never changed, shared by all who read it, wiped when the
 //! last of them lets go.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
@@ -49,9 +49,10 @@ pub(crate) struct Entry {
     ends_after: u32,
     /// How long after its time of renewal the next one may begin, in milliseconds.
     renewal_pause: AtomicU32,
-    /// Its place among the entries of its shelf, for whoever holds the shelf's lock.
+    /// Its place among the entries of its shard, for whoever holds the shard's lock.
     node: u32,
     uses: AtomicU8,
+    is_revoked: AtomicBool,
 }
 
 /// What an entry costs beside its three pieces of memory: a node of 24 bytes, a slot of 12 and a
@@ -72,6 +73,7 @@ impl Entry {
             renewal_pause: AtomicU32::new(0),
             node,
             uses: AtomicU8::new(0),
+            is_revoked: AtomicBool::new(false),
         }
     }
 
@@ -146,6 +148,16 @@ impl Entry {
     fn since_due(&self, now: Instant) -> u32 {
         self.renew_at
             .map_or(0, |at| whole_ms(now.saturating_duration_since(at)))
+    }
+
+    /// It was dropped on purpose, and not to make room: a call that holds it must not hand it out.
+    pub(super) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Relaxed);
+    }
+
+    /// For a call that holds the shard's lock.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Relaxed)
     }
 
     pub(super) fn node(&self) -> u32 {

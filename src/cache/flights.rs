@@ -2,7 +2,7 @@
 //!
 //! The first who misses leads; those who miss meanwhile wait for what it brings, each as long as its
 //! own time allows. A leader that is stopped hands what it has done so far to a waiter. All of it is
-//! kept under the lock of the user's shelf, so that between "fetched" and "stored" there is nothing:
+//! kept under the lock of the user's shard, so that between "fetched" and "stored" there is nothing:
 //! who comes finds the flight, or the entry.
 
 use std::collections::HashMap;
@@ -49,7 +49,7 @@ impl Ticket {
     }
 }
 
-/// The flights of one shelf's users.
+/// The flights of one shard's users.
 #[derive(Default)]
 pub(super) struct Flights(HashMap<Box<[u8]>, InFlight, Keyed>);
 

@@ -174,6 +174,7 @@ impl<C: Clock> Cache<C> {
         match &held {
             Some(entry) if !bool::from(entry.token().as_bytes().ct_eq(rejected)) => return,
             Some(entry) => {
+                entry.revoke();
                 shard.remove(entry);
                 self.counters.invalidations.add(1);
             }
@@ -193,6 +194,7 @@ impl<C: Clock> Cache<C> {
         let mut shard = self.lock(key);
         shard.state.flights.forget(key.user);
         if let Some(entry) = shard.find(key) {
+            entry.revoke();
             shard.remove(&entry);
         }
     }
@@ -313,7 +315,13 @@ impl<C: Clock> Cache<C> {
                 if self.bounds.reserve(weight) {
                     return true;
                 }
-                if !shard.lock(&self.bounds).evict() {
+                let mut shard = shard.lock(&self.bounds);
+                // The one that this takes the place of goes first, and is none that was evicted.
+                if let Some(old) = shard.find(key) {
+                    shard.remove(&old);
+                    continue;
+                }
+                if !shard.evict() {
                     break;
                 }
                 self.counters.evictions.add(1);

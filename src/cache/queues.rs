@@ -18,7 +18,7 @@ const MOVES_MAX: usize = 32;
 
 const NONE: u32 = u32::MAX;
 
-/// All entries of a shelf in the order in which they came. For whoever holds the shelf's lock.
+/// All entries of a shard in the order in which they came. For whoever holds the shard's lock.
 pub(super) struct Queues {
     nodes: Vec<Node>,
     /// The first of the nodes that hold nothing; they are linked by `next`.

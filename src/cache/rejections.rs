@@ -13,7 +13,7 @@ use crate::random::Keyed;
 /// How long a report is remembered, from when it came.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// The reports of one shelf. Users and tokens are keyed hashes of 64 bits: nothing here tells a
+/// The reports of one shard. Users and tokens are keyed hashes of 64 bits: nothing here tells a
 /// token, and two that are taken for one cost a user five seconds at the worst.
 pub(super) struct Rejections {
     reports: HashMap<u64, Report, Keyed>,

@@ -62,17 +62,24 @@ impl<C: Clock> Cache<C> {
     }
 
     /// What a caller gets whose renewal has failed: the token that it had, unless the service refused
-    /// another, that one has ended or was dropped meanwhile, or the caller was stopped.
+    /// another, that one has ended or was dropped on purpose, or the caller was stopped.
     fn fall_back_on(&self, key: Key<'_>, held: Arc<Entry>, error: Error) -> Landed {
         let mut shard = self.lock(key);
-        let current = shard.find(key).filter(|entry| Arc::ptr_eq(entry, &held));
-        if let (Some(entry), Some(401 | 403)) = (&current, error.http_status()) {
-            shard.remove(entry);
+        let current = shard.find(key);
+        let is_held = current
+            .as_ref()
+            .is_some_and(|entry| Arc::ptr_eq(entry, &held));
+        if let Some(401 | 403) = error.http_status() {
+            if is_held {
+                shard.remove(&held);
+            }
             return Err(error);
         }
-        held.pause_renewal(self.clock.now(), pause());
         let is_stopped = matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed);
-        if is_stopped || current.is_none() || held.stage(&self.clock) == Stage::Ended {
+        // Then another caller may try at once.
+        let pause = if is_stopped { Duration::ZERO } else { pause() };
+        held.pause_renewal(self.clock.now(), pause);
+        if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Ended {
             return Err(error);
         }
         Ok(Fetched {

@@ -1,5 +1,6 @@
 //! A part of the cache: the users whose hashes fall into it, under one lock.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bounds::Bounds;
@@ -9,6 +10,7 @@ use super::queues::Queues;
 use super::rejections::Rejections;
 use super::table::{Found, GrowingTable, Outgrown};
 use crate::fork::try_lock;
+use crate::random::Keyed;
 use crate::token::AccessToken;
 
 pub(super) struct Shard {
@@ -70,8 +72,13 @@ impl Shard {
         let mut copy = Self::new(reports_max);
         let state = copy.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.owner = owner;
+        let mut seen: HashSet<Box<[u8]>, Keyed> = HashSet::default();
         let entries = self.table.iter().filter_map(|found| {
             let entry = found.entry()?;
+            // One that was being moved stands in two places.
+            if !seen.insert(entry.key().user.into()) {
+                return None;
+            }
             state.bytes += entry.weight() as u64;
             // Not the entry itself: its place among the queues would be that of the original.
             let (token, times) = (entry.token().clone(), entry.times());
@@ -90,7 +97,9 @@ impl Shard {
 
     /// Ends the life of a shard that a child has inherited, and may have taken over.
     pub(super) fn abandon(self: Arc<Self>) {
-        if try_lock(&self.state).is_none() {
+        // The child's own cache has a share of it, if it has taken it over.
+        let is_last = Arc::strong_count(&self) == 1;
+        if is_last && try_lock(&self.state).is_none() {
             std::mem::forget(self);
         }
     }
@@ -143,6 +152,12 @@ impl<'a> Locked<'a> {
         (entry, outgrown)
     }
 
+    /// As if a thread had been stopped while it moved the entry.
+    #[cfg(test)]
+    pub(super) fn put_again(&self, entry: Arc<Entry>) {
+        self.table.put(entry, 0);
+    }
+
     pub(super) fn remove(&mut self, entry: &Entry) {
         self.table.take(entry.key());
         self.state.queues.remove(entry);
@@ -168,7 +183,10 @@ impl<'a> Locked<'a> {
     /// Takes out all. To wipe them takes a while: drop the result when the lock is open again.
     pub(super) fn clear(&mut self) -> Queues {
         let queues = std::mem::replace(&mut self.state.queues, Queues::new());
-        queues.iter().for_each(|entry| self.release(entry));
+        for entry in queues.iter() {
+            entry.revoke();
+            self.release(entry);
+        }
         self.table.clear();
         self.state.flights.forget_all();
         queues

@@ -8,7 +8,7 @@ use rustls::crypto::ring::default_provider;
 /// The keys that can be, for messages.
 pub(crate) const USABLE_KEYS: &str = "RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519";
 
-/// The sizes of RSA keys that ring takes, in bits.
+/// The sizes of RSA keys that ring takes, in bits, rounded up to whole bytes as it does.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 const RSA: &str = "1.2.840.113549.1.1.1";
 const EC: &str = "1.2.840.10045.2.1";
@@ -37,7 +37,7 @@ pub(crate) fn key_flaw(key: &[u8]) -> Option<String> {
         return None;
     }
     match rsa_bits(rest) {
-        Some(bits) if RSA_BITS.contains(&bits) => None,
+        Some(bits) if RSA_BITS.contains(&bits.next_multiple_of(8)) => None,
         Some(bits) => Some(format!("an RSA key of {bits} bits")),
         None => Some(UNREADABLE.into()),
     }
@@ -172,14 +172,14 @@ mod tests {
         ] {
             assert_eq!(key_flaw(&key(algorithm)), None);
         }
-        for bits in [2048, 2049, 4096, 8192] {
+        for bits in [2041, 2048, 2049, 4096, 8192] {
             assert_eq!(key_flaw(&rsa_key(bits)), None, "{bits}");
         }
     }
 
     #[test]
     fn a_key_that_it_does_not_check_is_named() {
-        for bits in [512, 1024, 2047, 8193, 16384] {
+        for bits in [512, 1024, 2040, 8193, 16384] {
             let flaw = key_flaw(&rsa_key(bits)).unwrap();
             assert_eq!(flaw, format!("an RSA key of {bits} bits"));
         }

@@ -104,7 +104,7 @@ impl Host {
                 .ok_or("the IPv6 address has no closing bracket")?;
             if inner.contains('%') {
                 return Err(
-                    "its IPv6 address has a zone (a %), which no certificate names; \
+                    "its IPv6 address has a zone (a %), which is not supported; \
                             use a host name that leads there"
                         .into(),
                 );

@@ -14,6 +14,8 @@ use crate::fork::{PerProcess, try_lock};
 
 /// The longest hold, whatever the header says.
 const MAX: Duration = Duration::from_secs(600);
+/// How long the others wait for the first: if it hangs, another goes.
+const FIRST_MAX: Duration = Duration::from_secs(5);
 
 /// Asked before each request, told of its end. One lock for a few instructions.
 pub(crate) struct Hold(PerProcess<Mutex<Option<Held>>>);
@@ -28,8 +30,8 @@ struct Held {
 }
 
 /// The call that goes first, for those that wait for its end.
-#[derive(Default)]
 pub(crate) struct First {
+    gives_way_at: Instant,
     is_over: AtomicBool,
     waiting: Mutex<Vec<Thread>>,
 }
@@ -39,7 +41,7 @@ pub(crate) enum Admission<'a> {
     Go(Pass<'a>),
     /// Wait until then. The error stands for a call that cannot.
     Wait(Instant, Error),
-    /// Wait until this call is over: it unparks the thread.
+    /// Wait until this call is over, for which it unparks the thread, or gives way.
     Queue(Arc<First>),
 }
 
@@ -55,8 +57,10 @@ impl Hold {
     }
 
     /// Whether a request would have to wait.
-    pub(crate) fn is_on(&self) -> bool {
-        self.state().is_some()
+    pub(crate) fn is_on(&self, now: Instant) -> bool {
+        self.state()
+            .as_ref()
+            .is_some_and(|held| now < held.until || held.is_led(now))
     }
 
     pub(crate) fn admit(&self, now: Instant) -> Admission<'_> {
@@ -66,11 +70,15 @@ impl Hold {
             if now < held.until {
                 return Admission::Wait(held.until, held.failure(now));
             }
-            if let Some(first) = &held.first {
+            if let Some(first) = held.first.as_ref().filter(|_| held.is_led(now)) {
                 lock(&first.waiting).push(std::thread::current());
                 return Admission::Queue(Arc::clone(first));
             }
-            first = Some(Arc::default());
+            first = Some(Arc::new(First {
+                gives_way_at: now + FIRST_MAX,
+                is_over: AtomicBool::new(false),
+                waiting: Mutex::default(),
+            }));
             held.first.clone_from(&first);
         }
         Admission::Go(Pass { hold: self, first })
@@ -102,6 +110,12 @@ impl Hold {
 }
 
 impl Held {
+    fn is_led(&self, now: Instant) -> bool {
+        self.first
+            .as_ref()
+            .is_some_and(|first| now < first.gives_way_at)
+    }
+
     fn failure(&self, now: Instant) -> Error {
         let wait = whole_ms(self.until.saturating_duration_since(now));
         let (kind, said) = match self.status {
@@ -127,6 +141,10 @@ impl First {
         self.is_over.load(Ordering::Acquire)
     }
 
+    pub(crate) fn gives_way_at(&self) -> Instant {
+        self.gives_way_at
+    }
+
     fn end(&self) {
         self.is_over.store(true, Ordering::Release);
         lock(&self.waiting)
@@ -138,11 +156,12 @@ impl First {
 impl Pass<'_> {
     /// Whether another call was told to wait since.
     pub(crate) fn was_withdrawn(&self) -> bool {
-        self.first.is_none() && self.hold.is_on()
+        self.first.is_none() && self.hold.state().is_some()
     }
 
-    /// The request has ended with `failure`, or well; `was_sent` if it was sent at all.
-    pub(crate) fn end(self, failure: Option<&Error>, was_sent: bool, now: Instant) {
+    /// The call has ended, well or with `failure`. Any answer but another wish to wait shows that the service
+    /// listens again; no answer shows nothing.
+    pub(crate) fn end(self, failure: Option<&Error>, now: Instant) {
         let wish = failure.and_then(|failure| {
             let status = failure
                 .http_status()
@@ -154,7 +173,7 @@ impl Pass<'_> {
         });
         if let Some((status, wait)) = wish {
             self.hold.begin(status, wait, now);
-        } else if was_sent {
+        } else if failure.is_none_or(|failure| failure.http_status().is_some()) {
             self.hold.state().take_if(|held| self.is_first_of(held));
         }
     }
@@ -232,12 +251,12 @@ mod tests {
             (401, Some(SECOND), false),
         ] {
             let hold = Hold::new();
-            go(&hold, now).end(Some(&reply(status, wait)), true, now);
-            assert_eq!(hold.is_on(), holds, "{status} {wait:?}");
+            go(&hold, now).end(Some(&reply(status, wait)), now);
+            assert_eq!(hold.is_on(now), holds, "{status} {wait:?}");
         }
         let hold = Hold::new();
-        go(&hold, now).end(None, true, now);
-        assert!(!hold.is_on());
+        go(&hold, now).end(None, now);
+        assert!(!hold.is_on(now));
     }
 
     #[test]
@@ -245,7 +264,7 @@ mod tests {
         let now = Instant::now();
         for (status, kind) in [(429, ErrorKind::RateLimited), (503, ErrorKind::ServerError)] {
             let hold = Hold::new();
-            go(&hold, now).end(Some(&reply(status, Some(60 * SECOND))), true, now);
+            go(&hold, now).end(Some(&reply(status, Some(60 * SECOND))), now);
             let (left, failure) = wait(&hold, now + 20 * SECOND);
             assert_eq!((left, failure.kind()), (40 * SECOND, kind));
             assert_eq!(failure.retry_after(), Some(40 * SECOND));
@@ -258,14 +277,14 @@ mod tests {
     fn it_is_bounded_and_the_later_end_holds() {
         let (hold, now) = (Hold::new(), Instant::now());
         let under_way = go(&hold, now);
-        go(&hold, now).end(Some(&reply(429, Some(100_000 * SECOND))), true, now);
+        go(&hold, now).end(Some(&reply(429, Some(100_000 * SECOND))), now);
         assert_eq!(wait(&hold, now).0, MAX);
-        under_way.end(Some(&reply(503, Some(SECOND))), true, now + SECOND);
+        under_way.end(Some(&reply(503, Some(SECOND))), now + SECOND);
         assert_eq!(wait(&hold, now).0, MAX);
         let late = Hold::new();
         let under_way = go(&late, now);
-        go(&late, now).end(Some(&reply(429, Some(SECOND))), true, now);
-        under_way.end(Some(&reply(429, Some(3 * SECOND))), true, now);
+        go(&late, now).end(Some(&reply(429, Some(SECOND))), now);
+        under_way.end(Some(&reply(429, Some(3 * SECOND))), now);
         assert_eq!(wait(&late, now).0, 3 * SECOND);
     }
 
@@ -273,15 +292,15 @@ mod tests {
     fn a_reply_of_before_does_not_lift_it_and_a_pass_of_before_is_withdrawn() {
         let (hold, now) = (Hold::new(), Instant::now());
         let (under_way, not_sent) = (go(&hold, now), go(&hold, now));
-        go(&hold, now).end(Some(&reply(429, Some(SECOND))), true, now);
-        under_way.end(None, true, now);
-        assert!(hold.is_on());
+        go(&hold, now).end(Some(&reply(429, Some(SECOND))), now);
+        under_way.end(None, now);
+        assert!(hold.is_on(now));
         assert!(not_sent.was_withdrawn());
     }
 
     fn held_until_now(now: Instant) -> Hold {
         let hold = Hold::new();
-        go(&hold, now - SECOND).end(Some(&reply(429, Some(SECOND))), true, now - SECOND);
+        go(&hold, now - SECOND).end(Some(&reply(429, Some(SECOND))), now - SECOND);
         hold
     }
 
@@ -292,10 +311,10 @@ mod tests {
         let first = go(&hold, now);
         assert!(!first.was_withdrawn());
         let over = queue(&hold, now);
-        assert!(hold.is_on() && !over.is_over());
+        assert!(hold.is_on(now) && !over.is_over());
         // Any answer but another wish shows that it listens again.
-        first.end(Some(&reply(500, None)), true, now);
-        assert!(over.is_over() && !hold.is_on());
+        first.end(Some(&reply(500, None)), now);
+        assert!(over.is_over() && !hold.is_on(now));
         go(&hold, now);
     }
 
@@ -305,7 +324,7 @@ mod tests {
         let hold = held_until_now(now);
         let first = go(&hold, now);
         let over = queue(&hold, now);
-        first.end(Some(&reply(429, Some(2 * SECOND))), true, now);
+        first.end(Some(&reply(429, Some(2 * SECOND))), now);
         assert!(over.is_over());
         assert_eq!(wait(&hold, now).0, 2 * SECOND);
     }
@@ -316,8 +335,35 @@ mod tests {
         let hold = held_until_now(now);
         let first = go(&hold, now);
         hold.begin(429, SECOND, now); // by a request that was under way
-        first.end(None, true, now);
+        first.end(None, now);
         assert_eq!(wait(&hold, now).0, SECOND);
+    }
+
+    #[test]
+    fn a_first_that_hangs_gives_way() {
+        let now = Instant::now();
+        let hold = held_until_now(now);
+        let hung = go(&hold, now);
+        let over = queue(&hold, now);
+        assert_eq!(over.gives_way_at(), now + FIRST_MAX);
+        let later = now + FIRST_MAX;
+        assert!(!hold.is_on(later));
+        let second = go(&hold, later);
+        queue(&hold, later);
+        drop(hung); // late, and no longer the first
+        queue(&hold, later);
+        second.end(None, later);
+        assert!(!hold.is_on(later));
+    }
+
+    #[test]
+    fn without_an_answer_it_stays() {
+        let now = Instant::now();
+        let hold = held_until_now(now);
+        let lost = Error::new(ErrorKind::Timeout, "").with_attempts(1);
+        go(&hold, now).end(Some(&lost), now);
+        let _second = go(&hold, now);
+        queue(&hold, now);
     }
 
     #[test]
@@ -326,14 +372,14 @@ mod tests {
         let hold = held_until_now(now);
         let stopped = go(&hold, now);
         let over = queue(&hold, now);
-        stopped.end(Some(&Error::cancelled()), false, now);
+        stopped.end(Some(&Error::cancelled()), now);
         assert!(over.is_over());
         let dropped = go(&hold, now); // by a panic
         queue(&hold, now);
         drop(dropped);
         let second = go(&hold, now);
         queue(&hold, now);
-        second.end(None, true, now);
-        assert!(!hold.is_on());
+        second.end(None, now);
+        assert!(!hold.is_on(now));
     }
 }

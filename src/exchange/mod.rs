@@ -166,9 +166,13 @@ impl Exchange {
                 }
                 Admission::Queue(first) => self
                     .http
-                    .wait(leave.deadline, leave.cancel, Phase::Hold, &|| {
-                        first.is_over()
-                    })
+                    .wait_at_most(
+                        first.gives_way_at(),
+                        leave.deadline,
+                        leave.cancel,
+                        Phase::Hold,
+                        &|| first.is_over(),
+                    )
                     .map_err(|error| Outcome::Unfinished(error.with_attempts(progress.sent)))?,
             }
         }
@@ -176,7 +180,7 @@ impl Exchange {
 
     /// Whether the service has asked to be left alone for a while.
     pub(crate) fn is_on_hold(&self) -> bool {
-        self.hold.is_on()
+        self.hold.is_on(Instant::now())
     }
 
     /// The wait between two attempts, if one is due.
@@ -236,7 +240,7 @@ impl Exchange {
                 }
             };
         // Before the permit goes to the next call.
-        pass.end(result.as_ref().err(), requests > 0, Instant::now());
+        pass.end(result.as_ref().err(), Instant::now());
         Attempt::Ended(result, requests)
     }
 

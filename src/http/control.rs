@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::errors::connect_timed_out;
+use super::errors::{connect_timed_out, left_to_the_parent};
 use super::framing;
 use super::own_socket::OwnSocket;
 use super::poll::{Polled, poll};
 use crate::error::{Error, ErrorKind};
+use crate::fork::generation;
 
 pub(crate) use super::errors::{connection_lost, internal, timed_out};
 pub(crate) use super::poll::Ready;
@@ -65,12 +66,12 @@ impl Phase {
 
 /// Shared by the call that uses a slot and whoever may stop it.
 pub(crate) struct Control {
+    /// The generation of the process whose connection it is.
+    made_in: u64,
     closed: AtomicBool,
     cancelled: AtomicBool,
     /// A descriptor of the slot was closed by the program.
     broken: AtomicBool,
-    /// The slot was idle long enough for the program to do that.
-    rested: AtomicBool,
     /// The reply's body is being read, and comes in chunks.
     chunked: AtomicBool,
     wake_sender: OwnSocket,
@@ -111,10 +112,10 @@ impl Control {
             failure: None,
         };
         Ok(Self {
+            made_in: generation(),
             closed: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
             broken: AtomicBool::new(false),
-            rested: AtomicBool::new(false),
             chunked: AtomicBool::new(false),
             wake_sender,
             wake_receiver,
@@ -260,15 +261,10 @@ impl Control {
         .with_retryable(true)
     }
 
-    /// Whether the slot was idle for longer than the shortest time after which it is looked at.
-    pub(crate) fn note_rest(&self, rested: bool) {
-        self.rested.store(rested, Ordering::Relaxed);
-    }
-
-    /// Whether what wakes the call is still there, and `socket` what it was, if the slot has rested. One
-    /// that is used without a rest is not asked: that would cost every exchange two system calls.
+    /// Whether what wakes the call is still there, and `socket` what it was. Two system calls for each
+    /// exchange on a kept connection: without them a request could be written to a stranger's socket.
     pub(crate) fn is_intact(&self, socket: &OwnSocket) -> bool {
-        !self.rested.load(Ordering::Relaxed) || (self.wake_receiver.is_ours() && socket.is_ours())
+        self.wake_receiver.is_ours() && socket.is_ours()
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -302,6 +298,9 @@ impl Control {
 
     /// Whether anybody has stopped the call.
     fn check(&self) -> Result<(), Error> {
+        if self.made_in != generation() {
+            return Err(left_to_the_parent());
+        }
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::closed());
         }

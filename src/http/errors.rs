@@ -69,3 +69,12 @@ pub(crate) fn connection_lost(why: &str) -> Error {
     )
     .with_retryable(true)
 }
+
+/// In a child, when a signal handler has forked inside a call: both would read one reply.
+pub(crate) fn left_to_the_parent() -> Error {
+    Error::new(
+        ErrorKind::Cancelled,
+        "A signal handler forked in the middle of this call: the parent goes on with it, and the child cannot. \
+         Make the call again.",
+    )
+}

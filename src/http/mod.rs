@@ -205,6 +205,21 @@ impl HttpClient {
         Err(timed_out(deadline.timeout, phase))
     }
 
+    /// Likewise, and not longer than `until`, which ends the wait well.
+    pub(crate) fn wait_at_most(
+        &self,
+        until: Instant,
+        deadline: Deadline,
+        cancel: &Cancel,
+        phase: Phase,
+        done: &dyn Fn() -> bool,
+    ) -> Result<(), Error> {
+        if until >= deadline.at {
+            return self.wait(deadline, cancel, phase, done);
+        }
+        self.slots().wait(until, cancel, done).map(|_| ())
+    }
+
     /// Ends calls in flight at once and refuses later ones. In a child it closes the child's.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::IDLE_MAX;
 use super::cancel::{Cancel, Waker};
@@ -13,9 +13,6 @@ use super::control::{Control, Deadline, Phase, internal, timed_out};
 use super::transport::{ResolvedLater, SlotConnector};
 use crate::error::Error;
 use crate::fork::{Inherit, try_lock};
-
-/// After so long a rest it is looked at whether the descriptors of a slot are still its own.
-const LOOKED_AT_AFTER: Duration = Duration::from_millis(10);
 
 /// A ureq agent that keeps one connection, and the control of the call that uses it.
 ///
@@ -182,12 +179,7 @@ impl Slots {
             (state.idle.pop_back(), state.take_expired(now))
         };
         drop(expired); // closes connections: not under the lock
-        let Some(slot) = idle else {
-            return self.make();
-        };
-        let rest = now.saturating_duration_since(slot.idle_since);
-        slot.control.note_rest(rest >= LOOKED_AT_AFTER);
-        Ok(slot)
+        idle.map_or_else(|| self.make(), Ok)
     }
 
     pub(crate) fn put_back(&self, mut slot: Slot) {

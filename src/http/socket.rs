@@ -39,7 +39,7 @@ impl Socket {
         self.records = Some(RecordBorder::default());
     }
 
-    /// Whether the program has left its descriptors alone, as far as that is looked at.
+    /// Whether the program has left its descriptors alone.
     pub(crate) fn is_intact(&self) -> bool {
         self.control.is_intact(&self.stream)
     }

@@ -308,7 +308,7 @@ static spike_auth_client *client_with_deadline(const char *place, uint32_t ms)
 
 enum { DEADLINE_MS = 5000, AT_ONCE_MS = 1000, KEPT = 3, PROGRAM_SECONDS = 90 };
 
-/* Leaves so many connections that are kept, and rests for as long as a host needs for anything else. */
+/* Leaves so many connections that are kept. */
 static void keep_connections(const spike_auth_client *client)
 {
     struct call calls[KEPT];
@@ -321,7 +321,6 @@ static void keep_connections(const spike_auth_client *client)
         pthread_join(threads[i], NULL);
         CHECK_STATUS(calls[i].result.status, SPIKE_AUTH_STATUS_OK);
     }
-    sleep_ms(30);
 }
 
 static void check_ended_at_once(const struct result *result, double cpu_before)

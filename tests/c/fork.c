@@ -583,6 +583,56 @@ static void children_of_children_work_as_well(void)
     }
 }
 
+/* ---- a fork inside a call ----------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t forked = -1;
+
+static void fork_here(int number)
+{
+    (void)number;
+    forked = fork_child();
+    if (forked == 0)
+        alarm(CHILD_SECONDS);
+}
+
+static void *interrupt_the_call(void *argument)
+{
+    while (counter("in_flight") == 0)
+        sleep_ms(5);
+    pthread_kill(*(const pthread_t *)argument, SIGUSR1);
+    return NULL;
+}
+
+/* Both would wait for one reply, and read it in pieces. The parent goes on; the child is told, and works. */
+static void a_child_that_a_signal_handler_forked_leaves_the_call_to_its_parent(void)
+{
+    static const char *const SCHEMES[] = {"http", "https"};
+    struct sigaction action = {.sa_handler = fork_here}, before;
+    pthread_t self = pthread_self(), other;
+    REQUIRE(sigaction(SIGUSR1, &action, &before) == 0);
+    for (size_t i = 0; i < COUNT_OF(SCHEMES); i++) {
+        spike_auth_client *client = sandbox_client(SCHEMES[i]);
+        struct outcomes outcomes = {0};
+        struct result result;
+        in_round("%s", SCHEMES[i]);
+        check_token(client, "parent");
+        REQUIRE(pthread_create(&other, NULL, interrupt_the_call, &self) == 0);
+        result = exchange(client, "fault.delay.500.forking");
+        if (forked == 0) {
+            CHECK_STATUS(result.status, SPIKE_AUTH_STATUS_CANCELLED);
+            check_token_in_child(client, "child");
+            _exit(atomic_load(&check_failed) ? CHILD_FAILED : CHILD_GOOD);
+        }
+        pthread_join(other, NULL);
+        CHECK_STATUS(result.status, SPIKE_AUTH_STATUS_OK);
+        CHECK(token_is_for(result.token, "fault.delay.500.forking"));
+        wait_for(forked, &outcomes);
+        check_outcomes(&outcomes, 1);
+        spike_auth_client_free(client);
+    }
+    REQUIRE(sigaction(SIGUSR1, &before, NULL) == 0);
+}
+
 /* ---- the first client, in the middle of forks ------------------------------------------------------------ */
 
 static void make_a_client_and_use_it(void *argument)
@@ -658,6 +708,7 @@ int main(int argc, char **argv)
     RUN(a_child_of_a_closed_client_has_a_closed_client);
     RUN(a_fork_disturbs_no_call_wherever_it_is_and_the_child_works_at_once);
     RUN(children_of_children_work_as_well);
+    RUN(a_child_that_a_signal_handler_forked_leaves_the_call_to_its_parent);
     RUN(no_descriptor_goes_through_exec);
     return check_summary();
 }

@@ -168,3 +168,51 @@ fn tokens_that_are_there_are_handed_out_meanwhile_and_not_renewed() {
     assert_eq!(get(&client, "kept").unwrap(), "token-0");
     assert_eq!(server.requests(), 2);
 }
+
+/// The first call may be the one that renews: a client whose users are all there has no other.
+#[test]
+fn what_is_due_is_renewed_when_it_is_over() {
+    let server = counting(|number| match number {
+        0 => numbered(0),
+        1 => limited(429, 1),
+        _ => numbered(number),
+    });
+    let mut config = config_for(&server.url(), None);
+    config.set_cache_ttl_ms(1500);
+    config.set_max_attempts(1).unwrap();
+    let client = client(&config);
+    get(&client, "kept").unwrap();
+    failure(&client, "another");
+    std::thread::sleep(Duration::from_millis(1600));
+    assert_eq!(get(&client, "kept").unwrap(), "token-2");
+}
+
+/// A first call that gets no answer shows nothing: another goes first, alone.
+#[test]
+fn without_an_answer_the_others_do_not_follow() {
+    let gate = Gate::default();
+    let entrance = gate.clone();
+    let server = counting(move |number| {
+        if number == 0 {
+            return limited(429, 1);
+        }
+        entrance.pass();
+        numbered(number)
+    });
+    let mut config = config_for(&server.url(), None);
+    config.set_max_attempts(1).unwrap();
+    let client = client(&config);
+    failure(&client, "first");
+    std::thread::sleep(Duration::from_millis(1100));
+    std::thread::scope(|scope| {
+        let hurried = call_with_timeout(300);
+        let answer = get_by(&client, "hurried", Some(&hurried));
+        assert_eq!(answer.err().unwrap().kind(), ErrorKind::Timeout);
+        let all = scope.spawn(|| ask_for_all(&client, 8));
+        wait_until("the next one is out", || server.requests() == 3);
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(server.requests(), 3);
+        gate.open();
+        assert!(all.join().unwrap().iter().all(Result::is_ok));
+    });
+}

@@ -1,6 +1,8 @@
 //! What a child of a fork has of its parent's cache. Here both live in one process: all that a fork
 //! does is that nobody uses the parent's any more, and that a lock which is held stays so.
 
+use std::sync::Weak;
+
 use super::*;
 
 fn child(parent: &Cache<Manual>) -> Cache<Manual> {
@@ -91,21 +93,37 @@ fn a_shard_that_was_locked_is_copied() {
     }
 }
 
-/// A child that frees the client frees the tokens, but for those of a shard that was locked.
+/// An entry that is being moved stands in two places of the table.
+#[test]
+fn an_entry_that_was_being_moved_is_copied_once() {
+    let parent = cache(100);
+    for number in 0..50 {
+        ask(&parent, &format!("u{number}"), grant("t", None)).unwrap();
+    }
+    let held = parent.shards[0].lock(&parent.bounds);
+    let entry = held.find(parent.key(user("u7"))).unwrap();
+    held.put_again(entry);
+    let child = child(&parent);
+    assert_eq!(child.stats().entries, 50);
+    child.forget(user("u7"));
+    assert_eq!(peek(&child, "u7"), None);
+    assert_eq!(child.stats().entries, 49);
+}
+
+/// A child that frees the client frees the tokens, but for those of a shard that was locked and is nobody's
+/// any more.
 #[test]
 fn what_is_abandoned_is_freed_unless_it_was_locked() {
     let parent = warm(1000);
-    let shards: Vec<_> = parent.shards.iter().map(Arc::clone).collect();
-    let bounds = Bounds::new(1, 1);
-    let held = shards[0].lock(&bounds);
+    let shards: Vec<_> = parent.shards.iter().map(Arc::downgrade).collect();
+    let _taken_over = Arc::clone(&parent.shards[1]);
+    for locked in &parent.shards[..2] {
+        std::mem::forget(locked.lock(&parent.bounds)); // by a thread that the child does not have
+    }
     parent.abandon();
-    let counts: Vec<_> = shards.iter().map(Arc::strong_count).collect();
-    assert_eq!(
-        counts[0], 2,
-        "the one that was left and the one of this test"
-    );
-    assert!(counts[1..].iter().all(|&count| count == 1));
-    drop(held);
+    let left: Vec<_> = shards.iter().map(Weak::strong_count).collect();
+    assert_eq!(left[..2], [1, 1]);
+    assert!(left[2..].iter().all(|&count| count == 0));
 }
 
 #[test]

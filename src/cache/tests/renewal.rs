@@ -115,7 +115,7 @@ fn a_caller_that_was_stopped_gets_its_own_failure_and_the_token_stays() {
     let cache = due();
     let stopped = Outcome::Unfinished(Error::cancelled());
     assert_eq!(renew(&cache, stopped), (Err(ErrorKind::Cancelled), 1));
-    assert_eq!(peek(&cache, "a").as_deref(), Some("old"));
+    assert_eq!(cache.stats().entries, 1);
 }
 
 #[test]
@@ -198,6 +198,43 @@ fn a_token_that_was_dropped_meanwhile_does_not_come_back() {
         renew_while(&cache, &|| cache.clock.advance(seconds(10))),
         Err(ErrorKind::Connect)
     );
+}
+
+#[test]
+fn a_token_that_was_evicted_meanwhile_is_good_all_the_same() {
+    let cache = cache(1);
+    ask(&cache, "a", grant("old", Some(100))).unwrap();
+    cache.clock.advance(seconds(90));
+    let renewed = renew_while(&cache, &|| {
+        ask(&cache, "b", grant("other", None)).unwrap();
+        assert_eq!(peek(&cache, "a"), None);
+    });
+    assert_eq!(renewed, old());
+}
+
+#[test]
+fn a_renewal_in_a_full_cache_evicts_nobody() {
+    let cache = cache(2);
+    for id in ["a", "b"] {
+        ask(&cache, id, grant("old", Some(100))).unwrap();
+    }
+    cache.clock.advance(seconds(90));
+    assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1));
+    let stats = cache.stats();
+    assert_eq!((stats.entries, stats.evictions), (2, 0));
+    assert_eq!(
+        ask(&cache, "b", grant("newer", None)).as_deref(),
+        Ok("newer")
+    );
+}
+
+#[test]
+fn after_a_caller_that_was_stopped_another_may_try_at_once() {
+    let cache = due();
+    renew(&cache, Outcome::Unfinished(Error::cancelled()))
+        .0
+        .unwrap_err();
+    assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1));
 }
 
 #[test]
