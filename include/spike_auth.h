@@ -795,9 +795,9 @@ spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_conf
  * Sets the age at which a kept token is renewed. One that has an end of its own is renewed before that as well:
  * by 60 seconds, or by a tenth of its lifetime if that is less. The first call that asks for the token then makes
  * an exchange, and the others go on with the old one. If that fails in a way that may pass, the old token is
- * handed out until its own end; one without an end, until twice this age (49 days more at most). The default is one hour: a token that
- * does not say when it ends must not live long after it was revoked. Time while the machine is suspended does
- * not count.
+ * handed out until its own end; one without an end, until twice this age; 49 days after the time of renewal at
+ * most. The default is one hour: a token that does not say when it ends must not live long after it was revoked.
+ * Time while the machine is suspended does not count.
  *
  * @param ms  milliseconds; 0 for no limit
  */
