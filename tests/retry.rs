@@ -80,8 +80,11 @@ fn a_retry_after_a_timeout_costs_twice_as_much() {
     const THREADS: usize = 16;
     const CALLS: usize = 80;
     // A handshake that is never answered.
-    let held = Mutex::new(Vec::new());
-    let (url, connections) = listener(move |stream| held.lock().unwrap().push(stream));
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let (url, connections) = {
+        let held = Arc::clone(&held);
+        listener(move |stream| held.lock().unwrap().push(stream))
+    };
     let mut config = config_for(&url, Some(&tls_for(&["127.0.0.1"]).1));
     config.set_max_attempts(2).unwrap();
     config.set_connect_timeout_ms(50).unwrap();
@@ -93,6 +96,7 @@ fn a_retry_after_a_timeout_costs_twice_as_much() {
         }
     });
     assert_eq!(connections.load(Ordering::SeqCst), CALLS as u64 + 50);
+    held.lock().unwrap().clear(); // the listener's thread goes on
 }
 
 #[test]

@@ -5,6 +5,7 @@ With `--parts`, a quick part of most, which the last suite does where much is ig
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ PLAIN = r"(?m)^(?P<passed>\d+) passed, (?P<failed>\d+) failed, (?P<skipped>\d+) 
 LAST = PLAIN.removeprefix("(?m)^").removesuffix("$") + r"\n\Z"
 
 SUITES = [
-    Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST, ["--test", "process", "--test", "cancel"]),
+    Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST, ["--test", "process", "--test", "listeners", "--test", "cancel", "--test", "retry"]),
     Suite(
         "loom",
         [CARGO, "test", "--locked", "--release", "--manifest-path", "tests/loom/Cargo.toml",
@@ -93,9 +94,14 @@ def count(suite: Suite, output: str, failed: bool) -> tuple[int, int, int]:
     return passed, max(bad, int(failed)), skipped
 
 
+def rust_threads() -> int:
+    """How many tests of a Rust program may run at once. They share its descriptors, of which the largest needs 200."""
+    return max(1, min(len(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 200))
+
+
 def run(suite: Suite) -> tuple[int, int, int]:
     print(f"\n=== {suite.name}", flush=True)
-    env = clean_env(PYTHONPATH=str(ROOT / "tests"), PYTHONDONTWRITEBYTECODE="1")
+    env = clean_env(PYTHONPATH=str(ROOT / "tests"), PYTHONDONTWRITEBYTECODE="1", RUST_TEST_THREADS=str(rust_threads()))
     process = subprocess.Popen([str(part) for part in suite.command], cwd=ROOT, env=env, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     lines = []

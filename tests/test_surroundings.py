@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import sys
@@ -48,6 +49,12 @@ class Surroundings(unittest.TestCase):
         settled = {"blocked": [], "failure": 1, "stdin": "/dev/null", "stdin of a child": "/dev/null",
                    "HOME": pwd.getpwuid(os.getuid()).pw_dir, "LC_ALL": "C.UTF-8"}
         self.assertEqual(told, settled | {"umask": "0077", "descriptors": "256"})
+
+    def test_a_limit_of_descriptors_that_may_be_raised_is(self):
+        hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 2000)
+        told = json.loads(run(sys.executable, "-c", TELL, env=os.environ | {"PYTHONPATH": str(ROOT / "tests")},
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))))
+        self.assertEqual(told["descriptors"], str(hard))
 
     def test_a_program_that_a_test_interrupts_can_be_interrupted(self):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn ten_thousand_users_are_not_served_one_after_the_other() {
     const USERS: usize = 10_000;
-    const SLOTS: u32 = 64;
+    const SLOTS: u32 = 40; // of four descriptors here, and a process may have no more than 256 of them
     const WORKERS: usize = 128;
     const EACH: Duration = Duration::from_millis(20);
     let server = Server::start(|incoming| {
@@ -28,10 +28,10 @@ fn ten_thousand_users_are_not_served_one_after_the_other() {
     println!("{took:?}, {in_flight} in flight");
     assert_eq!(server.requests(), USERS as u64);
     assert!(
-        in_flight <= SLOTS.into() && in_flight >= 60,
+        in_flight <= SLOTS.into() && in_flight >= 37,
         "{in_flight} in flight"
     );
-    // A sixty-fourth of the time that they take one after the other, and no tenth of it.
+    // A fortieth of the time that they take one after the other, and no tenth of it.
     assert!(took < USERS as u32 * EACH / 10, "{took:?}");
     assert_eq!(stats(&client).entries, USERS as u64);
 }

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -101,13 +101,13 @@ impl Server {
                 let connection = counts.connections.fetch_add(1, Ordering::Relaxed);
                 let (tls, counts, answer) = (tls.clone(), Arc::clone(&counts), Arc::clone(&answer));
                 std::thread::spawn(move || {
-                    let socket = stream.try_clone().unwrap();
+                    let socket = stream.as_raw_fd();
                     match tls {
-                        None => serve(stream, &socket, connection, &counts, &*answer),
+                        None => serve(stream, socket, connection, &counts, &*answer),
                         Some(config) => {
                             let tls = ServerConnection::new(config).unwrap();
                             let stream = StreamOwned::new(tls, stream);
-                            serve(stream, &socket, connection, &counts, &*answer);
+                            serve(stream, socket, connection, &counts, &*answer);
                         }
                     }
                 });
@@ -148,7 +148,7 @@ impl Drop for Server {
 
 fn serve<S: Read + Write>(
     mut stream: S,
-    socket: &TcpStream,
+    socket: RawFd,
     connection: u64,
     counts: &Counts,
     answer: &(dyn Fn(&Incoming) -> Outcome + Send + Sync),
@@ -191,15 +191,15 @@ fn serve<S: Read + Write>(
 }
 
 /// Whatever is written or read on it now, closing it sends a reset.
-fn reset(socket: &TcpStream) {
+fn reset(socket: RawFd) {
     let linger = libc::linger {
         l_onoff: 1,
         l_linger: 0,
     };
-    // SAFETY: the descriptor is open, and the option is the struct that it takes.
+    // SAFETY: the descriptor is that of the stream which the caller holds, and the option is the struct that it takes.
     let done = unsafe {
         libc::setsockopt(
-            socket.as_raw_fd(),
+            socket,
             libc::SOL_SOCKET,
             libc::SO_LINGER,
             (&raw const linger).cast(),

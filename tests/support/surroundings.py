@@ -1,8 +1,9 @@
-"""What a program inherits beside variables: signals and descriptors. `import support` settles them for all tests."""
+"""What a program inherits beside variables: signals, descriptors, limits. `import support` settles them for all tests."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 # What nohup and a shell's & ignore on purpose, so that a terminal does not end what runs in the background. A test
 # that sends one of them to a program starts it `with default_sigint()`, or likewise.
 _FOR_TERMINALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+# More descriptors than this no test needs, and programs that look at each are slow where there may be millions.
+_DESCRIPTORS = 4096
 # Those that Python ignores, and gives back to what it starts.
 _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
@@ -29,6 +32,10 @@ def settle() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < _DESCRIPTORS:
+        raised = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
 
 
 # Where `make test` may be started too: from cron, by nohup or a shell's &, in a small container, by a service.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use common::{Client, End, Sandbox, address, good_request};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio_rustls::rustls::{
     self, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
@@ -143,9 +144,10 @@ fn a_full_queue_neither_accepts_nor_refuses() {
 }
 
 #[test]
-fn a_thousand_connections_are_served_at_once() {
+fn a_thousand_connections_or_as_many_as_a_process_may_have_are_served_at_once() {
+    let connections = (allowed_files() - 64).min(1000);
     let sandbox = Sandbox::start(&[]);
-    let mut clients: Vec<_> = (0..900).map(|_| sandbox.connect()).collect();
+    let mut clients: Vec<_> = (0..connections).map(|_| sandbox.connect()).collect();
     for client in &mut clients {
         client.send(&good_request("alice"));
     }
@@ -154,7 +156,15 @@ fn a_thousand_connections_are_served_at_once() {
             .iter_mut()
             .all(|client| client.read_one().status() == 200)
     );
-    assert_eq!(sandbox.counters()["connections"], 900);
+    assert_eq!(sandbox.counters()["connections"], connections);
+}
+
+/// The sandbox raises its limit likewise.
+fn allowed_files() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 fn connect_request(target: &str, headers: &str) -> String {
