@@ -9,10 +9,7 @@ fn main() {
     // Nothing sets a soname by default. What is exported is rustc's own list: the `no_mangle`
     // functions and nothing else (a version script of ours fails with GNU ld and does nothing
     // with lld).
-    if matches!(
-        os.as_str(),
-        "linux" | "android" | "freebsd" | "netbsd" | "openbsd"
-    ) {
+    if matches!(os.as_str(), "linux" | "android" | "freebsd" | "netbsd" | "openbsd") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libspike_auth.so.{ABI_VERSION}");
         // The thread of a name lookup may outlive dlclose.
         println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");

@@ -17,10 +17,7 @@ pub struct Call {
 impl Call {
     /// The client's timeout, not cancelled.
     pub fn new() -> Self {
-        Self {
-            timeout_ms: AtomicU32::new(0),
-            cancel: Cancel::new(),
-        }
+        Self { timeout_ms: AtomicU32::new(0), cancel: Cancel::new() }
     }
 
     /// Sets the total timeout of the call in milliseconds; it may be shorter or longer than the

@@ -78,13 +78,7 @@ impl Client {
     ) -> Result<(AccessToken, u32), Error> {
         let key = self.key()?;
         let user = UserId::new(user_id)?;
-        self.run(
-            &Claim {
-                user,
-                signature: &key.signature(user),
-            },
-            call,
-        )
+        self.run(&Claim { user, signature: &key.signature(user) }, call)
     }
 
     /// Exchanges a signature that was made elsewhere. Needs no key.
@@ -94,8 +88,7 @@ impl Client {
         signature: &[u8],
         call: Option<&Call>,
     ) -> Result<AccessToken, Error> {
-        self.exchange_signature_counted(user_id, signature, call)
-            .map(|(token, _)| token)
+        self.exchange_signature_counted(user_id, signature, call).map(|(token, _)| token)
     }
 
     /// The same, and how many requests were sent.
@@ -108,13 +101,7 @@ impl Client {
         self.check_open()?;
         let user = UserId::new(user_id)?;
         let signature = Signature::parse(signature)?;
-        self.run(
-            &Claim {
-                user,
-                signature: &signature,
-            },
-            call,
-        )
+        self.run(&Claim { user, signature: &signature }, call)
     }
 
     fn run(&self, claim: &Claim<'_>, call: Option<&Call>) -> Result<(AccessToken, u32), Error> {
@@ -174,10 +161,7 @@ impl Client {
         with_cancel(call, |cancel| {
             let asker = ClientAsker {
                 exchange: &self.exchange,
-                claim: Claim {
-                    user,
-                    signature: &signature,
-                },
+                claim: Claim { user, signature: &signature },
                 deadline,
                 cancel,
             };
@@ -309,11 +293,7 @@ impl Asker for ClientAsker<'_> {
         progress: &mut Progress,
         may_send: &dyn Fn() -> Result<(), Error>,
     ) -> Outcome {
-        let leave = Leave {
-            deadline: self.deadline,
-            cancel: self.cancel,
-            to_send: may_send,
-        };
+        let leave = Leave { deadline: self.deadline, cancel: self.cancel, to_send: may_send };
         self.exchange.resume(&self.claim, &leave, progress)
     }
 }

@@ -25,10 +25,7 @@ struct Generation {
 
 impl Generation {
     const fn first() -> Self {
-        Self {
-            now: AtomicU64::new(0),
-            of_the_next_child: AtomicU64::new(0),
-        }
+        Self { now: AtomicU64::new(0), of_the_next_child: AtomicU64::new(0) }
     }
 
     /// In the parent, before a fork. Threads that fork at the same time store the same number.
@@ -135,22 +132,12 @@ struct Owned<T> {
 impl<T: Inherit> PerProcess<T> {
     /// Without a value, until a process asks for its own.
     pub(crate) const fn empty() -> Self {
-        Self {
-            current: AtomicPtr::new(ptr::null_mut()),
-            owns: PhantomData,
-        }
+        Self { current: AtomicPtr::new(ptr::null_mut()), owns: PhantomData }
     }
 
     pub(crate) fn new(value: T) -> Self {
-        let first = Owned {
-            generation: generation(),
-            value,
-            inherited: AtomicPtr::default(),
-        };
-        Self {
-            current: AtomicPtr::new(Box::into_raw(Box::new(first))),
-            owns: PhantomData,
-        }
+        let first = Owned { generation: generation(), value, inherited: AtomicPtr::default() };
+        Self { current: AtomicPtr::new(Box::into_raw(Box::new(first))), owns: PhantomData }
     }
 
     /// This process's value. The first call in a process makes it with `make`, which is shown its
@@ -188,15 +175,10 @@ impl<T: Inherit> PerProcess<T> {
             return; // another thread was first
         }
         let value = make(parent.map(|parent| &parent.value));
-        let own = Owned {
-            generation,
-            value,
-            inherited: AtomicPtr::new(inherited),
-        };
+        let own = Owned { generation, value, inherited: AtomicPtr::new(inherited) };
         let own = Box::into_raw(Box::new(own));
         let published =
-            self.current
-                .compare_exchange(inherited, own, Ordering::AcqRel, Ordering::Acquire);
+            self.current.compare_exchange(inherited, own, Ordering::AcqRel, Ordering::Acquire);
         if published.is_ok() {
             if let Some(parent) = parent {
                 let older = parent.inherited.swap(ptr::null_mut(), Ordering::AcqRel);
@@ -219,11 +201,8 @@ impl<T: Inherit> Owned<T> {
     unsafe fn let_go(mut this: *mut Self) {
         while !this.is_null() {
             // SAFETY: the caller's promise for the first; a value owns what it inherited.
-            let Self {
-                generation: made_in,
-                value,
-                mut inherited,
-            } = *unsafe { Box::from_raw(this) };
+            let Self { generation: made_in, value, mut inherited } =
+                *unsafe { Box::from_raw(this) };
             if made_in == generation() {
                 drop(value);
             } else {
@@ -279,10 +258,7 @@ mod tests {
 
     impl Counted {
         fn new(alive: &Arc<()>) -> Self {
-            Self {
-                _alive: Arc::clone(alive),
-                lock: Mutex::new(()),
-            }
+            Self { _alive: Arc::clone(alive), lock: Mutex::new(()) }
         }
     }
 
@@ -298,13 +274,8 @@ mod tests {
         assert_eq!(*value.get(|_| Mutex::new(2)).lock().unwrap(), 1);
         static EMPTY: PerProcess<AtomicUsize> = PerProcess::empty();
         assert!(EMPTY.existing().is_none());
-        EMPTY
-            .get(|_| AtomicUsize::new(3))
-            .fetch_add(1, Ordering::Relaxed);
-        assert_eq!(
-            EMPTY.get(|_| AtomicUsize::new(5)).load(Ordering::Relaxed),
-            4
-        );
+        EMPTY.get(|_| AtomicUsize::new(3)).fetch_add(1, Ordering::Relaxed);
+        assert_eq!(EMPTY.get(|_| AtomicUsize::new(5)).load(Ordering::Relaxed), 4);
     }
 
     #[test]

@@ -21,9 +21,7 @@ pub(crate) fn check() -> Result<(), Error> {
 
 /// For what failed for want of it, and does not say why.
 pub(crate) fn missing() -> Error {
-    check()
-        .err()
-        .unwrap_or_else(|| refused(&io::Error::other("just now")))
+    check().err().unwrap_or_else(|| refused(&io::Error::other("just now")))
 }
 
 /// A number from 0 up to and without 1. From the kernel each time, and so never the same in a

@@ -77,10 +77,7 @@ impl HmacKey {
 
     fn from_bytes(key: &[u8]) -> Self {
         let mut block = key_block(key);
-        let mut this = Self {
-            inner: INITIAL,
-            outer: INITIAL,
-        };
+        let mut this = Self { inner: INITIAL, outer: INITIAL };
         block.iter_mut().for_each(|byte| *byte ^= IPAD);
         compress256(&mut this.inner, &[block]);
         block.iter_mut().for_each(|byte| *byte ^= IPAD ^ OPAD);
@@ -262,8 +259,7 @@ fn folded_state(key: &[u8]) -> State {
 
 /// The bytes of an id that takes one block, as nearly every one does.
 fn short_id<'a>(user: &Option<UserId<'a>>) -> Option<&'a [u8]> {
-    user.map(|user| user.as_bytes())
-        .filter(|id| id.len() <= ONE_BLOCK_MAX)
+    user.map(|user| user.as_bytes()).filter(|id| id.len() <= ONE_BLOCK_MAX)
 }
 
 /// A message of at most [`ONE_BLOCK_MAX`] bytes with its padding.
@@ -381,10 +377,7 @@ impl Drop for Signature {
 
 fn invalid_signature(text: &[u8]) -> Error {
     let why = if text.len() == SIGNATURE_LEN {
-        let position = text
-            .iter()
-            .position(|byte| !byte.is_ascii_hexdigit())
-            .unwrap_or(0);
+        let position = text.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(0);
         format!("the character at position {position} (counted from 0) is not hexadecimal")
     } else {
         format!("it has {} characters, not {SIGNATURE_LEN}", text.len())
@@ -421,11 +414,7 @@ mod tests {
             for len in 1..=USER_ID_MAX {
                 let id = vec![b'x'; len];
                 let signature = hmac_key.signature(UserId::new(&id).unwrap());
-                assert_eq!(
-                    text(&signature),
-                    oracle(&key, &id),
-                    "key {key_len}, id {len}"
-                );
+                assert_eq!(text(&signature), oracle(&key, &id), "key {key_len}, id {len}");
             }
         }
     }

@@ -63,9 +63,7 @@ fn is_allowed(byte: u8) -> bool {
 fn all_allowed(bytes: &[u8]) -> bool {
     if let Some(last) = bytes.last_chunk::<16>() {
         let (chunks, _) = bytes.as_chunks::<16>();
-        return chunks
-            .iter()
-            .fold(piece_allowed(last), |ok, chunk| ok & piece_allowed(chunk));
+        return chunks.iter().fold(piece_allowed(last), |ok, chunk| ok & piece_allowed(chunk));
     }
     if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
         return piece_allowed(first) & piece_allowed(last);
@@ -75,17 +73,11 @@ fn all_allowed(bytes: &[u8]) -> bool {
 
 #[inline(always)]
 fn piece_allowed<const N: usize>(piece: &[u8; N]) -> bool {
-    piece
-        .iter()
-        .fold(0, |bad, &byte| bad | u8::from(!is_allowed(byte)))
-        == 0
+    piece.iter().fold(0, |bad, &byte| bad | u8::from(!is_allowed(byte))) == 0
 }
 
 fn first_bad_byte(bytes: &[u8]) -> InvalidUserId {
-    let found = bytes
-        .iter()
-        .enumerate()
-        .find(|&(_, &byte)| !is_allowed(byte));
+    let found = bytes.iter().enumerate().find(|&(_, &byte)| !is_allowed(byte));
     match found {
         Some((position, &byte)) => InvalidUserId::Byte { position, byte },
         None => InvalidUserId::Empty,
@@ -105,10 +97,7 @@ impl fmt::Display for InvalidUserId {
         match *self {
             Self::Empty => write!(f, "it is empty"),
             Self::TooLong { len } => {
-                write!(
-                    f,
-                    "it has {len} bytes and at most {USER_ID_MAX} are allowed"
-                )
+                write!(f, "it has {len} bytes and at most {USER_ID_MAX} are allowed")
             }
             Self::Byte { position, byte } => {
                 write!(
@@ -152,14 +141,9 @@ mod tests {
             let mut id = vec![b'a'; len];
             assert!(UserId::check(&id).is_ok());
             for position in 0..len {
-                for bad in [
-                    0, b' ', b'/', b':', b'@', b'[', b'`', b'{', 0x7f, 0x80, 0xe1, 0xff,
-                ] {
+                for bad in [0, b' ', b'/', b':', b'@', b'[', b'`', b'{', 0x7f, 0x80, 0xe1, 0xff] {
                     id[position] = bad;
-                    let expected = InvalidUserId::Byte {
-                        position,
-                        byte: bad,
-                    };
+                    let expected = InvalidUserId::Byte { position, byte: bad };
                     assert_eq!(UserId::check(&id).unwrap_err(), expected, "length {len}");
                 }
                 id[position] = b'a';
@@ -172,21 +156,14 @@ mod tests {
         assert_eq!(UserId::check(b"").unwrap_err(), InvalidUserId::Empty);
         assert!(UserId::check(&[b'a'; 1]).is_ok());
         assert!(UserId::check(&[b'a'; 128]).is_ok());
-        assert_eq!(
-            UserId::check(&[b'a'; 129]).unwrap_err(),
-            InvalidUserId::TooLong { len: 129 }
-        );
+        assert_eq!(UserId::check(&[b'a'; 129]).unwrap_err(), InvalidUserId::TooLong { len: 129 });
     }
 
     #[test]
     fn the_message_names_position_and_byte_and_not_the_id() {
         let error = UserId::new(b"alice@example").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidUserId);
-        assert!(
-            error.message().contains("byte 0x40 at position 5"),
-            "{}",
-            error.message()
-        );
+        assert!(error.message().contains("byte 0x40 at position 5"), "{}", error.message());
         assert!(!error.message().contains("alice"));
     }
 
@@ -200,9 +177,6 @@ mod tests {
 
     #[test]
     fn debug_shows_no_id() {
-        assert_eq!(
-            format!("{:?}", UserId::new(b"alice").unwrap()),
-            "UserId(5 bytes)"
-        );
+        assert_eq!(format!("{:?}", UserId::new(b"alice").unwrap()), "UserId(5 bytes)");
     }
 }

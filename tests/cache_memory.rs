@@ -3,12 +3,7 @@
 
 #![allow(unsafe_code)] // an allocator that counts
 #![cfg(all(target_os = "linux", target_env = "gnu"))] // it asks glibc for the sizes of its pieces
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -168,9 +163,7 @@ fn check_bounds(client: &Client, users: usize, entries: u64, bytes: u64, len: fn
 }
 
 fn kept_of(client: &Client, users: usize, len: fn(usize) -> usize) -> u64 {
-    (0..users)
-        .filter(|number| is_kept(client, &user(*number, len(*number))))
-        .count() as u64
+    (0..users).filter(|number| is_kept(client, &user(*number, len(*number)))).count() as u64
 }
 
 #[test]
@@ -185,10 +178,7 @@ fn no_more_entries_are_kept_than_are_allowed() {
         // One that comes when all the room is being filled by others is handed out and not kept.
         assert!(now.entries >= u64::from(entries) * 9 / 10, "{now:?}");
         let all = now.evictions + now.entries;
-        assert!(
-            all <= USERS as u64 && all >= USERS as u64 * 9 / 10,
-            "{now:?}"
-        );
+        assert!(all <= USERS as u64 && all >= USERS as u64 * 9 / 10, "{now:?}");
         assert_eq!(kept_of(&client, USERS, |_| USUAL), now.entries);
     }
 }
@@ -391,10 +381,7 @@ fn nor_do_users_that_are_refused() {
     let server = Server::start(|_| Outcome::Reply(reply(422, "")));
     let client = client(&server, 100_000, u64::MAX);
     check_flat("refusals", 500, 2500, |round| {
-        let error = client
-            .get_token(user(round, USUAL).as_bytes(), None)
-            .err()
-            .unwrap();
+        let error = client.get_token(user(round, USUAL).as_bytes(), None).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Refused);
     });
     assert_eq!(stats(&client).failures, 3000);

@@ -1,12 +1,7 @@
 //! Cancelling a call from another thread, wherever it is, and what that leaves alone. Name lookup
 //! is in `resolver.rs`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -52,16 +47,8 @@ fn a_call_is_cancelled_at_once_wherever_it_is() {
         ("https", "fault.drip.20", "a dripping reply by TLS"),
         ("http", "fault.drip-body.20", "a dripping body"),
         ("https", "fault.drip-body.20", "a dripping body by TLS"),
-        (
-            "http",
-            "fault.status.401.and.stall-mid-body",
-            "in the body of a refusal",
-        ),
-        (
-            "https",
-            "fault.status.503.and.drip-body.20",
-            "in the body of a failure",
-        ),
+        ("http", "fault.status.401.and.stall-mid-body", "in the body of a refusal"),
+        ("https", "fault.status.503.and.drip-body.20", "in the body of a failure"),
         ("http", "fault.retry-after.5", "the back-off"),
         ("https", "fault.retry-after.5", "the back-off by TLS"),
     ];
@@ -86,9 +73,7 @@ fn a_call_is_cancelled_at_once_wherever_it_is() {
 fn a_call_is_cancelled_at_once_while_a_proxy_says_nothing() {
     let sandbox = Sandbox::start();
     let mut config = sandbox.config_for(sandbox.url("https"));
-    config
-        .set_proxy(sandbox.url("proxy_silent").as_bytes())
-        .unwrap();
+    config.set_proxy(sandbox.url("proxy_silent").as_bytes()).unwrap();
     let client = Client::new(&config).unwrap();
     check_cancel("the proxy", &client, "alice", PAUSE);
 }
@@ -228,12 +213,7 @@ impl Queue {
         };
         let mut config = config_for(&server.url(), None);
         config.set_max_concurrency(1).unwrap();
-        Self {
-            client: Client::new(&config).unwrap(),
-            server,
-            released,
-            served,
-        }
+        Self { client: Client::new(&config).unwrap(), server, released, served }
     }
 
     /// Runs `work` while the only slot is taken; ends it afterwards.
@@ -283,21 +263,15 @@ impl Queue {
             });
         });
         let served = self.served.lock().unwrap();
-        served
-            .iter()
-            .filter(|name| *name != "holder")
-            .cloned()
-            .collect()
+        served.iter().filter(|name| *name != "holder").cloned().collect()
     }
 
     /// Checks the order of ten callers. On a busy machine a thread may start later than the next:
     /// so it may be seen wrong, but not every time.
     fn check_order(&self, goes: impl Fn(usize) -> bool + Copy) {
         let names: Vec<_> = (0..10).map(|number| format!("caller-{number}")).collect();
-        let expected: Vec<_> = (0..10)
-            .filter(|number| !goes(*number))
-            .map(|number| names[number].clone())
-            .collect();
+        let expected: Vec<_> =
+            (0..10).filter(|number| !goes(*number)).map(|number| names[number].clone()).collect();
         let seen: Vec<_> = (0..3)
             .map_while({
                 let mut is_done = false;
@@ -312,10 +286,7 @@ impl Queue {
                 }
             })
             .collect();
-        assert!(
-            seen.last() == Some(&expected),
-            "{seen:?}, and not {expected:?}"
-        );
+        assert!(seen.last() == Some(&expected), "{seen:?}, and not {expected:?}");
     }
 }
 
@@ -339,11 +310,7 @@ fn a_call_is_cancelled_at_once_while_it_waits_for_a_slot() {
     });
     queue.client.exchange(b"alice", None).unwrap();
     let served = queue.served.lock().unwrap();
-    assert_eq!(
-        *served,
-        ["holder", "alice"],
-        "the cancelled one was not sent"
-    );
+    assert_eq!(*served, ["holder", "alice"], "the cancelled one was not sent");
 }
 
 /// A cancel may meet the very moment at which the slot becomes free.
@@ -382,10 +349,7 @@ fn no_slot_is_lost_whenever_the_cancel_comes() {
         }
     });
     let (tokens, cancels) = (tokens.into_inner(), cancels.into_inner());
-    assert!(
-        tokens > 0 && cancels > 0,
-        "{tokens} tokens, {cancels} cancels"
-    );
+    assert!(tokens > 0 && cancels > 0, "{tokens} tokens, {cancels} cancels");
     // Both slots are there, and the calls after find them.
     std::thread::scope(|scope| {
         for _ in 0..8 {

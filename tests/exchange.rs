@@ -1,11 +1,6 @@
 //! Exchanges with the sandbox: what goes out, what comes back, and what is kept.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -17,9 +12,7 @@ use spike_auth::{Client, Config, ErrorKind, HmacKey, TlsRoots, UserId};
 
 fn signature_of(user: &str) -> String {
     let mut out = [0; 64];
-    HmacKey::new(KEY.as_bytes())
-        .unwrap()
-        .sign(UserId::new(user.as_bytes()).unwrap(), &mut out);
+    HmacKey::new(KEY.as_bytes()).unwrap().sign(UserId::new(user.as_bytes()).unwrap(), &mut out);
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -28,10 +21,7 @@ fn the_request_is_exactly_the_documented_one() {
     let sandbox = Sandbox::start();
     let mut config = sandbox.config();
     config.set_user_agent(b"shop/1.2").unwrap();
-    Client::new(&config)
-        .unwrap()
-        .exchange(b"my_application_user_123", None)
-        .unwrap();
+    Client::new(&config).unwrap().exchange(b"my_application_user_123", None).unwrap();
 
     let last = sandbox.last();
     assert_eq!(
@@ -42,9 +32,7 @@ fn the_request_is_exactly_the_documented_one() {
     assert_eq!(last["body"].as_str().unwrap(), body);
     let mut headers: Vec<(String, String)> =
         serde_json::from_value(last["headers"].clone()).unwrap();
-    headers
-        .iter_mut()
-        .for_each(|(name, _)| name.make_ascii_lowercase());
+    headers.iter_mut().for_each(|(name, _)| name.make_ascii_lowercase());
     headers.sort();
     let agent = format!(
         "spike_auth/{} ({}; {}) shop/1.2",
@@ -52,11 +40,7 @@ fn the_request_is_exactly_the_documented_one() {
         std::env::consts::OS,
         std::env::consts::ARCH
     );
-    let host = sandbox
-        .url("http")
-        .trim_start_matches("http://")
-        .trim_end_matches("/v3")
-        .to_owned();
+    let host = sandbox.url("http").trim_start_matches("http://").trim_end_matches("/v3").to_owned();
     let expected = [
         ("accept", "application/json"),
         ("content-length", &body.len().to_string()),
@@ -64,10 +48,7 @@ fn the_request_is_exactly_the_documented_one() {
         ("host", &host),
         ("user-agent", &agent),
     ];
-    assert_eq!(
-        headers,
-        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
-    );
+    assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
 #[test]
@@ -75,26 +56,16 @@ fn an_application_id_that_is_no_number_goes_out_as_a_string() {
     let sandbox = Sandbox::start_with(&["--application-id", "shop-eu"]);
     let mut config = sandbox.config();
     config.set_application_id(b"shop-eu").unwrap();
-    Client::new(&config)
-        .unwrap()
-        .exchange(b"alice", None)
-        .unwrap();
+    Client::new(&config).unwrap().exchange(b"alice", None).unwrap();
     assert!(
-        sandbox.last()["body"]
-            .as_str()
-            .unwrap()
-            .starts_with(r#"{"application_id":"shop-eu","#)
+        sandbox.last()["body"].as_str().unwrap().starts_with(r#"{"application_id":"shop-eu","#)
     );
 }
 
 #[test]
 fn every_user_gets_the_token_of_that_user_over_http_and_https() {
     let sandbox = Sandbox::start();
-    for url in [
-        sandbox.url("http"),
-        sandbox.url("https"),
-        sandbox.url("tls12"),
-    ] {
+    for url in [sandbox.url("http"), sandbox.url("https"), sandbox.url("tls12")] {
         let client = Client::new(&sandbox.config_for(url)).unwrap();
         for user in ["alice", "User1", "user1", "a", &"A".repeat(128)] {
             let token = client.exchange(user.as_bytes(), None).unwrap();
@@ -107,59 +78,30 @@ fn every_user_gets_the_token_of_that_user_over_http_and_https() {
 fn a_signature_made_elsewhere_is_exchanged_without_a_key() {
     let sandbox = Sandbox::start();
     let mut config = Config::new().unwrap();
-    config
-        .set_application_id(APPLICATION_ID.as_bytes())
-        .unwrap();
+    config.set_application_id(APPLICATION_ID.as_bytes()).unwrap();
     config.set_base_url(sandbox.url("http").as_bytes()).unwrap();
     let client = Client::new(&config).unwrap();
     for signature in [signature_of("alice"), signature_of("alice").to_uppercase()] {
-        let token = client
-            .exchange_signature(b"alice", signature.as_bytes(), None)
-            .unwrap();
+        let token = client.exchange_signature(b"alice", signature.as_bytes(), None).unwrap();
         assert_eq!(subject(token.as_bytes()), "alice");
     }
-    assert_eq!(
-        client.exchange(b"alice", None).err().unwrap().kind(),
-        ErrorKind::KeyRequired
-    );
-    let wrong = client
-        .exchange_signature(b"alice", signature_of("bob").as_bytes(), None)
-        .err()
-        .unwrap();
-    assert_eq!(
-        (wrong.kind(), wrong.attempts()),
-        (ErrorKind::Unauthorized, 1)
-    );
+    assert_eq!(client.exchange(b"alice", None).err().unwrap().kind(), ErrorKind::KeyRequired);
+    let wrong =
+        client.exchange_signature(b"alice", signature_of("bob").as_bytes(), None).err().unwrap();
+    assert_eq!((wrong.kind(), wrong.attempts()), (ErrorKind::Unauthorized, 1));
 }
 
 #[test]
 fn bad_input_is_refused_before_a_byte_is_sent() {
     let sandbox = Sandbox::start();
     let client = sandbox.client();
-    for user in [
-        "",
-        " alice",
-        "alice\n",
-        "al/ice",
-        "\u{e9}",
-        &"a".repeat(129),
-    ] {
+    for user in ["", " alice", "alice\n", "al/ice", "\u{e9}", &"a".repeat(129)] {
         let error = client.exchange(user.as_bytes(), None).err().unwrap();
-        assert_eq!(
-            (error.kind(), error.attempts()),
-            (ErrorKind::InvalidUserId, 0),
-            "{user:?}"
-        );
+        assert_eq!((error.kind(), error.attempts()), (ErrorKind::InvalidUserId, 0), "{user:?}");
     }
     for signature in ["", "00", &"g".repeat(64), &"0".repeat(65)] {
-        let error = client
-            .exchange_signature(b"alice", signature.as_bytes(), None)
-            .err()
-            .unwrap();
-        assert_eq!(
-            (error.kind(), error.attempts()),
-            (ErrorKind::InvalidSignature, 0)
-        );
+        let error = client.exchange_signature(b"alice", signature.as_bytes(), None).err().unwrap();
+        assert_eq!((error.kind(), error.attempts()), (ErrorKind::InvalidSignature, 0));
     }
     let mut config = sandbox.config();
     assert!(config.set_application_id(b"").is_err());
@@ -252,10 +194,7 @@ fn a_reply_that_cannot_be_read_says_why() {
     let sandbox = Sandbox::start();
     let client = Client::new(&sandbox.single_attempt_config_for(sandbox.url("http"))).unwrap();
     for (fault, words) in [
-        (
-            "gzip.real",
-            "Content-Encoding, which was not asked for: gzip",
-        ),
+        ("gzip.real", "Content-Encoding, which was not asked for: gzip"),
         ("line-ends", "line feed"),
         ("line-ends.cr", "carriage return"),
         ("http10-chunked", "HTTP/1.0"),
@@ -267,10 +206,7 @@ fn a_reply_that_cannot_be_read_says_why() {
         ("continue-headers", "100 Continue with headers"),
         ("garbage", "not valid HTTP"),
     ] {
-        let error = client
-            .exchange(format!("fault.{fault}").as_bytes(), None)
-            .err()
-            .unwrap();
+        let error = client.exchange(format!("fault.{fault}").as_bytes(), None).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidResponse, "{fault}: {error}");
         assert!(error.message().contains(words), "{fault}: {error}");
     }
@@ -309,10 +245,7 @@ fn the_second_credential_is_neither_kept_nor_shown() {
         "echo",
         "echo-ok",
     ] {
-        let error = client
-            .exchange(format!("fault.{fault}").as_bytes(), None)
-            .err()
-            .unwrap();
+        let error = client.exchange(format!("fault.{fault}").as_bytes(), None).err().unwrap();
         assert!(!format!("{error:?}").contains(SECOND_CREDENTIAL), "{fault}");
     }
 }
@@ -326,25 +259,14 @@ fn no_secret_reaches_a_message_whatever_the_server_echoes() {
         let error = client.exchange(user.as_bytes(), None).err().unwrap();
         assert_eq!(error.http_status(), Some(status));
         let shown = format!("{error} {error:?}");
-        for secret in [
-            user.as_str(),
-            KEY,
-            &signature_of(&user),
-            SECOND_CREDENTIAL,
-            "eyJ",
-        ] {
+        for secret in [user.as_str(), KEY, &signature_of(&user), SECOND_CREDENTIAL, "eyJ"] {
             assert!(!shown.contains(secret), "{status}: {shown}");
         }
     }
     // With an id that is a common word nothing of the server's text may be left.
-    let error = client
-        .exchange_signature(b"a", signature_of("b").as_bytes(), None)
-        .err()
-        .unwrap();
+    let error = client.exchange_signature(b"a", signature_of("b").as_bytes(), None).err().unwrap();
     assert!(
-        error
-            .message()
-            .starts_with("401 Unauthorized: the service refused the signature. Check"),
+        error.message().starts_with("401 Unauthorized: the service refused the signature. Check"),
         "{error}"
     );
 }
@@ -358,11 +280,7 @@ fn a_problem_document_explains_the_refusal() {
         .err()
         .unwrap();
     assert!(error.message().contains("(invalid signature)"), "{error}");
-    let error = sandbox
-        .client()
-        .exchange(b"fault.problem-control", None)
-        .err()
-        .unwrap();
+    let error = sandbox.client().exchange(b"fault.problem-control", None).err().unwrap();
     assert!(!error.message().chars().any(char::is_control), "{error:?}");
 }
 
@@ -379,33 +297,19 @@ fn closing_ends_calls_wherever_they_are() {
     for (url, user) in places {
         let client = Arc::new(Client::new(&sandbox.config_for(url)).unwrap());
         std::thread::scope(|scope| {
-            let call = scope.spawn(|| {
-                (
-                    client.exchange(user.as_bytes(), None).err().unwrap(),
-                    Instant::now(),
-                )
-            });
+            let call = scope
+                .spawn(|| (client.exchange(user.as_bytes(), None).err().unwrap(), Instant::now()));
             std::thread::sleep(Duration::from_millis(150));
             let closed_at = Instant::now();
             client.close();
             let (error, ended_at) = call.join().unwrap();
             assert_eq!(error.kind(), ErrorKind::Closed, "{url} {user}");
-            assert!(
-                ended_at - closed_at < Duration::from_millis(100),
-                "{url} {user}"
-            );
+            assert!(ended_at - closed_at < Duration::from_millis(100), "{url} {user}");
         });
         client.close();
+        assert_eq!(client.exchange(b"alice", None).err().unwrap().kind(), ErrorKind::Closed);
         assert_eq!(
-            client.exchange(b"alice", None).err().unwrap().kind(),
-            ErrorKind::Closed
-        );
-        assert_eq!(
-            client
-                .sign_user(b"alice", &mut [0; 64])
-                .err()
-                .unwrap()
-                .kind(),
+            client.sign_user(b"alice", &mut [0; 64]).err().unwrap().kind(),
             ErrorKind::Closed
         );
     }
@@ -416,10 +320,7 @@ fn a_client_that_was_closed_before_its_first_call_connects_to_nothing() {
     let sandbox = Sandbox::start();
     let client = sandbox.client();
     client.close();
-    assert_eq!(
-        client.exchange(b"alice", None).err().unwrap().kind(),
-        ErrorKind::Closed
-    );
+    assert_eq!(client.exchange(b"alice", None).err().unwrap().kind(), ErrorKind::Closed);
     assert_eq!(sandbox.count("connections"), 0);
 }
 

@@ -1,12 +1,7 @@
 //! One table of everything that a server or a network can do, and what each call makes of it: the
 //! result, the requests it sent, the wait that it was told, and the time it took.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -176,14 +171,8 @@ const REPLIES: &[(&str, Want)] = &[
     ("http10-chunked.length", Fails(InvalidResponse, 200)),
     ("status.503.and.http10-chunked", Fails(ServerError, 503)),
     ("transfer-encoding", Fails(InvalidResponse, 200)),
-    (
-        "transfer-encoding.gzip-chunked",
-        Fails(InvalidResponse, 200),
-    ),
-    (
-        "transfer-encoding.chunked-gzip",
-        Fails(InvalidResponse, 200),
-    ),
+    ("transfer-encoding.gzip-chunked", Fails(InvalidResponse, 200)),
+    ("transfer-encoding.chunked-gzip", Fails(InvalidResponse, 200)),
     ("transfer-encoding.unknown", Fails(InvalidResponse, 200)),
     ("transfer-encoding.parameter", Fails(InvalidResponse, 200)),
     ("chunk-extension.100", Fails(InvalidResponse, 200)),
@@ -348,9 +337,7 @@ const RETRIES: &[Retry] = &[
     row("close-idle", Token, 1).at_once(),
     row("close-next", Token, 1).at_once(),
     row("close-delimited", Token, 1).at_once(),
-    row("delay.200", Token, 1)
-        .at_least(200)
-        .at_most(200 + AT_ONCE),
+    row("delay.200", Token, 1).at_least(200).at_most(200 + AT_ONCE),
     // What may pass is asked for three times, and the last answer counts.
     row("status.408", Fails(ServerError, 408), 3).quickly(),
     row("status.425", Fails(ServerError, 425), 3).quickly(),
@@ -394,53 +381,23 @@ const RETRIES: &[Retry] = &[
     row("no-token.x1", Fails(InvalidResponse, 200), 1).at_once(),
     row("delay.200.and.status.500.x2", Token, 3).at_least(400), // the third is not delayed
     // Retry-After in seconds is a floor, and one that does not fit is not waited for.
-    row("retry-after.0", Fails(ServerError, 503), 3)
-        .told(0, 0)
-        .quickly(),
+    row("retry-after.0", Fails(ServerError, 503), 3).told(0, 0).quickly(),
     row("retry-after.0.x2", Token, 3).quickly(),
-    row("status.429.and.retry-after.0", Fails(RateLimited, 429), 3)
-        .told(0, 0)
-        .quickly(),
-    row("retry-after.1.x1", Token, 2)
-        .at_least(1000)
-        .at_most(1000 + AT_ONCE),
-    row("status.429.and.retry-after.1.x1", Token, 2)
-        .at_least(1000)
-        .at_most(1000 + AT_ONCE),
-    row("status.500.and.retry-after.1.x1", Token, 2)
-        .at_least(1000)
-        .at_most(1000 + AT_ONCE),
+    row("status.429.and.retry-after.0", Fails(RateLimited, 429), 3).told(0, 0).quickly(),
+    row("retry-after.1.x1", Token, 2).at_least(1000).at_most(1000 + AT_ONCE),
+    row("status.429.and.retry-after.1.x1", Token, 2).at_least(1000).at_most(1000 + AT_ONCE),
+    row("status.500.and.retry-after.1.x1", Token, 2).at_least(1000).at_most(1000 + AT_ONCE),
     // Once there is time for it, and not twice.
     row("retry-after.1", Fails(ServerError, 503), 2)
         .told(1, 1)
         .at_least(1000)
         .at_most(1000 + AT_ONCE),
-    row("retry-after.2", Fails(ServerError, 503), 1)
-        .told(2, 2)
-        .at_once(),
-    row("retry-after.60", Fails(ServerError, 503), 1)
-        .told(60, 60)
-        .at_once(),
-    row(
-        "status.429.and.retry-after.3600",
-        Fails(RateLimited, 429),
-        1,
-    )
-    .told(3600, 3600)
-    .at_once(),
-    row("status.500.and.retry-after.60", Fails(ServerError, 500), 1)
-        .told(60, 60)
-        .at_once(),
-    row("status.401.and.retry-after.0", Fails(Unauthorized, 401), 1)
-        .at_once()
-        .told(0, 0),
-    row(
-        "status.302.and.retry-after.0",
-        Fails(UnexpectedStatus, 302),
-        1,
-    )
-    .at_once()
-    .told(0, 0),
+    row("retry-after.2", Fails(ServerError, 503), 1).told(2, 2).at_once(),
+    row("retry-after.60", Fails(ServerError, 503), 1).told(60, 60).at_once(),
+    row("status.429.and.retry-after.3600", Fails(RateLimited, 429), 1).told(3600, 3600).at_once(),
+    row("status.500.and.retry-after.60", Fails(ServerError, 500), 1).told(60, 60).at_once(),
+    row("status.401.and.retry-after.0", Fails(Unauthorized, 401), 1).at_once().told(0, 0),
+    row("status.302.and.retry-after.0", Fails(UnexpectedStatus, 302), 1).at_once().told(0, 0),
     // What is neither seconds nor a date is no wish: the back-off of an overloaded service.
     row("retry-after.-5.x1", Token, 2).at_most(1000 + AT_ONCE),
     row("retry-after-garbage.words.x1", Token, 2).at_most(1000 + AT_ONCE),
@@ -451,55 +408,23 @@ const RETRIES: &[Retry] = &[
     rows("retry-after.-5", Fails(ServerError, 503), 2, 3),
     rows("retry-after-garbage.words", Fails(ServerError, 503), 2, 3),
     rows("retry-after-garbage.plus", Fails(ServerError, 503), 2, 3),
-    row("retry-after-garbage.overflow", Fails(ServerError, 503), 1)
-        .told(YEAR, YEAR)
-        .at_once(),
+    row("retry-after-garbage.overflow", Fails(ServerError, 503), 1).told(YEAR, YEAR).at_once(),
     // The first of two that differ; the second would not have fitted.
-    row("retry-after-garbage.twice.x1", Token, 2)
-        .at_least(1000)
-        .at_most(1000 + AT_ONCE),
+    row("retry-after-garbage.twice.x1", Token, 2).at_least(1000).at_most(1000 + AT_ONCE),
     // As a date, against the reply's own: both have whole seconds, and one may pass in between.
-    row("retry-after-date.-30", Fails(ServerError, 503), 3)
-        .told(0, 0)
-        .quickly(),
+    row("retry-after-date.-30", Fails(ServerError, 503), 3).told(0, 0).quickly(),
     row("retry-after-date.-30.x2", Token, 3).quickly(),
     row("retry-after-date.1.x1", Token, 2).at_most(1000 + AT_ONCE),
-    row("retry-after-date.30", Fails(ServerError, 503), 1)
-        .told(29, 31)
-        .at_once(),
-    row(
-        "status.429.and.retry-after-date.30",
-        Fails(RateLimited, 429),
-        1,
-    )
-    .told(29, 31)
-    .at_once(),
-    row("retry-after-date.1000000000", Fails(ServerError, 503), 1)
-        .told(YEAR, YEAR)
-        .at_once(),
+    row("retry-after-date.30", Fails(ServerError, 503), 1).told(29, 31).at_once(),
+    row("status.429.and.retry-after-date.30", Fails(RateLimited, 429), 1).told(29, 31).at_once(),
+    row("retry-after-date.1000000000", Fails(ServerError, 503), 1).told(YEAR, YEAR).at_once(),
     row("retry-after-date.3600.and.date-skew.3600.x2", Token, 3),
-    row(
-        "retry-after-date.1.and.date-skew.-3600",
-        Fails(ServerError, 503),
-        1,
-    )
-    .told(3600, 3602)
-    .at_once(),
+    row("retry-after-date.1.and.date-skew.-3600", Fails(ServerError, 503), 1)
+        .told(3600, 3602)
+        .at_once(),
     // Without a date that can be read it is our own clock's.
-    row(
-        "retry-after-date.30.and.no-date",
-        Fails(ServerError, 503),
-        1,
-    )
-    .told(28, 30)
-    .at_once(),
-    row(
-        "retry-after-date.30.and.date-garbage",
-        Fails(ServerError, 503),
-        1,
-    )
-    .told(28, 30)
-    .at_once(),
+    row("retry-after-date.30.and.no-date", Fails(ServerError, 503), 1).told(28, 30).at_once(),
+    row("retry-after-date.30.and.date-garbage", Fails(ServerError, 503), 1).told(28, 30).at_once(),
     row("retry-after-date.-30.and.no-date.x2", Token, 3).quickly(),
     // One deadline for all attempts together: what uses it up is not tried again.
     row("stall", Fails(Timeout, 0), 1).until_the_deadline(),
@@ -538,9 +463,7 @@ const RETRY_PLACES: &[Retry] = &[
         .connect_timeout(200)
         .at_least(600)
         .at_most(600 + BACKOFF + AT_ONCE),
-    row("full", Fails(Timeout, 0), 0)
-        .connect_timeout(1200)
-        .until_the_deadline(),
+    row("full", Fails(Timeout, 0), 0).connect_timeout(1200).until_the_deadline(),
 ];
 
 /// A row at one address of the sandbox.
@@ -567,13 +490,7 @@ impl Row {
     }
 
     fn retried(url: &str, user: String, expected: Retry) -> Self {
-        Self {
-            url: url.to_owned(),
-            user,
-            max_attempts: 3,
-            timeout: RETRY_TIMEOUT,
-            expected,
-        }
+        Self { url: url.to_owned(), user, max_attempts: 3, timeout: RETRY_TIMEOUT, expected }
     }
 }
 
@@ -588,12 +505,8 @@ struct Made {
 fn call(sandbox: &Sandbox, row: &Row, user: &str) -> (Made, Option<String>, Option<String>) {
     let expected = &row.expected;
     let mut config = sandbox.config_for(&row.url);
-    config
-        .set_timeout_ms(row.timeout.as_millis() as u32)
-        .unwrap();
-    config
-        .set_connect_timeout_ms(expected.connect_timeout_ms)
-        .unwrap();
+    config.set_timeout_ms(row.timeout.as_millis() as u32).unwrap();
+    config.set_connect_timeout_ms(expected.connect_timeout_ms).unwrap();
     config.set_max_attempts(row.max_attempts).unwrap();
     let client = Client::new(&config).unwrap();
     let start = Instant::now();
@@ -644,10 +557,7 @@ fn call(sandbox: &Sandbox, row: &Row, user: &str) -> (Made, Option<String>, Opti
     }
     let late = starved.or((took > Duration::from_millis(expected.at_most_ms))
         .then(|| format!("an end after {took:?}")));
-    let made = Made {
-        user: user.to_owned(),
-        requests,
-    };
+    let made = Made { user: user.to_owned(), requests };
     (made, (!wrong.is_empty()).then(|| wrong.join(", ")), late)
 }
 
@@ -690,14 +600,10 @@ fn all_rows(sandbox: &Sandbox) -> Vec<Row> {
         let url = sandbox.url(scheme);
         let user = |fault: &str| format!("fault.{fault}");
         table.extend(
-            RETRIES
-                .iter()
-                .map(|&expected| Row::retried(url, user(expected.what), expected)),
+            RETRIES.iter().map(|&expected| Row::retried(url, user(expected.what), expected)),
         );
         table.extend(
-            REPLIES
-                .iter()
-                .map(|&(fault, want)| Row::single(url, user(fault), fault, want)),
+            REPLIES.iter().map(|&(fault, want)| Row::single(url, user(fault), fault, want)),
         );
     }
     table.extend(

@@ -4,9 +4,8 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 9] = [
-    "version", "status", "error", "sign", "config", "call", "client", "cache", "stats",
-];
+const SOURCES: [&str; 9] =
+    ["version", "status", "error", "sign", "config", "call", "client", "cache", "stats"];
 
 fn generate() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -48,16 +47,9 @@ fn every_function_of_the_source_is_in_the_header() {
             continue;
         }
         let source = std::fs::read_to_string(&path).unwrap();
-        for line in source
-            .lines()
-            .filter(|line| line.contains("extern \"C\" fn "))
-        {
+        for line in source.lines().filter(|line| line.contains("extern \"C\" fn ")) {
             let name = line.split("fn ").nth(1).unwrap().split('(').next().unwrap();
-            assert!(
-                header.contains(&format!("{name}(")),
-                "{name} of {}",
-                path.display()
-            );
+            assert!(header.contains(&format!("{name}(")), "{name} of {}", path.display());
         }
     }
 }

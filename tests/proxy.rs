@@ -1,12 +1,7 @@
 //! Exchanges through an HTTP proxy: what it is asked, what its refusals come to, and when none is
 //! used. The proxies are the sandbox's, and raw sockets for what no proper proxy would say.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -157,9 +152,7 @@ fn failure(config: &Config) -> Error {
 /// One that needs no server: nothing behind the proxy is ever reached.
 fn config_without_sandbox(base_url: &str) -> Config {
     let mut config = Config::new().unwrap();
-    config
-        .set_application_id(APPLICATION_ID.as_bytes())
-        .unwrap();
+    config.set_application_id(APPLICATION_ID.as_bytes()).unwrap();
     config.set_hmac_key(KEY.as_bytes()).unwrap();
     config.set_base_url(base_url.as_bytes()).unwrap();
     config.set_tls_roots(TlsRoots::Bundled);
@@ -220,10 +213,7 @@ fn credentials_open_the_proxy_that_wants_them_and_go_no_further() {
             "{wrong}: {error}"
         );
         assert_eq!(sandbox.count("proxy_requests") - before, 1, "{wrong}");
-        assert!(
-            error.message().contains("407") && error.message().contains("password"),
-            "{error}"
-        );
+        assert!(error.message().contains("407") && error.message().contains("password"), "{error}");
     }
     assert_eq!(sandbox.count("tunnels"), 1);
 }
@@ -232,10 +222,7 @@ fn credentials_open_the_proxy_that_wants_them_and_go_no_further() {
 fn percent_encoded_credentials_are_decoded() {
     let sandbox = Sandbox::start();
     let guarded = sandbox.url("proxy_auth").replace("http://", "");
-    let config = config_through(
-        &sandbox,
-        &format!("http://proxy%2Duser:proxy-pa%73s@{guarded}"),
-    );
+    let config = config_through(&sandbox, &format!("http://proxy%2Duser:proxy-pa%73s@{guarded}"));
     assert_eq!(exchange(&config).unwrap(), "alice");
 }
 
@@ -278,24 +265,13 @@ fn the_request_to_the_proxy_is_exactly_this() {
 fn the_sandbox_sees_the_target_the_host_and_the_client() {
     let sandbox = Sandbox::start();
     exchange(&config_through(&sandbox, sandbox.url("proxy"))).unwrap();
-    let target = sandbox
-        .url("https")
-        .replace("https://", "")
-        .replace("/v3", "");
+    let target = sandbox.url("https").replace("https://", "").replace("/v3", "");
     let last = sandbox.last_connect();
     assert_eq!(last["target"].as_str().unwrap(), target);
     let headers: Vec<(String, String)> = serde_json::from_value(last["headers"].clone()).unwrap();
-    let headers: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-        .collect();
-    assert_eq!(
-        headers,
-        [
-            ("host".to_owned(), target),
-            ("user-agent".to_owned(), user_agent())
-        ]
-    );
+    let headers: Vec<_> =
+        headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    assert_eq!(headers, [("host".to_owned(), target), ("user-agent".to_owned(), user_agent())]);
 }
 
 #[test]
@@ -314,35 +290,19 @@ fn a_403_hints_at_the_user_agent_and_nothing_else_does() {
 /// (what the proxy says before it closes, whether it may pass, a piece of the message).
 const REPLIES: &[(&str, bool, &str)] = &[
     ("HTTP/1.1 403 Forbidden\r\n\r\n", false, "refused with 403"),
-    (
-        "HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n",
-        false,
-        "refused with 407",
-    ),
+    ("HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic\r\n\r\n", false, "refused with 407"),
     ("HTTP/1.1 404 Not Found\r\n\r\n", false, "refused with 404"),
-    (
-        "HTTP/1.1 405 Method Not Allowed\r\n\r\n",
-        false,
-        "refused with 405",
-    ),
+    ("HTTP/1.1 405 Method Not Allowed\r\n\r\n", false, "refused with 405"),
     ("HTTP/1.1 302 Elsewhere\r\n\r\n", false, "refused with 302"),
     ("HTTP/1.1 500 Oops\r\n\r\n", false, "refused with 500"),
     ("HTTP/1.1 502 Bad Gateway\r\n\r\n", true, "refused with 502"),
-    (
-        "HTTP/1.0 503 Unavailable\r\n\r\nlater",
-        true,
-        "refused with 503",
-    ),
+    ("HTTP/1.0 503 Unavailable\r\n\r\nlater", true, "refused with 503"),
     ("HTTP/1.1 504 Late\r\n\r\n", true, "refused with 504"),
     ("SSH-2.0-Example\r\n\r\n", false, "not valid HTTP"),
     ("\u{5}\u{0}\r\n\r\n", false, "not valid HTTP"),
     ("HTTP/1.1 2000 OK\r\n\r\n", false, "not valid HTTP"),
     ("HTTP/1.1 abc OK\r\n\r\n", false, "not valid HTTP"),
-    (
-        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-        false,
-        "not valid HTTP",
-    ),
+    ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", false, "not valid HTTP"),
     ("", true, "ended the connection"),
     ("HTTP/1.1 200 OK\r\nVia: p", true, "ended the connection"),
     ("HTTP/1.1 200 OK\r\n", true, "ended the connection"),
@@ -353,17 +313,10 @@ fn every_refusal_says_what_it_was_and_whether_it_may_pass() {
     for &(reply, may_pass, words) in REPLIES {
         let proxy = RawProxy::saying(reply);
         let mut config = config_without_sandbox("https://api.shop.invalid");
-        config
-            .set_proxy(proxy.url_with_credentials().as_bytes())
-            .unwrap();
+        config.set_proxy(proxy.url_with_credentials().as_bytes()).unwrap();
         let error = failure(&config);
         assert_eq!(
-            (
-                error.kind(),
-                error.retryable(),
-                error.http_status(),
-                error.attempts()
-            ),
+            (error.kind(), error.retryable(), error.http_status(), error.attempts()),
             (ErrorKind::Proxy, may_pass, None, 0),
             "{reply:?}: {error}"
         );
@@ -401,9 +354,7 @@ fn a_proxy_that_echoes_the_credentials_gets_them_into_no_message() {
         );
         let proxy = RawProxy::saying(line);
         let mut config = config_without_sandbox("https://api.shop.invalid");
-        config
-            .set_proxy(proxy.url_with_credentials().as_bytes())
-            .unwrap();
+        config.set_proxy(proxy.url_with_credentials().as_bytes()).unwrap();
         let error = failure(&config);
         assert_eq!(error.kind(), ErrorKind::Proxy);
         assert_no_credentials(&error);
@@ -424,11 +375,7 @@ fn a_head_without_end_is_given_up() {
         config.set_proxy(proxy.url().as_bytes()).unwrap();
         let start = Instant::now();
         let error = failure(&config);
-        assert_eq!(
-            (error.kind(), error.retryable()),
-            (ErrorKind::Proxy, false),
-            "{error}"
-        );
+        assert_eq!((error.kind(), error.retryable()), (ErrorKind::Proxy, false), "{error}");
         assert!(error.message().contains("not valid HTTP"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(2));
     }
@@ -468,10 +415,7 @@ fn every_form_of_yes_opens_the_tunnel() {
         ("HTTP/1.1 200\r\n\r\n", 1000),
         ("HTTP/1.1 204 Fine\r\nVia: p\r\n\r\n", 1000),
         // In a 2xx to CONNECT these mean nothing (RFC 9110, 9.3.6).
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-            1000,
-        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 1000),
         ("HTTP/1.1 200 OK\r\nVia: p\r\n\r\n", 1),
     ] {
         let proxy = RawProxy::leading_to(target, reply, piece);
@@ -500,11 +444,7 @@ fn what_follows_the_head_belongs_to_the_tunnel() {
     let mut config = config_without_sandbox("https://api.shop.invalid");
     config.set_proxy(proxy.url().as_bytes()).unwrap();
     let error = failure(&config);
-    assert_eq!(
-        (error.kind(), error.retryable()),
-        (ErrorKind::Tls, false),
-        "{error}"
-    );
+    assert_eq!((error.kind(), error.retryable()), (ErrorKind::Tls, false), "{error}");
     assert!(error.message().contains("is not TLS"), "{error}");
 }
 
@@ -517,10 +457,7 @@ fn the_certificate_is_checked_inside_the_tunnel_too() {
         config.set_proxy(sandbox.url("proxy").as_bytes()).unwrap();
         assert_eq!(failure(&config).kind(), ErrorKind::Tls, "{name}");
     }
-    assert_eq!(
-        (sandbox.count("tunnels"), sandbox.count("requests")),
-        (3, 0)
-    );
+    assert_eq!((sandbox.count("tunnels"), sandbox.count("requests")), (3, 0));
 }
 
 #[test]
@@ -530,15 +467,9 @@ fn a_proxy_that_cannot_be_reached_is_the_proxys_failure() {
         listener.local_addr().unwrap()
     };
     let mut config = config_without_sandbox("https://api.shop.invalid");
-    config
-        .set_proxy(format!("http://{USER}:{PASSWORD}@{nobody}").as_bytes())
-        .unwrap();
+    config.set_proxy(format!("http://{USER}:{PASSWORD}@{nobody}").as_bytes()).unwrap();
     let error = failure(&config);
-    assert_eq!(
-        (error.kind(), error.retryable()),
-        (ErrorKind::Proxy, true),
-        "{error}"
-    );
+    assert_eq!((error.kind(), error.retryable()), (ErrorKind::Proxy, true), "{error}");
     assert!(error.message().contains("could not be reached"), "{error}");
     // The base URL has no part in it, and to check it would lead astray.
     assert!(!error.message().contains("base URL"), "{error}");
@@ -554,11 +485,7 @@ fn a_proxy_whose_name_is_unknown_is_the_proxys_failure() {
     let error = failure(&config);
     assert_eq!(error.kind(), ErrorKind::Proxy, "{error}");
     // A name server that says no has the last word; none at all may be there later.
-    assert_eq!(
-        error.retryable(),
-        !error.message().contains("no such host"),
-        "{error}"
-    );
+    assert_eq!(error.retryable(), !error.message().contains("no such host"), "{error}");
     assert!(!error.message().contains("base URL"), "{error}");
     assert_no_credentials(&error);
 }
@@ -579,11 +506,7 @@ fn the_connect_timeout_holds_for_a_proxy_that_says_nothing() {
             let start = Instant::now();
             let error = failure(&config);
             let took = start.elapsed();
-            assert_eq!(
-                (error.kind(), error.retryable()),
-                (ErrorKind::Proxy, true),
-                "{error}"
-            );
+            assert_eq!((error.kind(), error.retryable()), (ErrorKind::Proxy, true), "{error}");
             assert!(
                 error.message().contains(words) && error.message().contains("200 ms"),
                 "{error}"
@@ -608,10 +531,7 @@ fn places_to_hang(sandbox: &Sandbox) -> Vec<(&'static str, Config)> {
     let mut behind = sandbox.single_attempt_config_for(sandbox.url("silent_tls"));
     behind.set_proxy(sandbox.url("proxy").as_bytes()).unwrap();
     vec![
-        (
-            "silent",
-            config_through(sandbox, sandbox.url("proxy_silent")),
-        ),
+        ("silent", config_through(sandbox, sandbox.url("proxy_silent"))),
         ("full", config_through(sandbox, &full)),
         ("dripping", config_through(sandbox, &dripping.url())),
         ("silent server behind it", behind),
@@ -708,10 +628,8 @@ fn a_proxy_that_cannot_be_used_is_refused_and_changes_nothing() {
         "http://127.0.0.1:3128?@127.0.0.2:3128",
         "http://127.0.0.1:3128#@127.0.0.2:3128",
     ] {
-        let error = config
-            .set_proxy(url.as_bytes())
-            .err()
-            .unwrap_or_else(|| panic!("{url}: accepted"));
+        let error =
+            config.set_proxy(url.as_bytes()).err().unwrap_or_else(|| panic!("{url}: accepted"));
         assert_eq!(error.kind(), ErrorKind::InvalidUrl, "{url}");
         assert!(!error.message().contains("canary"), "{error}");
     }
@@ -762,11 +680,7 @@ fn a_process_of_its_own_reads_the_environment() {
 /// else that matters.
 fn outcome(base_url: &str, explicit: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "a_process_of_its_own_reads_the_environment",
-            "--nocapture",
-        ])
+        .args(["--exact", "a_process_of_its_own_reads_the_environment", "--nocapture"])
         .env_clear()
         .env(CHILD, explicit)
         .env("SPIKE_APPLICATION_ID", APPLICATION_ID)
@@ -792,22 +706,15 @@ fn marked(status: u16) -> RawProxy {
 #[test]
 fn the_first_of_the_four_variables_that_is_not_empty_names_the_proxy() {
     let proxies: Vec<RawProxy> = (441..=446).map(marked).collect();
-    let names = [
-        "https_proxy",
-        "HTTPS_PROXY",
-        "all_proxy",
-        "ALL_PROXY",
-        "http_proxy",
-        "HTTP_PROXY",
-    ];
+    let names =
+        ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY"];
     let urls: Vec<String> = proxies.iter().map(RawProxy::url).collect();
     let base_url = "https://api.shop.invalid/v3";
     for first in 0..4 {
         // Those before it are empty, or not there.
         for before in [Some(""), None] {
-            let mut variables: Vec<(&str, &str)> = (first..6)
-                .map(|index| (names[index], urls[index].as_str()))
-                .collect();
+            let mut variables: Vec<(&str, &str)> =
+                (first..6).map(|index| (names[index], urls[index].as_str())).collect();
             variables.extend(
                 before
                     .into_iter()
@@ -826,22 +733,14 @@ fn the_first_of_the_four_variables_that_is_not_empty_names_the_proxy() {
 fn the_proxy_of_plain_http_is_never_used() {
     let proxy = marked(441);
     let url = proxy.url();
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap();
-    let variables = [
-        ("HTTP_PROXY", url.as_str()),
-        ("http_proxy", &url),
-        ("REQUEST_METHOD", "GET"),
-    ];
+    let nobody =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
+    let variables = [("HTTP_PROXY", url.as_str()), ("http_proxy", &url), ("REQUEST_METHOD", "GET")];
     let said = outcome(&format!("https://{nobody}"), "", &variables);
     assert!(said.starts_with("Connect"), "{said}");
     // Nor is any proxy for plain http.
-    let said = outcome(
-        &format!("http://{nobody}"),
-        "",
-        &[("https_proxy", &url), ("all_proxy", &url)],
-    );
+    let said =
+        outcome(&format!("http://{nobody}"), "", &[("https_proxy", &url), ("all_proxy", &url)]);
     assert!(said.starts_with("Connect"), "{said}");
     assert!(proxy.heads().is_empty());
 }
@@ -850,9 +749,8 @@ fn the_proxy_of_plain_http_is_never_used() {
 fn what_is_set_goes_before_the_environment_whichever_came_first() {
     let (found, set) = (marked(441), marked(442));
     let (found_url, set_url) = (found.url(), set.url());
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap();
+    let nobody =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let base_url = format!("https://{nobody}");
     for when in ["a", "b"] {
         let variables = [("https_proxy", found_url.as_str())];
@@ -872,9 +770,8 @@ fn what_is_set_goes_before_the_environment_whichever_came_first() {
 fn the_exceptions_of_no_proxy() {
     let proxy = marked(441);
     let url = proxy.url();
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap();
+    let nobody =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let (ip, port) = (format!("https://{nobody}"), nobody.port());
     let (name, nested) = ("https://shop.invalid:8443", "https://a.b.shop.invalid");
     let this = format!("127.0.0.1:{port}");
@@ -918,11 +815,7 @@ fn the_exceptions_of_no_proxy() {
         ("x.invalid", "127.0.0.1", false),
         ("", "127.0.0.1", true),
     ] {
-        let variables = [
-            ("https_proxy", url.as_str()),
-            ("no_proxy", lower),
-            ("NO_PROXY", upper),
-        ];
+        let variables = [("https_proxy", url.as_str()), ("no_proxy", lower), ("NO_PROXY", upper)];
         let said = outcome(&ip, "", &variables);
         assert_eq!(said.starts_with("Connect"), excepted, "{lower:?} {said}");
     }
@@ -950,9 +843,8 @@ fn a_bad_value_names_its_variable_and_shows_nothing_of_it() {
 
 #[test]
 fn a_bad_value_does_no_harm_where_that_proxy_would_not_be_used() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap();
+    let nobody =
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap();
     let (https, http) = (format!("https://{nobody}"), format!("http://{nobody}"));
     let (other, good) = (marked(441), marked(442));
     let (other_url, good_url) = (other.url(), good.url());
@@ -961,29 +853,16 @@ fn a_bad_value_does_no_harm_where_that_proxy_would_not_be_used() {
         (&http, "", None, "Connect"),
         (&https, "", Some(("no_proxy", "*")), "Connect"),
         (&https, "", Some(("NO_PROXY", "127.0.0.1")), "Connect"),
-        (
-            &https,
-            "",
-            Some(("no_proxy", "other.invalid")),
-            "InvalidEnvironment",
-        ),
+        (&https, "", Some(("no_proxy", "other.invalid")), "InvalidEnvironment"),
         (&https, "b", None, "Connect"),
         (&https, "a", None, "Connect"),
         (&https, "", Some(("https_proxy", &*other_url)), "Proxy"),
         // One that is used no matter how good the one behind it is.
-        (
-            &https,
-            "",
-            Some(("HTTPS_PROXY", "ftp://127.0.0.1")),
-            "InvalidEnvironment",
-        ),
+        (&https, "", Some(("HTTPS_PROXY", "ftp://127.0.0.1")), "InvalidEnvironment"),
     ] {
         let variables: Vec<_> = [Some(bad), more].into_iter().flatten().collect();
         let said = outcome(base_url, explicit, &variables);
-        assert!(
-            said.starts_with(expected),
-            "{base_url} {explicit:?} {more:?}: {said}"
-        );
+        assert!(said.starts_with(expected), "{base_url} {explicit:?} {more:?}: {said}");
     }
     for when in ["a", "b"] {
         let said = outcome(&https, &format!("{when}{good_url}"), &[bad]);

@@ -2,12 +2,7 @@
 //! like, which the library's calls reach in place of the C library's.
 
 #![allow(unsafe_code)] // getaddrinfo is a C function
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -40,20 +35,13 @@ static LOOKUPS: Mutex<Option<HashMap<String, usize>>> = Mutex::new(None);
 /// How often `name` was looked up.
 fn lookups(name: &str) -> usize {
     let lookups = LOOKUPS.lock().unwrap();
-    lookups
-        .as_ref()
-        .and_then(|all| all.get(name))
-        .copied()
-        .unwrap_or(0)
+    lookups.as_ref().and_then(|all| all.get(name)).copied().unwrap_or(0)
 }
 
 /// Counts this lookup too.
 fn note_lookup(name: &str) -> usize {
     let mut lookups = LOOKUPS.lock().unwrap();
-    let count = lookups
-        .get_or_insert_default()
-        .entry(name.to_owned())
-        .or_default();
+    let count = lookups.get_or_insert_default().entry(name.to_owned()).or_default();
     *count += 1;
     *count
 }
@@ -61,10 +49,8 @@ fn note_lookup(name: &str) -> usize {
 /// What a name resolves to. It is the part before `.test` that decides; what stands before that
 /// keeps the counts of the tests apart.
 fn answer(name: &str, count: usize) -> Result<Vec<SocketAddr>, c_int> {
-    let kind = name
-        .strip_suffix(".test")
-        .and_then(|rest| rest.rsplit('.').next())
-        .unwrap_or("gone");
+    let kind =
+        name.strip_suffix(".test").and_then(|rest| rest.rsplit('.').next()).unwrap_or("gone");
     let live = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let after = |ms| std::thread::sleep(Duration::from_millis(ms));
     match (kind, count) {
@@ -180,10 +166,8 @@ extern "C" fn getaddrinfo(
     match answer(&name, count) {
         Err(code) => code,
         Ok(addresses) => {
-            let list = addresses
-                .into_iter()
-                .rev()
-                .fold(std::ptr::null_mut(), |next, ip| entry(ip, next));
+            let list =
+                addresses.into_iter().rev().fold(std::ptr::null_mut(), |next, ip| entry(ip, next));
             // SAFETY: as above.
             unsafe { *result = list };
             0
@@ -244,10 +228,7 @@ unsafe extern "C" fn connect(
 fn server_named(name: &str, answer: fn() -> Outcome) -> (Server, Config) {
     let (tls, pem) = tls_for(&[name]);
     let server = Server::start_with(Some(tls), move |_| answer());
-    let config = config_for(
-        &format!("https://{name}:{}/v3", server.port()),
-        Some(pem.as_str()),
-    );
+    let config = config_for(&format!("https://{name}:{}/v3", server.port()), Some(pem.as_str()));
     (server, config)
 }
 
@@ -262,9 +243,8 @@ fn config_named(name: &str) -> Config {
 
 #[test]
 fn one_lookup_serves_many_connections() {
-    let (server, config) = server_named("many.live.test", || {
-        Outcome::ReplyThenClose(token(), Duration::ZERO)
-    });
+    let (server, config) =
+        server_named("many.live.test", || Outcome::ReplyThenClose(token(), Duration::ZERO));
     let client = Client::new(&config).unwrap();
     for _ in 0..20 {
         client.exchange(b"alice", None).unwrap();
@@ -292,12 +272,7 @@ fn thirty_two_cold_threads_share_a_lookup_and_none_fails() {
         }
     });
     let errors = errors.into_inner().unwrap();
-    assert!(
-        errors.is_empty(),
-        "{} of {THREADS} failed, one with {:?}",
-        errors.len(),
-        errors[0]
-    );
+    assert!(errors.is_empty(), "{} of {THREADS} failed, one with {:?}", errors.len(), errors[0]);
     assert_eq!(server.requests(), THREADS as u64);
     assert_eq!(lookups("cold.slow.test"), 1);
 }
@@ -306,10 +281,7 @@ fn thirty_two_cold_threads_share_a_lookup_and_none_fails() {
 fn a_name_that_does_not_exist_is_asked_for_once() {
     let client = Client::new(&config_named("gone.test")).unwrap();
     let error = client.exchange(b"alice", None).err().unwrap();
-    assert_eq!(
-        (error.kind(), error.attempts(), error.retryable()),
-        (ErrorKind::Resolve, 0, false)
-    );
+    assert_eq!((error.kind(), error.attempts(), error.retryable()), (ErrorKind::Resolve, 0, false));
     assert_eq!(lookups("gone.test"), 1);
 }
 
@@ -317,10 +289,7 @@ fn a_name_that_does_not_exist_is_asked_for_once() {
 fn a_lookup_that_may_pass_is_tried_again() {
     let client = Client::new(&config_named("again.test")).unwrap();
     let error = client.exchange(b"alice", None).err().unwrap();
-    assert_eq!(
-        (error.kind(), error.attempts(), error.retryable()),
-        (ErrorKind::Resolve, 0, true)
-    );
+    assert_eq!((error.kind(), error.attempts(), error.retryable()), (ErrorKind::Resolve, 0, true));
     assert_eq!(lookups("again.test"), 3);
 
     let (server, config) = server_named("passing.test", kept);
@@ -417,12 +386,7 @@ fn the_connect_timeout_holds_while_a_lookup_hangs() {
 #[test]
 fn a_call_is_cancelled_at_once_while_a_lookup_hangs() {
     let client = Client::new(&config_named("cancel.hang.test")).unwrap();
-    check_cancel(
-        "a hanging lookup",
-        &client,
-        "alice",
-        Duration::from_millis(100),
-    );
+    check_cancel("a hanging lookup", &client, "alice", Duration::from_millis(100));
 }
 
 #[test]
@@ -454,9 +418,7 @@ fn a_call_that_goes_while_others_wait_for_the_same_lookup_fails_none_of_them() {
         std::thread::sleep(Duration::from_millis(50));
         for _ in 0..8 {
             let client = Arc::clone(&client);
-            others.push(std::thread::spawn(move || {
-                client.exchange(b"alice", None).map(drop)
-            }));
+            others.push(std::thread::spawn(move || client.exchange(b"alice", None).map(drop)));
         }
         std::thread::sleep(Duration::from_millis(100));
     });
@@ -543,10 +505,7 @@ fn the_last_failure_ends_every_wait() {
     patient(&mut config);
     for (result, at) in early_and_late(&config) {
         let error = result.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.retryable()),
-            (ErrorKind::Resolve, true)
-        );
+        assert_eq!((error.kind(), error.retryable()), (ErrorKind::Resolve, true));
         assert!(at >= tardy() && at < tardy() + SLACK, "{at:?}");
     }
     assert_eq!(lookups("all-fail.test"), 2);
@@ -558,10 +517,7 @@ fn that_there_is_no_such_host_is_an_answer_and_ends_every_wait() {
     patient(&mut config);
     for (result, at) in early_and_late(&config) {
         let error = result.unwrap_err();
-        assert_eq!(
-            (error.kind(), error.retryable()),
-            (ErrorKind::Resolve, false)
-        );
+        assert_eq!((error.kind(), error.retryable()), (ErrorKind::Resolve, false));
         assert!(at >= tardy() && at < tardy() + SLACK, "{at:?}");
     }
     assert_eq!(lookups("gone-first.test"), 2);
@@ -572,10 +528,7 @@ fn that_there_is_no_such_host_is_an_answer_and_ends_every_wait() {
 #[test]
 fn a_link_local_address_keeps_its_zone() {
     let (server, config) = server_named("zone.test", kept);
-    Client::new(&config)
-        .unwrap()
-        .exchange(b"alice", None)
-        .unwrap();
+    Client::new(&config).unwrap().exchange(b"alice", None).unwrap();
     assert_eq!(
         *LINK_LOCAL_CONNECTS.lock().unwrap(),
         [SocketAddrV6::new(LINK_LOCAL, server.port(), 0, ZONE)]
@@ -610,10 +563,7 @@ fn a_dead_address_family_costs_a_quarter_of_a_second_and_not_the_call() {
         client.exchange(b"alice", None).unwrap();
         let took = start.elapsed();
         // Or the dead one was not tried, and this test would show nothing.
-        assert!(
-            held.is_none() || took >= Duration::from_millis(200),
-            "{took:?}"
-        );
+        assert!(held.is_none() || took >= Duration::from_millis(200), "{took:?}");
         took
     });
 }

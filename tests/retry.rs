@@ -1,11 +1,6 @@
 //! When a call is tried again, how often, and what that may cost.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -113,14 +108,9 @@ fn a_handshake_that_is_cut_is_tried_again_and_no_request_is_sent() {
 fn failing(fails: &Arc<AtomicU32>) -> Server {
     let fails = Arc::clone(fails);
     Server::start(move |_| {
-        let fail = fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-            left.checked_sub(1)
-        });
-        Outcome::Reply(if fail.is_ok() {
-            reply(500, "")
-        } else {
-            token()
-        })
+        let fail =
+            fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        Outcome::Reply(if fail.is_ok() { reply(500, "") } else { token() })
     })
 }
 
@@ -148,11 +138,7 @@ fn five_successes_pay_for_one_retry_and_one_that_needed_a_retry_pays_nothing() {
     fails.store(1, Ordering::SeqCst);
     client.exchange(b"alice", None).unwrap(); // by a retry
     succeed(4);
-    assert_eq!(
-        failure(&client, None).attempts(),
-        1,
-        "the fifth needed a retry itself"
-    );
+    assert_eq!(failure(&client, None).attempts(), 1, "the fifth needed a retry itself");
 }
 
 #[test]
@@ -179,10 +165,7 @@ fn as_many_attempts_are_made_as_are_allowed() {
                 let mut config = config_for(&url, None);
                 config.set_max_attempts(allowed).unwrap();
                 let error = failure(&client(&config), None);
-                assert_eq!(
-                    (error.kind(), error.attempts()),
-                    (ErrorKind::ServerError, allowed)
-                );
+                assert_eq!((error.kind(), error.attempts()), (ErrorKind::ServerError, allowed));
             });
         }
     });
@@ -203,10 +186,7 @@ fn what_would_come_again_is_not_tried_again() {
         (reply(307, ""), ErrorKind::UnexpectedStatus),
         (reply(200, ""), ErrorKind::InvalidResponse),
         (reply(200, "<html>"), ErrorKind::InvalidResponse),
-        (
-            reply(200, r#"{"access_token":""}"#),
-            ErrorKind::InvalidResponse,
-        ),
+        (reply(200, r#"{"access_token":""}"#), ErrorKind::InvalidResponse),
         (reply(200, &page), ErrorKind::ResponseTooLarge),
         (long_head.into_bytes(), ErrorKind::ResponseTooLarge),
         (b"220 smtp\r\n\r\n".to_vec(), ErrorKind::InvalidResponse),
@@ -261,18 +241,8 @@ fn the_last_failure_is_told_and_not_the_first() {
     });
     let error = failure(&client(&config_for(&server.url(), None)), None);
     assert_eq!(
-        (
-            error.kind(),
-            error.http_status(),
-            error.attempts(),
-            error.retry_after()
-        ),
-        (
-            ErrorKind::RateLimited,
-            Some(429),
-            3,
-            Some(Duration::from_secs(17))
-        )
+        (error.kind(), error.http_status(), error.attempts(), error.retry_after()),
+        (ErrorKind::RateLimited, Some(429), 3, Some(Duration::from_secs(17)))
     );
 }
 
@@ -332,9 +302,8 @@ fn a_kept_connection_that_ends_at_the_next_request_costs_one_more_request_and_no
 fn a_kept_connection_that_ended_while_idle_costs_a_connection_and_nothing_else() {
     let (tls, pem) = tls_for(&["127.0.0.1"]);
     for (tls, pem) in [(None, None), (Some(tls), Some(pem.as_str()))] {
-        let server = Server::start_with(tls, |_| {
-            Outcome::ReplyThenClose(token(), Duration::from_millis(1))
-        });
+        let server =
+            Server::start_with(tls, |_| Outcome::ReplyThenClose(token(), Duration::from_millis(1)));
         second_call(&server, pem, Duration::from_millis(100)).unwrap();
         assert_eq!((server.requests(), server.connections()), (2, 2));
     }
@@ -348,10 +317,7 @@ fn it_is_done_again_once_and_only_if_the_reply_had_not_begun() {
         _ => Outcome::Close,
     });
     let error = second_call(&server, None, Duration::ZERO).err().unwrap();
-    assert_eq!(
-        (error.kind(), error.attempts()),
-        (ErrorKind::ConnectionLost, 2)
-    );
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::ConnectionLost, 2));
     assert_eq!((server.requests(), server.connections()), (3, 2));
 
     // A byte has come: the service was at work.
@@ -360,10 +326,7 @@ fn it_is_done_again_once_and_only_if_the_reply_had_not_begun() {
         _ => Outcome::Reply(token()),
     });
     let error = second_call(&server, None, Duration::ZERO).err().unwrap();
-    assert_eq!(
-        (error.kind(), error.attempts()),
-        (ErrorKind::ConnectionLost, 1)
-    );
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::ConnectionLost, 1));
     assert_eq!((server.requests(), server.connections()), (2, 1));
 }
 
@@ -423,12 +386,7 @@ fn the_sandboxs_ways_of_hanging_up_fail_no_call() {
     let sandbox = Sandbox::start();
     for scheme in ["http", "https"] {
         let client = client(&sandbox.single_attempt_config_for(sandbox.url(scheme)));
-        for fault in [
-            "close-next",
-            "close-idle",
-            "close-idle.1",
-            "close-delimited-abrupt",
-        ] {
+        for fault in ["close-next", "close-idle", "close-idle.1", "close-delimited-abrupt"] {
             for _ in 0..5 {
                 client
                     .exchange(format!("fault.{fault}").as_bytes(), None)
@@ -462,10 +420,8 @@ fn a_calls_own_timeout_may_be_shorter_than_the_clients() {
         let timeout = Duration::from_millis(200);
         in_time(url, timeout + GRACE, || {
             let start = Instant::now();
-            let error = client
-                .exchange(user.as_bytes(), Some(&call_with_timeout(200)))
-                .err()
-                .unwrap();
+            let error =
+                client.exchange(user.as_bytes(), Some(&call_with_timeout(200))).err().unwrap();
             let took = start.elapsed();
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
             assert!(error.message().contains("200 ms"), "{error:?}");
@@ -487,9 +443,7 @@ fn a_calls_own_timeout_may_be_longer_than_the_clients() {
     let zero = call_with_timeout(0); // the client's
     let error = client.exchange(user, Some(&zero)).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    client
-        .exchange(user, Some(&call_with_timeout(5000)))
-        .unwrap();
+    client.exchange(user, Some(&call_with_timeout(5000))).unwrap();
     // And the next call has the client's again.
     let error = client.exchange(user, None).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -515,25 +469,19 @@ fn a_timeout_out_of_range_is_refused_and_the_one_before_stays() {
 fn a_wait_that_does_not_fit_into_the_calls_own_deadline_is_not_begun() {
     let sandbox = Sandbox::start();
     let client = sandbox.client();
-    in_time(
-        "a wait that is not begun",
-        Duration::from_millis(300),
-        || {
-            let start = Instant::now();
-            let error = client
-                .exchange(b"fault.retry-after.2", Some(&call_with_timeout(1500)))
-                .err()
-                .unwrap();
-            let took = start.elapsed();
-            assert_eq!(
-                (error.kind(), error.http_status(), error.attempts()),
-                (ErrorKind::ServerError, Some(503), 1)
-            );
-            assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
-            assert!(error.retryable());
-            took
-        },
-    );
+    in_time("a wait that is not begun", Duration::from_millis(300), || {
+        let start = Instant::now();
+        let error =
+            client.exchange(b"fault.retry-after.2", Some(&call_with_timeout(1500))).err().unwrap();
+        let took = start.elapsed();
+        assert_eq!(
+            (error.kind(), error.http_status(), error.attempts()),
+            (ErrorKind::ServerError, Some(503), 1)
+        );
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(2)));
+        assert!(error.retryable());
+        took
+    });
 }
 
 #[test]
@@ -551,10 +499,7 @@ fn one_deadline_holds_for_all_attempts_together() {
         let start = Instant::now();
         let error = failure(&client, None);
         let took = start.elapsed();
-        assert!(
-            matches!(error.kind(), ErrorKind::Timeout | ErrorKind::ServerError),
-            "{error:?}"
-        );
+        assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::ServerError), "{error:?}");
         assert!(error.attempts() < 5, "{error:?}");
         took
     });
@@ -576,18 +521,14 @@ fn the_wait_for_a_slot_is_inside_the_deadline_and_no_attempt() {
         while server.requests() == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
-        in_time(
-            "the wait for a slot",
-            Duration::from_millis(300) + GRACE,
-            || {
-                let start = Instant::now();
-                let error = failure(&client, Some(&call_with_timeout(300)));
-                let took = start.elapsed();
-                assert_eq!((error.kind(), error.attempts()), (ErrorKind::Timeout, 0));
-                assert!(took >= Duration::from_millis(300), "{took:?}");
-                took
-            },
-        );
+        in_time("the wait for a slot", Duration::from_millis(300) + GRACE, || {
+            let start = Instant::now();
+            let error = failure(&client, Some(&call_with_timeout(300)));
+            let took = start.elapsed();
+            assert_eq!((error.kind(), error.attempts()), (ErrorKind::Timeout, 0));
+            assert!(took >= Duration::from_millis(300), "{took:?}");
+            took
+        });
         assert_eq!(server.requests(), 1, "nothing was sent");
         // One with more time gets its turn.
         client.exchange(b"alice", None).unwrap();
@@ -611,9 +552,6 @@ fn no_more_exchanges_are_in_flight_than_are_allowed() {
         });
         assert_eq!(server.requests(), 96);
         assert!(server.max_in_flight() <= allowed.into());
-        assert!(
-            server.connections() <= u64::from(allowed),
-            "a connection per slot is enough"
-        );
+        assert!(server.connections() <= u64::from(allowed), "a connection per slot is enough");
     }
 }

@@ -5,12 +5,7 @@
 
 #![allow(unsafe_code)] // an allocator that counts
 #![cfg(target_os = "linux")] // it looks into /proc
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -103,16 +98,8 @@ const HOLDS: &[Fault] = &[
     ("", true, &[ServerError, RateLimited]),
     ("delay.20", true, &[ServerError, RateLimited]),
     ("stall", false, &[ServerError, RateLimited]),
-    (
-        "status.503.and.retry-after.1",
-        false,
-        &[ServerError, RateLimited],
-    ),
-    (
-        "status.429.and.retry-after.1.x1",
-        true,
-        &[ServerError, RateLimited],
-    ),
+    ("status.503.and.retry-after.1", false, &[ServerError, RateLimited]),
+    ("status.429.and.retry-after.1.x1", true, &[ServerError, RateLimited]),
 ];
 
 /// (the sandbox's address, how many clients share the work there, what may come of it).
@@ -263,11 +250,7 @@ impl Dice {
 fn target(sandbox: &Sandbox, place: &str, faults: &'static [Fault]) -> Arc<Target> {
     let mut config = sandbox.config_for(sandbox.url(place));
     config.set_max_concurrency(MAX_CONCURRENCY).unwrap();
-    Arc::new(Target {
-        client: Client::new(&config).unwrap(),
-        faults,
-        closed: Moment::default(),
-    })
+    Arc::new(Target { client: Client::new(&config).unwrap(), faults, closed: Moment::default() })
 }
 
 /// One place per client.
@@ -280,9 +263,8 @@ fn places() -> impl Iterator<Item = (&'static str, &'static [Fault])> {
 impl Soak {
     fn start() -> Self {
         let sandbox = Sandbox::start();
-        let targets = places()
-            .map(|(place, faults)| RwLock::new(target(&sandbox, place, faults)))
-            .collect();
+        let targets =
+            places().map(|(place, faults)| RwLock::new(target(&sandbox, place, faults))).collect();
         Self {
             sandbox,
             targets,
@@ -365,10 +347,7 @@ impl Soak {
         let start = Instant::now();
         if dice.roll(6) == 0 {
             let at = start + Duration::from_millis(dice.roll(200));
-            let doomed = Doomed {
-                call: Arc::clone(&call),
-                cancelled: Arc::clone(&cancelled),
-            };
+            let doomed = Doomed { call: Arc::clone(&call), cancelled: Arc::clone(&cancelled) };
             self.doomed.lock().unwrap().insert((at, serial), doomed);
         }
         let result = target.client.exchange(user.as_bytes(), Some(&call));
@@ -421,9 +400,7 @@ impl Outcome {
     /// How long it went on after the first of what should have ended it.
     fn overrun(&self) -> Duration {
         let first = self.ended_after.iter().flatten().min();
-        first.map_or(Duration::ZERO, |&first| {
-            self.end.saturating_duration_since(first)
-        })
+        first.map_or(Duration::ZERO, |&first| self.end.saturating_duration_since(first))
     }
 
     fn complaint(&self, result: &Result<AccessToken, Error>) -> Option<String> {
@@ -439,9 +416,8 @@ impl Outcome {
     }
 
     fn explains(&self, kind: ErrorKind) -> bool {
-        let [deadline, cancelled, closed] = self
-            .ended_after
-            .map(|at| at <= Some(self.end) && at.is_some());
+        let [deadline, cancelled, closed] =
+            self.ended_after.map(|at| at <= Some(self.end) && at.is_some());
         match kind {
             Timeout => deadline,
             Cancelled => cancelled,
@@ -480,10 +456,7 @@ fn every_result_is_explained_and_nothing_is_left_behind() {
     let tally = std::mem::take(&mut *soak.tally.lock().unwrap());
     drop(soak);
     let calls: u64 = tally.outcomes.values().map(|times| times.calls).sum();
-    println!(
-        "{calls} calls; late is by more than {GRACE:?}\n{:#?}",
-        tally.outcomes
-    );
+    println!("{calls} calls; late is by more than {GRACE:?}\n{:#?}", tally.outcomes);
     assert!(
         tally.unexplained.is_empty(),
         "{} of {calls} calls:\n{}",

@@ -1,11 +1,6 @@
 //! The vectors that every language runs, through the Rust API.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -13,9 +8,7 @@ use serde_json::Value;
 use spike_auth::{ErrorKind, HmacKey, Signature, UserId};
 
 fn load(name: &str) -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/vectors")
-        .join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -47,10 +40,7 @@ fn the_rule_of_user_ids() {
     for row in vectors["invalid"].as_array().unwrap() {
         let error = UserId::new(row["id"].as_str().unwrap().as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidUserId);
-        assert!(
-            error.message().contains(row["reason"].as_str().unwrap()),
-            "{row}: {error}"
-        );
+        assert!(error.message().contains(row["reason"].as_str().unwrap()), "{row}: {error}");
     }
 }
 
@@ -61,10 +51,8 @@ fn what_each_http_status_comes_to() {
     let client = spike_auth::Client::new(&config).unwrap();
     for row in load("statuses.json")["replies"].as_array().unwrap() {
         let status = row["http_status"].as_u64().unwrap();
-        let error = client
-            .exchange(format!("fault.status.{status}").as_bytes(), None)
-            .err()
-            .unwrap();
+        let error =
+            client.exchange(format!("fault.status.{status}").as_bytes(), None).err().unwrap();
         assert_eq!(error.http_status().map(u64::from), Some(status));
         assert_eq!(Some(error.retryable()), row["retryable"].as_bool(), "{row}");
         let number = spike_auth::capi::spike_auth_status::from(error.kind()) as i64;

@@ -13,12 +13,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn new(entries_max: u64, bytes_max: u64) -> Self {
-        Self {
-            entries_max,
-            bytes_max,
-            entries: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-        }
+        Self { entries_max, bytes_max, entries: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
     /// The same bounds over what a child has inherited: the entries and bytes of each part. What a

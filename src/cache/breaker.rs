@@ -86,11 +86,8 @@ impl Breaker {
             state.refused.push(user);
         }
         if state.refused.len() >= USERS {
-            state.open = Some(Open {
-                probe_at: now + PROBE_EVERY,
-                probe: None,
-                too_short: Duration::ZERO,
-            });
+            state.open =
+                Some(Open { probe_at: now + PROBE_EVERY, probe: None, too_short: Duration::ZERO });
         }
     }
 
@@ -170,10 +167,8 @@ mod tests {
         let start = Instant::now();
         let breaker = opened(start);
         let at = |ms| start + Duration::from_millis(ms);
-        let admitted: Vec<_> = (0..200)
-            .map(|step| step * 100)
-            .filter(|ms| admits(&breaker, TIME, at(*ms)))
-            .collect();
+        let admitted: Vec<_> =
+            (0..200).map(|step| step * 100).filter(|ms| admits(&breaker, TIME, at(*ms))).collect();
         assert_eq!(admitted, [5000, 10_000, 15_000]);
         breaker.note_refusal(USER, at(15_100));
         assert!(!admits(&breaker, TIME, at(15_200)), "the probe was refused");
@@ -205,10 +200,7 @@ mod tests {
         assert!(admits(&breaker, TIME, at(10_001)));
         breaker.note_unfinished(USER, short);
         assert!(!admits(&breaker, short, at(15_001)));
-        assert!(
-            admits(&breaker, short, at(20_001)),
-            "nobody with more time came"
-        );
+        assert!(admits(&breaker, short, at(20_001)), "nobody with more time came");
         breaker.note_unfinished(USER + 1, TIME);
         breaker.note_refusal(USER, at(20_002));
         assert!(admits(&breaker, short, at(25_001)), "that one was answered");

@@ -82,10 +82,7 @@ impl Counters {
     }
 
     pub(super) fn hits(&self) -> u64 {
-        self.hits
-            .iter()
-            .map(|stripe| stripe.0.load(Ordering::Relaxed))
-            .sum()
+        self.hits.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
     }
 }
 

@@ -24,10 +24,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) const NEVER: Self = Self {
-        renew_at: None,
-        ends_after: u32::MAX,
-    };
+    pub(super) const NEVER: Self = Self { renew_at: None, ends_after: u32::MAX };
 }
 
 /// Where a token is in its life.
@@ -87,17 +84,11 @@ impl Entry {
     }
 
     pub(super) fn key(&self) -> Key<'_> {
-        Key {
-            hash: self.hash,
-            user: &self.user,
-        }
+        Key { hash: self.hash, user: &self.user }
     }
 
     pub(super) fn times(&self) -> Times {
-        Times {
-            renew_at: self.renew_at,
-            ends_after: self.ends_after,
-        }
+        Times { renew_at: self.renew_at, ends_after: self.ends_after }
     }
 
     /// Reads the clock only for a token that is renewed one day.
@@ -146,8 +137,7 @@ impl Entry {
     }
 
     fn since_due(&self, now: Instant) -> u32 {
-        self.renew_at
-            .map_or(0, |at| whole_ms(now.saturating_duration_since(at)))
+        self.renew_at.map_or(0, |at| whole_ms(now.saturating_duration_since(at)))
     }
 
     /// It was dropped on purpose, and not to make room: a call that holds it must not hand it out.

@@ -71,12 +71,7 @@ impl<C: Clock> Cache<C> {
 
     /// Makes the exchange of a flight, or goes on with it.
     pub(super) fn lead(&self, key: Key<'_>, progress: Progress, asker: &dyn Asker) -> Landed {
-        let mut lead = Lead {
-            cache: self,
-            key,
-            progress,
-            is_over: false,
-        };
+        let mut lead = Lead { cache: self, key, progress, is_over: false };
         let may_send = || self.breaker.check(key.hash, self.clock.now());
         let landed = match asker.exchange(&mut lead.progress, &may_send) {
             Outcome::Granted(grant) => self.store(key, &lead.progress, grant),
@@ -97,12 +92,7 @@ impl<C: Clock> Cache<C> {
         ticket: Arc<Ticket>,
         asker: &dyn Asker,
     ) -> Landed {
-        let mut seat = Seat {
-            cache: self,
-            key,
-            ticket,
-            is_left: false,
-        };
+        let mut seat = Seat { cache: self, key, ticket, is_left: false };
         asker.wait(&|| flight.landed().is_some() || seat.ticket.is_called())?;
         seat.is_left = true;
         if let Some(landed) = flight.landed() {
@@ -137,10 +127,7 @@ impl<C: Clock> Cache<C> {
                 }
                 _ => Arc::new(Entry::loose(key, grant.token)),
             };
-            Fetched {
-                entry,
-                attempts: progress.requests(),
-            }
+            Fetched { entry, attempts: progress.requests() }
         });
         let waiting = shard.state.flights.land(key.user, landed.clone());
         drop(shard);
@@ -159,11 +146,7 @@ impl<C: Clock> Cache<C> {
         if error.http_status() == Some(401) {
             self.breaker.note_refusal(key.hash, self.clock.now());
         }
-        let waiting = self
-            .lock(key)
-            .state
-            .flights
-            .land(key.user, Err(error.clone()));
+        let waiting = self.lock(key).state.flights.land(key.user, Err(error.clone()));
         self.count_end(progress, false);
         wake(waiting);
         Err(error)
@@ -224,9 +207,7 @@ impl<C: Clock> Drop for Seat<'_, C> {
             let mut shard = self.cache.lock(self.key);
             let flights = &mut shard.state.flights;
             flights.leave(self.key.user, &self.ticket);
-            self.ticket
-                .is_called()
-                .then(|| flights.take_baton(self.key.user))
+            self.ticket.is_called().then(|| flights.take_baton(self.key.user))
         };
         if let Some(progress) = baton {
             self.cache.pass_on(self.key, progress);

@@ -81,11 +81,8 @@ impl Flights {
         deadline: Instant,
     ) -> Option<(Arc<Flight>, Arc<Ticket>)> {
         let in_flight = self.0.get_mut(user)?;
-        let ticket = Arc::new(Ticket {
-            thread: sync::current(),
-            deadline,
-            called: AtomicBool::new(false),
-        });
+        let ticket =
+            Arc::new(Ticket { thread: sync::current(), deadline, called: AtomicBool::new(false) });
         in_flight.waiting.push(Arc::clone(&ticket));
         Some((Arc::clone(&in_flight.flight), ticket))
     }
@@ -113,16 +110,12 @@ impl Flights {
     }
 
     pub(super) fn forget_all(&mut self) {
-        self.0
-            .values_mut()
-            .for_each(|in_flight| in_flight.is_forgotten = true);
+        self.0.values_mut().for_each(|in_flight| in_flight.is_forgotten = true);
     }
 
     /// Whether what a flight brings may be kept.
     pub(super) fn may_keep(&self, user: &[u8]) -> bool {
-        self.0
-            .get(user)
-            .is_some_and(|in_flight| !in_flight.is_forgotten)
+        self.0.get(user).is_some_and(|in_flight| !in_flight.is_forgotten)
     }
 
     /// Ends one. Whoever waits finds `landed`: unpark them.
@@ -131,11 +124,7 @@ impl Flights {
             return Vec::new();
         };
         let _ = in_flight.flight.0.set(landed);
-        in_flight
-            .waiting
-            .iter()
-            .map(|ticket| ticket.thread.clone())
-            .collect()
+        in_flight.waiting.iter().map(|ticket| ticket.thread.clone()).collect()
     }
 
     /// Its leader leaves. Of those who wait the one with the most time leads on.
@@ -167,18 +156,13 @@ impl Flights {
 
     /// What the leader before has done, for the one who was called.
     pub(super) fn take_baton(&mut self, user: &[u8]) -> Progress {
-        self.0
-            .get_mut(user)
-            .and_then(|in_flight| in_flight.baton.take())
-            .unwrap_or_default()
+        self.0.get_mut(user).and_then(|in_flight| in_flight.baton.take()).unwrap_or_default()
     }
 
     /// One who waits goes. If it was called, the flight must be passed on.
     pub(super) fn leave(&mut self, user: &[u8], ticket: &Arc<Ticket>) {
         if let Some(in_flight) = self.0.get_mut(user) {
-            in_flight
-                .waiting
-                .retain(|other| !Arc::ptr_eq(other, ticket));
+            in_flight.waiting.retain(|other| !Arc::ptr_eq(other, ticket));
         }
     }
 }

@@ -95,17 +95,14 @@ pub(crate) struct Cache<C: Clock = Monotonic> {
 impl<C: Clock> Cache<C> {
     pub(crate) fn new(limits: CacheLimits, clock: C) -> Self {
         let entries = limits.entries.min(limits.bytes / ENTRY_BYTES_MIN);
-        let shards = (entries / ENTRIES_PER_SHARD)
-            .clamp(1, SHARDS_MAX)
-            .next_power_of_two() as usize;
+        let shards =
+            (entries / ENTRIES_PER_SHARD).clamp(1, SHARDS_MAX).next_power_of_two() as usize;
         Self {
             clock,
             users: RandomState::new(),
             tokens: RandomState::new(),
             ttl: limits.ttl,
-            shards: (0..shards)
-                .map(|_| Arc::new(Shard::new(REPORTS_MAX / shards)))
-                .collect(),
+            shards: (0..shards).map(|_| Arc::new(Shard::new(REPORTS_MAX / shards))).collect(),
             bounds: Bounds::new(limits.entries, limits.bytes),
             breaker: Breaker::new(),
             counters: Counters::default(),
@@ -118,19 +115,14 @@ impl<C: Clock> Cache<C> {
     /// between the process that made the client and this one.
     pub(crate) fn inherit(&self, clock: C, forks: u64) -> Self {
         let reports = REPORTS_MAX / self.shards.len();
-        let shards: Box<[_]> = self
-            .shards
-            .iter()
-            .map(|shard| shard.inherit(forks, reports))
-            .collect();
+        let shards: Box<[_]> =
+            self.shards.iter().map(|shard| shard.inherit(forks, reports)).collect();
         Self {
             clock,
             users: self.users.clone(),
             tokens: self.tokens.clone(),
             ttl: self.ttl,
-            bounds: self
-                .bounds
-                .of_a_child(shards.iter().map(|shard| shard.holds())),
+            bounds: self.bounds.of_a_child(shards.iter().map(|shard| shard.holds())),
             shards,
             breaker: Breaker::new(),
             counters: Counters::default(),
@@ -181,10 +173,7 @@ impl<C: Clock> Cache<C> {
             None => {}
         }
         let token = self.tokens.hash_one(rejected);
-        shard
-            .state
-            .rejections
-            .report(key.hash, token, held.is_some(), now);
+        shard.state.rejections.report(key.hash, token, held.is_some(), now);
     }
 
     /// Drops the entry of `user`, whatever it is. A flight under way brings its token to those who
@@ -233,10 +222,7 @@ impl<C: Clock> Cache<C> {
         // Without the length before it, which `hash_one` adds: nothing follows the user.
         let mut hasher = self.users.build_hasher();
         hasher.write(user);
-        Key {
-            hash: hasher.finish(),
-            user,
-        }
+        Key { hash: hasher.finish(), user }
     }
 
     #[inline]
@@ -337,9 +323,7 @@ impl<C: Clock> Cache<C> {
             return None;
         }
         let margin = lifetime.map(|lifetime| MARGIN_MAX.min(lifetime / 10));
-        let by_lifetime = lifetime
-            .zip(margin)
-            .map(|(lifetime, margin)| lifetime - margin);
+        let by_lifetime = lifetime.zip(margin).map(|(lifetime, margin)| lifetime - margin);
         let Some(renew_after) = by_lifetime.into_iter().chain(self.ttl).min() else {
             return Some(Times::NEVER);
         };

@@ -45,11 +45,7 @@ struct List {
 }
 
 impl List {
-    const EMPTY: Self = Self {
-        newest: NONE,
-        oldest: NONE,
-        len: 0,
-    };
+    const EMPTY: Self = Self { newest: NONE, oldest: NONE, len: 0 };
 }
 
 impl Queues {
@@ -139,12 +135,7 @@ impl Queues {
             return at;
         }
         let at = self.nodes.len() as u32;
-        self.nodes.push(Node {
-            entry: None,
-            previous: NONE,
-            next: NONE,
-            in_main: false,
-        });
+        self.nodes.push(Node { entry: None, previous: NONE, next: NONE, in_main: false });
         at
     }
 
@@ -153,11 +144,7 @@ impl Queues {
     }
 
     fn list(&mut self, in_main: bool) -> &mut List {
-        if in_main {
-            &mut self.main
-        } else {
-            &mut self.small
-        }
+        if in_main { &mut self.main } else { &mut self.small }
     }
 
     /// Makes a node the newest of a list.

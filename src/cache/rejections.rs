@@ -35,24 +35,14 @@ struct Report {
 
 impl Report {
     fn new(rejected: u64, was_held: bool, now: Instant) -> Self {
-        Self {
-            until: now + REMEMBERED,
-            rejected,
-            was_held,
-            replacement: None,
-            is_blocked: false,
-        }
+        Self { until: now + REMEMBERED, rejected, was_held, replacement: None, is_blocked: false }
     }
 }
 
 impl Rejections {
     /// Remembers `max` at the most, the latest.
     pub(super) fn new(max: usize) -> Self {
-        Self {
-            reports: HashMap::default(),
-            order: VecDeque::new(),
-            max,
-        }
+        Self { reports: HashMap::default(), order: VecDeque::new(), max }
     }
 
     /// `token` was refused. `was_held`: it is the one that the cache held.
@@ -105,17 +95,12 @@ impl Rejections {
     }
 
     fn live(&mut self, user: u64, now: Instant) -> Option<&mut Report> {
-        self.reports
-            .get_mut(&user)
-            .filter(|report| now < report.until)
+        self.reports.get_mut(&user).filter(|report| now < report.until)
     }
 
     fn forget_old(&mut self, now: Instant) {
         while let Some(user) = self.order.front()
-            && self
-                .reports
-                .get(user)
-                .is_none_or(|report| report.until <= now)
+            && self.reports.get(user).is_none_or(|report| report.until <= now)
         {
             self.reports.remove(user);
             self.order.pop_front();
@@ -157,10 +142,7 @@ mod tests {
     fn the_same_token_again_blocks_until_five_seconds_after_the_report() {
         let (mut rejections, start) = fresh();
         rejections.report(USER, OLD, true, start);
-        assert!(
-            rejections.check(USER, start).is_ok(),
-            "one exchange is free"
-        );
+        assert!(rejections.check(USER, start).is_ok(), "one exchange is free");
         let at = start + second(0.2);
         let error = rejections.check_new(USER, OLD, at).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TokenRejected);
@@ -181,10 +163,7 @@ mod tests {
             rejections.report(USER, OLD, true, start);
             assert!(rejections.check_new(USER, NEW, start).is_ok());
             rejections.report(USER, OLD, false, start);
-            assert!(
-                rejections.check(USER, start).is_ok(),
-                "a late report of the old one"
-            );
+            assert!(rejections.check(USER, start).is_ok(), "a late report of the old one");
             rejections.report(USER, NEW, was_held, start);
             assert!(rejections.check(USER, start).is_err());
             assert!(rejections.check(USER, start + second(5.0)).is_ok());
@@ -198,10 +177,7 @@ mod tests {
         assert!(rejections.check_new(USER, NEW, start).is_ok());
         let later = start + second(1.0);
         rejections.report(USER, NEW, true, later);
-        assert!(
-            rejections.check(USER, later).is_ok(),
-            "one exchange is free"
-        );
+        assert!(rejections.check(USER, later).is_ok(), "one exchange is free");
         assert!(rejections.check_new(USER, NEW, later).is_err());
         assert!(rejections.check(USER, later + second(4.999)).is_err());
         assert!(rejections.check(USER, later + second(5.0)).is_ok());

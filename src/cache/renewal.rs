@@ -39,9 +39,7 @@ impl<C: Clock> Cache<C> {
     fn begin_renewal(&self, key: Key<'_>, held: &Arc<Entry>, asker: &dyn Asker) -> bool {
         let now = self.clock.now();
         let mut shard = self.lock(key);
-        let is_held = shard
-            .find(key)
-            .is_some_and(|entry| Arc::ptr_eq(&entry, held));
+        let is_held = shard.find(key).is_some_and(|entry| Arc::ptr_eq(&entry, held));
         let may_begin = is_held
             && !shard.state.flights.is_under_way(key.user)
             && shard.state.rejections.check(key.hash, now).is_ok()
@@ -55,10 +53,7 @@ impl<C: Clock> Cache<C> {
     /// `held`, which is due, for a call that does not renew it.
     pub(crate) fn make_do_with(&self, held: Arc<Entry>) -> Fetched {
         self.counters.hit();
-        Fetched {
-            entry: held,
-            attempts: 0,
-        }
+        Fetched { entry: held, attempts: 0 }
     }
 
     /// What a caller gets whose renewal has failed: the token that it had, unless the service refused
@@ -66,9 +61,7 @@ impl<C: Clock> Cache<C> {
     fn fall_back_on(&self, key: Key<'_>, held: Arc<Entry>, error: Error) -> Landed {
         let mut shard = self.lock(key);
         let current = shard.find(key);
-        let is_held = current
-            .as_ref()
-            .is_some_and(|entry| Arc::ptr_eq(entry, &held));
+        let is_held = current.as_ref().is_some_and(|entry| Arc::ptr_eq(entry, &held));
         if let Some(401 | 403) = error.http_status() {
             if is_held {
                 shard.remove(&held);
@@ -82,10 +75,7 @@ impl<C: Clock> Cache<C> {
         if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Ended {
             return Err(error);
         }
-        Ok(Fetched {
-            entry: held,
-            attempts: error.attempts(),
-        })
+        Ok(Fetched { entry: held, attempts: error.attempts() })
     }
 }
 

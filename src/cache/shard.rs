@@ -113,11 +113,7 @@ impl Shard {
     /// Held for a few instructions, never across I/O; while a table grows, for as long as it takes
     /// to copy a pointer for each entry.
     pub(super) fn lock<'a>(&'a self, bounds: &'a Bounds) -> Locked<'a> {
-        Locked {
-            table: &self.table,
-            bounds,
-            state: self.state(),
-        }
+        Locked { table: &self.table, bounds, state: self.state() }
     }
 
     fn state(&self) -> MutexGuard<'_, ShardState> {
@@ -143,10 +139,7 @@ impl<'a> Locked<'a> {
             self.remove(&old);
         }
         let count = self.state.queues.len();
-        let entry = self
-            .state
-            .queues
-            .add(key.hash, |node| Entry::new(key, token, times, node));
+        let entry = self.state.queues.add(key.hash, |node| Entry::new(key, token, times, node));
         self.state.bytes += entry.weight() as u64;
         let outgrown = self.table.put(Arc::clone(&entry), count);
         (entry, outgrown)

@@ -49,10 +49,7 @@ impl From<Arc<Entry>> for Found {
 impl GrowingTable {
     /// Allocates nothing until something is put in.
     pub(super) fn new() -> Self {
-        Self {
-            tables: [const { OnceLock::new() }; SIZES],
-            current: AtomicUsize::new(0),
-        }
+        Self { tables: [const { OnceLock::new() }; SIZES], current: AtomicUsize::new(0) }
     }
 
     /// The entry of `key`. Without the lock it may overlook one that is being moved.
@@ -258,9 +255,7 @@ impl Table {
     }
 
     fn tag(&self, at: usize) -> u32 {
-        self.tags
-            .get(at)
-            .map_or(EMPTY, |tag| tag.load(Ordering::Relaxed))
+        self.tags.get(at).map_or(EMPTY, |tag| tag.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -313,10 +308,7 @@ mod tests {
     }
 
     fn key(user: &[u8; 1]) -> Key<'_> {
-        Key {
-            hash: hash(user[0]),
-            user,
-        }
+        Key { hash: hash(user[0]), user }
     }
 
     fn entry(number: u8) -> Arc<Entry> {
@@ -325,11 +317,7 @@ mod tests {
     }
 
     fn found(table: &GrowingTable, number: u8) -> Option<*const Entry> {
-        table
-            .find(key(&[number]))
-            .as_ref()
-            .and_then(Found::entry)
-            .map(Arc::as_ptr)
+        table.find(key(&[number])).as_ref().and_then(Found::entry).map(Arc::as_ptr)
     }
 
     #[derive(Clone, Debug)]

@@ -10,18 +10,12 @@ use crate::error::Error;
 /// Why a function fails: in the core, or here, before the core was asked.
 pub(super) enum Failure {
     Core(Error),
-    Here {
-        status: spike_auth_status,
-        message: Cow<'static, str>,
-    },
+    Here { status: spike_auth_status, message: Cow<'static, str> },
 }
 
 impl Failure {
     pub(super) fn new(status: spike_auth_status, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Here {
-            status,
-            message: message.into(),
-        }
+        Self::Here { status, message: message.into() }
     }
 
     pub(super) fn status(&self) -> spike_auth_status {
@@ -57,9 +51,7 @@ pub(super) unsafe fn run<T: Into<Attempts>>(
     err: *mut spike_auth_error,
     body: impl FnOnce() -> Result<T, Failure>,
 ) -> spike_auth_status_t {
-    let outcome = guard(body)
-        .unwrap_or_else(|| Err(panicked()))
-        .map(Into::into);
+    let outcome = guard(body).unwrap_or_else(|| Err(panicked())).map(Into::into);
     // SAFETY: the caller's promise about `err` is the one asked for.
     unsafe { write_error(err, &outcome) };
     match outcome {
@@ -76,9 +68,7 @@ pub(super) fn run_quietly(body: impl FnOnce()) {
 fn guard<T>(body: impl FnOnce() -> T) -> Option<T> {
     // Unwind safe: what the body shares with later calls is behind locks whose poison is handled,
     // or atomic.
-    catch_unwind(AssertUnwindSafe(body))
-        .map_err(std::mem::forget)
-        .ok() // a payload's drop may panic
+    catch_unwind(AssertUnwindSafe(body)).map_err(std::mem::forget).ok() // a payload's drop may panic
 }
 
 #[cold]

@@ -151,11 +151,7 @@ impl TextOut {
         len: *mut usize,
         what: &str,
     ) -> Result<Self, Failure> {
-        let this = Self {
-            out: out.cast(),
-            cap,
-            len,
-        };
+        let this = Self { out: out.cast(), cap, len };
         this.set_len(0);
         if !out.is_null() && cap > 0 {
             // SAFETY: not NULL, and room for one byte at least.
@@ -225,11 +221,8 @@ impl TextOut {
         self.require(len + 1)?;
         // SAFETY: `require` found room for both and one more, and neither is in it.
         unsafe {
-            self.out
-                .copy_from_nonoverlapping(first.as_ptr(), first.len());
-            self.out
-                .add(first.len())
-                .copy_from_nonoverlapping(second.as_ptr(), second.len());
+            self.out.copy_from_nonoverlapping(first.as_ptr(), first.len());
+            self.out.add(first.len()).copy_from_nonoverlapping(second.as_ptr(), second.len());
             self.out.add(len).write(0);
         }
         self.set_len(len);

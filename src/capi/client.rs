@@ -43,9 +43,7 @@ pub unsafe extern "C" fn spike_auth_client_new(
         run(err, || {
             let out = HandleOut::new(client, "client")?;
             let config = handle(config, "config")?.copy();
-            out.put(spike_auth_client {
-                client: Client::new(&config)?,
-            });
+            out.put(spike_auth_client { client: Client::new(&config)? });
             Ok(())
         })
     }
@@ -178,11 +176,7 @@ impl<'a> Column<'a> {
         if offsets.is_null() && count > 0 {
             return Err(null("offsets"));
         }
-        let this = Self {
-            ids,
-            offsets,
-            count,
-        };
+        let this = Self { ids, offsets, count };
         match this.iter_checked().position(|id| id.is_none()) {
             None => Ok(this),
             Some(index) => Err(Failure::new(
@@ -200,11 +194,7 @@ impl<'a> Column<'a> {
     }
 
     fn iter_checked(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
-        let Self {
-            ids,
-            offsets,
-            count,
-        } = *self;
+        let Self { ids, offsets, count } = *self;
         let offset = move |index| {
             // SAFETY: `new` was promised `count + 1` offsets; `index` is `count` at most.
             usize::try_from(unsafe { offsets.add(index).read_unaligned() }).ok()

@@ -65,11 +65,7 @@ unsafe fn set_text(
     change: impl FnOnce(&mut Config, &[u8]) -> Result<(), Error>,
 ) -> spike_auth_status_t {
     // SAFETY: the caller's promises are the ones asked for.
-    unsafe {
-        set(config, err, |config| {
-            Ok(change(config, text(ptr, len, what)?)?)
-        })
-    }
+    unsafe { set(config, err, |config| Ok(change(config, text(ptr, len, what)?)?)) }
 }
 
 /// Makes a configuration in which every setting has its default.
@@ -86,9 +82,7 @@ pub unsafe extern "C" fn spike_auth_config_new(
     unsafe {
         run(err, || {
             let out = HandleOut::new(config, "config")?;
-            out.put(spike_auth_config {
-                config: Mutex::new(Config::new()?),
-            });
+            out.put(spike_auth_config { config: Mutex::new(Config::new()?) });
             Ok(())
         })
     }
@@ -165,11 +159,7 @@ pub unsafe extern "C" fn spike_auth_config_set_hmac_key(
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
     // SAFETY: the header asks of the caller what each of these needs.
-    unsafe {
-        set(config, err, |config| {
-            Ok(config.set_hmac_key(bytes(key, key_len, "key")?)?)
-        })
-    }
+    unsafe { set(config, err, |config| Ok(config.set_hmac_key(bytes(key, key_len, "key")?)?)) }
 }
 
 /// Sets the base URL, up to and without "/auth/hmac". The default is https://app-api.spikeapi.com/v3.
@@ -268,11 +258,7 @@ pub unsafe extern "C" fn spike_auth_config_set_ca_pem(
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
     // SAFETY: the header asks of the caller what each of these needs.
-    unsafe {
-        set(config, err, |config| {
-            Ok(config.set_ca_pem(bytes(pem.cast(), pem_len, "pem")?)?)
-        })
-    }
+    unsafe { set(config, err, |config| Ok(config.set_ca_pem(bytes(pem.cast(), pem_len, "pem")?)?)) }
 }
 
 /// Sets which roots are trusted.
@@ -326,16 +312,7 @@ pub unsafe extern "C" fn spike_auth_config_set_user_agent(
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
     // SAFETY: the header asks of the caller what this needs.
-    unsafe {
-        set_text(
-            config,
-            suffix,
-            suffix_len,
-            "suffix",
-            err,
-            Config::set_user_agent,
-        )
-    }
+    unsafe { set_text(config, suffix, suffix_len, "suffix", err, Config::set_user_agent) }
 }
 
 /// Sets the HTTP proxy through which an https base URL is reached, by CONNECT. An http base URL, which is

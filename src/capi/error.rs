@@ -48,17 +48,14 @@ impl spike_auth_error {
     }
 
     fn of(failure: &Failure) -> Self {
-        let mut this = Self {
-            status: failure.status() as i32,
-            ..Self::none()
-        };
+        let mut this = Self { status: failure.status() as i32, ..Self::none() };
         match failure {
             Failure::Here { message, .. } => this.set_message(message),
             Failure::Core(error) => {
                 this.http_status = error.http_status().map_or(0, i32::from);
-                this.retry_after_ms = error.retry_after().map_or(-1, |wait| {
-                    i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
-                });
+                this.retry_after_ms = error
+                    .retry_after()
+                    .map_or(-1, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
                 this.attempts = error.attempts();
                 this.retryable = error.retryable().into();
                 this.set_message(error.message());
@@ -69,9 +66,7 @@ impl spike_auth_error {
 
     fn set_message(&mut self, message: &str) {
         // A NUL inside would hide the rest from a C reader.
-        let text = cut(message, MESSAGE_MAX)
-            .bytes()
-            .take_while(|byte| *byte != 0);
+        let text = cut(message, MESSAGE_MAX).bytes().take_while(|byte| *byte != 0);
         for (place, byte) in self.message.iter_mut().zip(text) {
             *place = byte as c_char;
         }
@@ -89,8 +84,7 @@ pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<At
         // Zeros in place: the common case, and no copy of 512 bytes by way of the stack.
         // SAFETY: not NULL, and writable as the caller promises; aligned or not.
         Ok(Attempts(attempts)) => unsafe {
-            err.cast::<u8>()
-                .write_bytes(0, size_of::<spike_auth_error>());
+            err.cast::<u8>().write_bytes(0, size_of::<spike_auth_error>());
             (&raw mut (*err).retry_after_ms).write_unaligned(-1);
             (&raw mut (*err).attempts).write_unaligned(*attempts);
         },
@@ -106,12 +100,7 @@ mod tests {
     fn message_of(text: String) -> Vec<u8> {
         let error = spike_auth_error::of(&Failure::new(spike_auth_status::Internal, text));
         assert_eq!(error.message[MESSAGE_MAX], 0);
-        error
-            .message
-            .iter()
-            .map(|c| *c as u8)
-            .take_while(|byte| *byte != 0)
-            .collect()
+        error.message.iter().map(|c| *c as u8).take_while(|byte| *byte != 0).collect()
     }
 
     #[test]

@@ -140,10 +140,7 @@ pub extern "C" fn spike_auth_status_name(status: spike_auth_status_t) -> *const 
 #[unsafe(no_mangle)]
 pub extern "C" fn spike_auth_status_text(status: spike_auth_status_t) -> *const c_char {
     find(status)
-        .map_or(
-            c"A status that this version of libspike_auth does not know.",
-            |row| row.2,
-        )
+        .map_or(c"A status that this version of libspike_auth does not know.", |row| row.2)
         .as_ptr()
 }
 

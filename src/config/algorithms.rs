@@ -27,10 +27,7 @@ pub(crate) fn key_flaw(key: &[u8]) -> Option<String> {
         return Some(UNREADABLE.into());
     };
     let algorithms = default_provider().signature_verification_algorithms.all;
-    if !algorithms
-        .iter()
-        .any(|usable| usable.public_key_alg_id().as_ref() == algorithm)
-    {
+    if !algorithms.iter().any(|usable| usable.public_key_alg_id().as_ref() == algorithm) {
         return Some(format!("a key that is {}", name_of(algorithm)));
     }
     if value_of(OBJECT_IDENTIFIER, algorithm).is_none_or(|(oid, _)| dotted(oid) != RSA) {
@@ -103,9 +100,9 @@ fn value_of(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
         (usize::from(length), rest)
     } else {
         let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7F))?;
-        let length = digits.iter().try_fold(0usize, |sum, &digit| {
-            Some(sum.checked_mul(256)? + usize::from(digit))
-        })?;
+        let length = digits
+            .iter()
+            .try_fold(0usize, |sum, &digit| Some(sum.checked_mul(256)? + usize::from(digit)))?;
         (length, rest)
     };
     (first == tag).then(|| rest.split_at_checked(length))?
@@ -154,22 +151,16 @@ mod tests {
         let algorithm = wrapped(SEQUENCE, &[RSA_IDENTIFIER, &[0x05, 0x00]].concat());
         // Lengths in their shortest form, as in a real key.
         let algorithm = [&[SEQUENCE, algorithm[3]], &algorithm[4..]].concat();
-        [
-            algorithm,
-            wrapped(BIT_STRING, &[&[0], &numbers[..]].concat()),
-        ]
-        .concat()
+        [algorithm, wrapped(BIT_STRING, &[&[0], &numbers[..]].concat())].concat()
     }
 
     const RSA_IDENTIFIER: &[u8] = b"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01";
 
     #[test]
     fn the_keys_that_the_tls_library_checks_are_usable() {
-        for algorithm in [
-            &rcgen::PKCS_ECDSA_P256_SHA256,
-            &rcgen::PKCS_ECDSA_P384_SHA384,
-            &rcgen::PKCS_ED25519,
-        ] {
+        for algorithm in
+            [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519]
+        {
             assert_eq!(key_flaw(&key(algorithm)), None);
         }
         for bits in [2041, 2048, 2049, 4096, 8192] {
@@ -184,20 +175,11 @@ mod tests {
             assert_eq!(flaw, format!("an RSA key of {bits} bits"));
         }
         for (identifier, name) in [
-            (
-                &b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x05\x2B\x81\x04\x00\x23"[..],
-                "P-521",
-            ),
-            (
-                b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x30\x00",
-                "on a curve of its own",
-            ),
+            (&b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x05\x2B\x81\x04\x00\x23"[..], "P-521"),
+            (b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x30\x00", "on a curve of its own"),
             (b"\x06\x03\x2B\x65\x71", "Ed448"),
             (b"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x0A", "RSA-PSS"),
-            (
-                b"\x06\x08\x2A\x86\x48\xCE\x3D\x04\x03\x04",
-                "ECDSA with SHA-512",
-            ),
+            (b"\x06\x08\x2A\x86\x48\xCE\x3D\x04\x03\x04", "ECDSA with SHA-512"),
             (b"\x06\x04\x88\x37\x03\x01", "of the algorithm 2.999.3.1"),
             (b"\x05\x00", "of an unknown algorithm"),
             (b"", "of an unknown algorithm"),

@@ -24,9 +24,7 @@ impl ApplicationId {
                 "the byte at position {position} (counted from 0) is a space or not printable ASCII"
             )));
         }
-        Ok(Self {
-            json: to_json(&String::from_utf8_lossy(text)),
-        })
+        Ok(Self { json: to_json(&String::from_utf8_lossy(text)) })
     }
 
     /// The JSON number or string.
@@ -79,16 +77,7 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        for bad in [
-            "",
-            " 9999",
-            "9999 ",
-            "99\t99",
-            "9999\n",
-            "caf\u{e9}",
-            "a\0",
-            &"9".repeat(65),
-        ] {
+        for bad in ["", " 9999", "9999 ", "99\t99", "9999\n", "caf\u{e9}", "a\0", &"9".repeat(65)] {
             let error = ApplicationId::new(bad.as_bytes()).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidApplicationId, "{bad:?}");
         }

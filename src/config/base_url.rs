@@ -46,9 +46,7 @@ impl BaseUrl {
 
     fn parse(text: &[u8]) -> Result<Self, String> {
         let text = printable(text)?;
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or("it has no scheme such as https://")?;
+        let (scheme, rest) = text.split_once("://").ok_or("it has no scheme such as https://")?;
         let https = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
@@ -59,16 +57,9 @@ impl BaseUrl {
             None => (rest, ""),
         };
         let (host, port) = Self::parse_authority(authority)?;
-        let url = Self {
-            https,
-            host,
-            port,
-            path: without_last_slash(path),
-        };
+        let url = Self { https, host, port, path: without_last_slash(path) };
         if !https && !url.host.is_loopback() {
-            return Err(
-                "plain http would send a credential in the clear to another machine".into(),
-            );
+            return Err("plain http would send a credential in the clear to another machine".into());
         }
         Ok(url)
     }
@@ -99,19 +90,14 @@ impl BaseUrl {
 impl Host {
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(inner) = text.strip_prefix('[') {
-            let inner = inner
-                .strip_suffix(']')
-                .ok_or("the IPv6 address has no closing bracket")?;
+            let inner = inner.strip_suffix(']').ok_or("the IPv6 address has no closing bracket")?;
             if inner.contains('%') {
-                return Err(
-                    "its IPv6 address has a zone (a %), which is not supported; \
+                return Err("its IPv6 address has a zone (a %), which is not supported; \
                             use a host name that leads there"
-                        .into(),
-                );
+                    .into());
             }
-            let ip: Ipv6Addr = inner
-                .parse()
-                .map_err(|_| "the text in brackets is no IPv6 address")?;
+            let ip: Ipv6Addr =
+                inner.parse().map_err(|_| "the text in brackets is no IPv6 address")?;
             return Ok(Self::Ip(ip.into()));
         }
         if let Ok(ip) = text.parse::<Ipv4Addr>() {
@@ -183,16 +169,11 @@ fn check_name(name: &str) -> Result<(), String> {
     if name.len() > HOST_MAX {
         return Err(format!("its host is longer than {HOST_MAX} characters"));
     }
-    if !name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
     {
         return Err("its host has a character that no host name has".into());
     }
-    if name
-        .split('.')
-        .any(|label| label.is_empty() || label.len() > LABEL_MAX)
-    {
+    if name.split('.').any(|label| label.is_empty() || label.len() > LABEL_MAX) {
         return Err("its host has a label that is empty or longer than 63 characters".into());
     }
     if DnsName::try_from(name).is_err() {
@@ -221,27 +202,15 @@ mod tests {
     #[test]
     fn one_trailing_slash_is_dropped_and_nothing_else_changes() {
         let cases = [
-            (
-                "https://app-api.spikeapi.com/v3",
-                "https://app-api.spikeapi.com/v3/auth/hmac",
-            ),
-            (
-                "https://app-api.spikeapi.com/v3/",
-                "https://app-api.spikeapi.com/v3/auth/hmac",
-            ),
-            (
-                "https://app-api.spikeapi.com",
-                "https://app-api.spikeapi.com/auth/hmac",
-            ),
+            ("https://app-api.spikeapi.com/v3", "https://app-api.spikeapi.com/v3/auth/hmac"),
+            ("https://app-api.spikeapi.com/v3/", "https://app-api.spikeapi.com/v3/auth/hmac"),
+            ("https://app-api.spikeapi.com", "https://app-api.spikeapi.com/auth/hmac"),
             (
                 "HTTPS://App-API.spikeapi.com:8443/V3",
                 "https://app-api.spikeapi.com:8443/V3/auth/hmac",
             ),
             ("http://[::1]:80/a%20b", "http://[::1]:80/a%20b/auth/hmac"),
-            (
-                "http://127.200.1.2/v3//",
-                "http://127.200.1.2/v3//auth/hmac",
-            ),
+            ("http://127.200.1.2/v3//", "http://127.200.1.2/v3//auth/hmac"),
         ];
         for (url, expected) in cases {
             assert_eq!(joined(url), expected);
@@ -341,13 +310,7 @@ mod tests {
 
     #[test]
     fn default_ports() {
-        assert_eq!(
-            BaseUrl::new(b"https://host").unwrap().port_or_default(),
-            443
-        );
-        assert_eq!(
-            BaseUrl::new(b"http://localhost").unwrap().port_or_default(),
-            80
-        );
+        assert_eq!(BaseUrl::new(b"https://host").unwrap().port_or_default(), 443);
+        assert_eq!(BaseUrl::new(b"http://localhost").unwrap().port_or_default(), 80);
     }
 }

@@ -44,20 +44,14 @@ pub(super) fn load(
         ));
     }
     if let Some(id) = var(APPLICATION_ID) {
-        named(
-            APPLICATION_ID,
-            config.set_application_id(id.as_encoded_bytes()),
-        )?;
+        named(APPLICATION_ID, config.set_application_id(id.as_encoded_bytes()))?;
     }
     load_key(&mut config, &var)?;
     if let Some(url) = var(API_BASE_URL) {
         named(API_BASE_URL, config.set_base_url(url.as_encoded_bytes()))?;
     }
     if let Some(ms) = var(TIMEOUT_MS) {
-        named(
-            TIMEOUT_MS,
-            parse_ms(&ms).and_then(|ms| config.set_timeout_ms(ms)),
-        )?;
+        named(TIMEOUT_MS, parse_ms(&ms).and_then(|ms| config.set_timeout_ms(ms)))?;
     }
     if let Some(path) = var(CA_FILE) {
         let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
@@ -76,10 +70,7 @@ fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Res
         }
         (None, Some(path)) => {
             let content = read_file(HMAC_KEY_FILE, &path, KEY_FILE_MAX, check_private)?;
-            named(
-                HMAC_KEY_FILE,
-                config.set_hmac_key(without_newline(&content)),
-            )
+            named(HMAC_KEY_FILE, config.set_hmac_key(without_newline(&content)))
         }
         (Some(key), Some(_)) => {
             drop(Zeroizing::new(key.into_encoded_bytes()));
@@ -96,9 +87,7 @@ fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Res
 fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) {
     let set = |names: &[&'static str]| {
         names.iter().find_map(|&name| {
-            var(name)
-                .filter(|value| !value.is_empty())
-                .map(|value| (name, value))
+            var(name).filter(|value| !value.is_empty()).map(|value| (name, value))
         })
     };
     let proxy = set(&PROXIES).map(|(name, value)| {
@@ -114,23 +103,15 @@ fn named<T>(variable: &str, result: Result<T, Error>) -> Result<T, Error> {
     result.map_err(|error| {
         Error::new(
             ErrorKind::InvalidEnvironment,
-            format!(
-                "The environment variable {variable} has a bad value. {}",
-                error.message()
-            ),
+            format!("The environment variable {variable} has a bad value. {}", error.message()),
         )
     })
 }
 
 fn parse_ms(text: &OsStr) -> Result<u32, Error> {
-    let digits = text
-        .to_str()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        Error::new(
-            ErrorKind::InvalidArgument,
-            "It is not a whole number of milliseconds.",
-        )
+        Error::new(ErrorKind::InvalidArgument, "It is not a whole number of milliseconds.")
     })
 }
 
@@ -150,10 +131,7 @@ fn read_file(
     if path.is_empty() {
         return named(
             variable,
-            Err(Error::new(
-                ErrorKind::File,
-                "It is empty. Name a file, or unset it.",
-            )),
+            Err(Error::new(ErrorKind::File, "It is empty. Name a file, or unset it.")),
         );
     }
     let content = read_small(Path::new(path), max, check).map_err(|why| {
@@ -205,9 +183,7 @@ mod tests {
 
     fn load_as(vars: &[(&str, &str)], privileges: bool) -> Result<Config, Error> {
         let var = |name: &str| {
-            vars.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, value)| OsString::from(value))
+            vars.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value))
         };
         load(Config::new().unwrap(), var, privileges)
     }
@@ -228,10 +204,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.application_id.as_ref().unwrap().json(), "9999");
-        assert!(
-            signs_like(&config, b"key\n"),
-            "a key in the environment is taken as it is"
-        );
+        assert!(signs_like(&config, b"key\n"), "a key in the environment is taken as it is");
         assert_eq!(config.base_url.join(""), "http://localhost:1/v3");
         assert_eq!(config.timeout.as_millis(), 250);
 
@@ -264,11 +237,7 @@ mod tests {
             (TIMEOUT_MS, " 5"),
         ] {
             let error = load_from(&[(variable, value)]).err().unwrap();
-            assert_eq!(
-                error.kind(),
-                ErrorKind::InvalidEnvironment,
-                "{variable}={value}"
-            );
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment, "{variable}={value}");
             assert!(error.message().contains(variable), "{}", error.message());
         }
     }
@@ -308,10 +277,7 @@ mod tests {
             (b"key\n\n", b"key\n"),
         ] {
             let path = dir.file("key", content, 0o600);
-            assert!(signs_like(
-                &load_from(&[(HMAC_KEY_FILE, &path)]).unwrap(),
-                key
-            ));
+            assert!(signs_like(&load_from(&[(HMAC_KEY_FILE, &path)]).unwrap(), key));
         }
         let longest = dir.file("longest", &[&[b'k'; KEY_MAX][..], b"\r\n"].concat(), 0o400);
         assert!(load_from(&[(HMAC_KEY_FILE, &longest)]).is_ok());
@@ -321,50 +287,16 @@ mod tests {
     fn key_files_that_are_refused() {
         let dir = TempDir::new("bad-key-file");
         let fifo = dir.0.join("fifo");
-        assert!(
-            std::process::Command::new("mkfifo")
-                .arg(&fifo)
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let cases = [
-            (
-                dir.file("group", b"key", 0o620),
-                ErrorKind::File,
-                "chmod go-w",
-            ),
-            (
-                dir.file("others", b"key", 0o602),
-                ErrorKind::File,
-                "chmod go-w",
-            ),
-            (
-                dir.file("huge", &[b'k'; KEY_MAX + 3], 0o600),
-                ErrorKind::File,
-                "more than",
-            ),
-            (
-                dir.0.to_str().unwrap().to_owned(),
-                ErrorKind::File,
-                "regular file",
-            ),
-            (
-                fifo.to_str().unwrap().to_owned(),
-                ErrorKind::File,
-                "regular file",
-            ),
-            (
-                dir.0.join("missing").to_str().unwrap().to_owned(),
-                ErrorKind::File,
-                "No such file",
-            ),
+            (dir.file("group", b"key", 0o620), ErrorKind::File, "chmod go-w"),
+            (dir.file("others", b"key", 0o602), ErrorKind::File, "chmod go-w"),
+            (dir.file("huge", &[b'k'; KEY_MAX + 3], 0o600), ErrorKind::File, "more than"),
+            (dir.0.to_str().unwrap().to_owned(), ErrorKind::File, "regular file"),
+            (fifo.to_str().unwrap().to_owned(), ErrorKind::File, "regular file"),
+            (dir.0.join("missing").to_str().unwrap().to_owned(), ErrorKind::File, "No such file"),
             (String::new(), ErrorKind::InvalidEnvironment, "is empty"),
-            (
-                dir.file("empty", b"\n", 0o600),
-                ErrorKind::InvalidEnvironment,
-                "0 bytes",
-            ),
+            (dir.file("empty", b"\n", 0o600), ErrorKind::InvalidEnvironment, "0 bytes"),
         ];
         for (path, kind, reason) in cases {
             let error = load_from(&[(HMAC_KEY_FILE, &path)]).err().unwrap();
@@ -376,9 +308,7 @@ mod tests {
 
     #[test]
     fn two_sources_of_the_key_are_one_too_many() {
-        let error = load_from(&[(HMAC_KEY, "key"), (HMAC_KEY_FILE, "/nowhere")])
-            .err()
-            .unwrap();
+        let error = load_from(&[(HMAC_KEY, "key"), (HMAC_KEY_FILE, "/nowhere")]).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
     }
 

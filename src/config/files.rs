@@ -27,19 +27,13 @@ pub(crate) fn read_small(
     check(&metadata)?;
     // Allocated whole, so that no smaller copy of a key is left behind by a growing buffer.
     let mut content = Zeroizing::new(Vec::with_capacity(max.min(metadata.len() + 1) as usize));
-    file.take(max + 1)
-        .read_to_end(&mut content)
-        .map_err(|error| error.to_string())?;
+    file.take(max + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
     Ok(std::mem::take(&mut *content))
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
     // A pipe without a writer would block here, before it can be seen that it is one.
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .and_then(above_stdio)
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).and_then(above_stdio)
 }
 
 /// Whoever can write the key's file can choose the key.

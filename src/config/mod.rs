@@ -280,9 +280,7 @@ fn checked_count(what: &str, count: u32, max: u32) -> Result<Option<u32>, Error>
 fn user_agent(suffix: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    format!("spike_auth/{version} ({os}; {arch}) {suffix}")
-        .trim_end()
-        .to_owned()
+    format!("spike_auth/{version} ({os}; {arch}) {suffix}").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -297,17 +295,10 @@ mod tests {
             assert_eq!(config.timeout.as_millis(), u128::from(good));
         }
         for bad in [600_001, u32::MAX] {
-            assert_eq!(
-                config.set_timeout_ms(bad).unwrap_err().kind(),
-                ErrorKind::InvalidArgument
-            );
+            assert_eq!(config.set_timeout_ms(bad).unwrap_err().kind(), ErrorKind::InvalidArgument);
             assert!(config.set_connect_timeout_ms(bad).is_err());
         }
-        assert_eq!(
-            config.timeout.as_millis(),
-            600_000,
-            "a failed setter changes nothing"
-        );
+        assert_eq!(config.timeout.as_millis(), 600_000, "a failed setter changes nothing");
         config.set_timeout_ms(0).unwrap();
         assert_eq!(config.timeout, DEFAULT_TIMEOUT);
     }
@@ -316,10 +307,7 @@ mod tests {
     fn a_connect_timeout_that_was_set_must_fit_into_the_total() {
         let mut config = Config::new().unwrap();
         config.set_timeout_ms(50).unwrap();
-        assert_eq!(
-            config.checked_connect_timeout().unwrap(),
-            DEFAULT_CONNECT_TIMEOUT
-        );
+        assert_eq!(config.checked_connect_timeout().unwrap(), DEFAULT_CONNECT_TIMEOUT);
         config.set_connect_timeout_ms(51).unwrap();
         let error = config.checked_connect_timeout().unwrap_err();
         assert!(error.message().contains("51 ms") && error.message().contains("50 ms"));
@@ -337,17 +325,8 @@ mod tests {
             " ("
         )));
         assert!(config.user_agent.ends_with(") shop/1.2 (eu)"));
-        for bad in [
-            &b"a\r\nb"[..],
-            b"a\0",
-            b"a\x7f",
-            "\u{e9}".as_bytes(),
-            &[b'a'; 257],
-        ] {
-            assert_eq!(
-                config.set_user_agent(bad).unwrap_err().kind(),
-                ErrorKind::InvalidArgument
-            );
+        for bad in [&b"a\r\nb"[..], b"a\0", b"a\x7f", "\u{e9}".as_bytes(), &[b'a'; 257]] {
+            assert_eq!(config.set_user_agent(bad).unwrap_err().kind(), ErrorKind::InvalidArgument);
         }
         config.set_user_agent(b"").unwrap();
         assert!(config.user_agent.ends_with(')'));

@@ -84,23 +84,13 @@ struct Open<'a> {
 
 impl<'a> Reader<'a> {
     fn new(pem: &'a [u8]) -> Self {
-        Self {
-            lines: Lines {
-                rest: pem,
-                count: 0,
-            },
-            sections: 0,
-            open: None,
-        }
+        Self { lines: Lines { rest: pem, count: 0 }, sections: 0, open: None }
     }
 
     /// The place of a section that begins in this line.
     fn begin(&mut self) -> Place {
         self.sections += 1;
-        Place {
-            section: self.sections,
-            line: self.lines.count,
-        }
+        Place { section: self.sections, line: self.lines.count }
     }
 
     /// What a line completes, if it does.
@@ -114,11 +104,7 @@ impl<'a> Reader<'a> {
             }
             Line::Begin(label) => {
                 let place = self.begin();
-                let before = self.open.replace(Open {
-                    place,
-                    label,
-                    base64: Vec::new(),
-                });
+                let before = self.open.replace(Open { place, label, base64: Vec::new() });
                 before.map(|open| Err(open.without_end()))
             }
             Line::End(label) => Some(match self.open.take() {
@@ -168,10 +154,7 @@ impl Open<'_> {
         }
         self.base64.retain(|byte| !byte.is_ascii_whitespace());
         match BASE64.decode(&self.base64) {
-            Ok(der) => Ok(Some(Found {
-                place: self.place,
-                certificate: der.into(),
-            })),
+            Ok(der) => Ok(Some(Found { place: self.place, certificate: der.into() })),
             Err(_) => Err(self.place.says("is not valid base64")),
         }
     }
@@ -183,10 +166,7 @@ impl Open<'_> {
 
 /// With the names that old programs wrote, which mean the same (RFC 7468, 5.1).
 fn is_certificate(label: &[u8]) -> bool {
-    matches!(
-        label,
-        b"CERTIFICATE" | b"X509 CERTIFICATE" | b"X.509 CERTIFICATE"
-    )
+    matches!(label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"X.509 CERTIFICATE")
 }
 
 enum Line<'a> {
@@ -206,9 +186,7 @@ impl<'a> Line<'a> {
         // A file that was put behind another brings its mark into the middle.
         let line = line.strip_prefix(UTF8_MARK).unwrap_or(line).trim_ascii();
         for (start, kind) in [(BEGIN, Self::Begin as fn(_) -> _), (END, Self::End)] {
-            let label = line
-                .strip_prefix(start)
-                .and_then(|rest| rest.strip_suffix(CLOSE));
+            let label = line.strip_prefix(start).and_then(|rest| rest.strip_suffix(CLOSE));
             match label {
                 Some(label) if !contains(label, CLOSE) => return kind(label),
                 Some(_) => return Self::Broken("it holds two lines, without the line end between"),
@@ -252,10 +230,7 @@ impl<'a> Iterator for Lines<'a> {
             return None;
         }
         self.count += 1;
-        let end = self
-            .rest
-            .iter()
-            .position(|byte| matches!(byte, b'\n' | b'\r'));
+        let end = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
         let (line, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest
             .strip_prefix(b"\r\n")

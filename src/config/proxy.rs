@@ -56,7 +56,7 @@ impl ProxyUrl {
         // Raw, these end the host of a URL: another program would take another part for the host.
         if user_info.is_some_and(|text| text.contains(['/', '?', '#'])) {
             return Err(
-                "its user name or password holds a character that must be percent-encoded".into(),
+                "its user name or password holds a character that must be percent-encoded".into()
             );
         }
         let authority = authority.strip_suffix('/').unwrap_or(authority);
@@ -81,7 +81,7 @@ impl ProxyUrl {
 fn basic(user_info: &str) -> Result<Zeroizing<String>, String> {
     if !user_info.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(
-            "its user name or password holds a character that must be percent-encoded".into(),
+            "its user name or password holds a character that must be percent-encoded".into()
         );
     }
     let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
@@ -106,11 +106,7 @@ pub(crate) struct ProxyChoice {
 
 impl ProxyChoice {
     pub(crate) fn set(&mut self, url: &[u8]) -> Result<(), Error> {
-        self.explicit = Some(if url.is_empty() {
-            None
-        } else {
-            Some(ProxyUrl::new(url)?)
-        });
+        self.explicit = Some(if url.is_empty() { None } else { Some(ProxyUrl::new(url)?) });
         Ok(())
     }
 
@@ -156,18 +152,12 @@ impl NoProxy {
     }
 
     fn covers(&self, host: &Host, port: u16) -> bool {
-        self.0
-            .iter()
-            .any(|entry| entry == "*" || matches(entry, host, port))
+        self.0.iter().any(|entry| entry == "*" || matches(entry, host, port))
     }
 }
 
 fn matches(entry: &str, host: &Host, port: u16) -> bool {
-    if let Ok(ip) = entry
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>()
-    {
+    if let Ok(ip) = entry.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         return *host == Host::Ip(ip);
     }
     let (name, entry_port) = match entry.rsplit_once(':') {
@@ -185,10 +175,7 @@ fn matches(entry: &str, host: &Host, port: u16) -> bool {
         Host::Name(host) => {
             let name = name.trim_start_matches('.');
             !name.is_empty()
-                && (host == name
-                    || host
-                        .strip_suffix(name)
-                        .is_some_and(|rest| rest.ends_with('.')))
+                && (host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
         }
     }
 }
@@ -198,10 +185,7 @@ mod tests {
     use super::*;
 
     fn authorization(url: &str) -> Option<String> {
-        ProxyUrl::new(url.as_bytes())
-            .unwrap()
-            .authorization
-            .map(|value| value.as_str().to_owned())
+        ProxyUrl::new(url.as_bytes()).unwrap().authorization.map(|value| value.as_str().to_owned())
     }
 
     #[test]
@@ -214,11 +198,7 @@ mod tests {
             ("http://user:pa%3Ass@proxy:1", "proxy", 1),
         ] {
             let proxy = ProxyUrl::new(url.as_bytes()).unwrap();
-            assert_eq!(
-                (proxy.host, proxy.port),
-                (Host::Name(host.into()), port),
-                "{url}"
-            );
+            assert_eq!((proxy.host, proxy.port), (Host::Name(host.into()), port), "{url}");
         }
         assert_eq!(
             ProxyUrl::new(b"http://[::1]:1").unwrap().host,
@@ -254,22 +234,10 @@ mod tests {
     #[test]
     fn credentials_are_decoded_and_sent_as_basic() {
         assert_eq!(authorization("http://proxy"), None);
-        assert_eq!(
-            authorization("http://user:pass@proxy").unwrap(),
-            "Basic dXNlcjpwYXNz"
-        );
-        assert_eq!(
-            authorization("http://user:p%40ss%3A@proxy").unwrap(),
-            "Basic dXNlcjpwQHNzOg=="
-        );
-        assert_eq!(
-            authorization("http://user@proxy").unwrap(),
-            "Basic dXNlcjo="
-        );
-        assert_eq!(
-            authorization("http://user:p@ss@proxy").unwrap(),
-            "Basic dXNlcjpwQHNz"
-        );
+        assert_eq!(authorization("http://user:pass@proxy").unwrap(), "Basic dXNlcjpwYXNz");
+        assert_eq!(authorization("http://user:p%40ss%3A@proxy").unwrap(), "Basic dXNlcjpwQHNzOg==");
+        assert_eq!(authorization("http://user@proxy").unwrap(), "Basic dXNlcjo=");
+        assert_eq!(authorization("http://user:p@ss@proxy").unwrap(), "Basic dXNlcjpwQHNz");
     }
 
     #[test]
@@ -319,17 +287,11 @@ mod tests {
         };
         assert_eq!(port(&choice, &https), None);
         choice.set_environment(Some(ProxyUrl::new(b"http://env:1")), None);
-        assert_eq!(
-            (port(&choice, &https), port(&choice, &http)),
-            (Some(1), None)
-        );
+        assert_eq!((port(&choice, &https), port(&choice, &http)), (Some(1), None));
         choice.set_environment(None, Some(NoProxy::new("other.example.com")));
         assert_eq!(port(&choice, &https), Some(1), "what is not set stays");
         choice.set(b"http://set:2").unwrap();
-        assert_eq!(
-            (port(&choice, &https), port(&choice, &http)),
-            (Some(2), None)
-        );
+        assert_eq!((port(&choice, &https), port(&choice, &http)), (Some(2), None));
         choice.set(b"").unwrap();
         assert_eq!(port(&choice, &https), None);
     }
@@ -347,10 +309,7 @@ mod tests {
         excepted.set_environment(None, Some(NoProxy::new("example.com")));
         assert!(direct(&excepted, &https));
         excepted.set_environment(None, Some(NoProxy::new("other.example.com")));
-        assert!(
-            excepted.for_url(&https).is_err(),
-            "what is not set again stays"
-        );
+        assert!(excepted.for_url(&https).is_err(), "what is not set again stays");
 
         let mut without = bad.clone();
         without.set(b"").unwrap();

@@ -36,15 +36,10 @@ impl CaCertificates {
             store
                 .add(certificate)
                 .map_err(|_| unusable(&place.says("holds no certificate that can be read")))?;
-            let flaw = store
-                .roots
-                .last()
-                .and_then(|root| key_flaw(&root.subject_public_key_info));
+            let flaw = store.roots.last().and_then(|root| key_flaw(&root.subject_public_key_info));
             if let Some(flaw) = flaw {
                 return Err(refused(
-                    &place.says(&format!(
-                        "has {flaw}, and no signature by it can be checked"
-                    )),
+                    &place.says(&format!("has {flaw}, and no signature by it can be checked")),
                     &format!("Use a CA whose key is {USABLE_KEYS}"),
                 ));
             }
@@ -65,10 +60,7 @@ fn unusable(why: &str) -> Error {
 }
 
 fn refused(why: &str, cure: &str) -> Error {
-    Error::new(
-        ErrorKind::TlsRoots,
-        format!("Unusable CA certificate: {why}. {cure}."),
-    )
+    Error::new(ErrorKind::TlsRoots, format!("Unusable CA certificate: {why}. {cure}."))
 }
 
 #[cfg(test)]
@@ -78,11 +70,7 @@ mod tests {
 
     fn ca_pem() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
-        rcgen::CertificateParams::new(vec![])
-            .unwrap()
-            .self_signed(&key)
-            .unwrap()
-            .pem()
+        rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem()
     }
 
     fn refusal(pem: &str) -> String {
@@ -105,15 +93,9 @@ mod tests {
         for (pem, reason) in [
             ("", "holds no \"-----BEGIN CERTIFICATE-----\""),
             ("not a certificate", "holds no"),
-            (
-                garbage,
-                "section 1 (line 1) holds no certificate that can be read",
-            ),
+            (garbage, "section 1 (line 1) holds no certificate that can be read"),
             (&format!("{good}{garbage}"), "section 2 (line "),
-            (
-                &good.replacen("MII", "!!!", 1),
-                "section 1 (line 1) is not valid base64",
-            ),
+            (&good.replacen("MII", "!!!", 1), "section 1 (line 1) is not valid base64"),
         ] {
             let said = refusal(pem);
             assert!(said.contains(reason), "{said}");

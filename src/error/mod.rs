@@ -148,10 +148,7 @@ impl Error {
 
     /// Said by whatever notices first that the client was closed.
     pub(crate) fn closed() -> Self {
-        Self::new(
-            ErrorKind::Closed,
-            "The client was closed. Make a new one for further calls.",
-        )
+        Self::new(ErrorKind::Closed, "The client was closed. Make a new one for further calls.")
     }
 
     /// What went wrong.

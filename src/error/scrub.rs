@@ -68,11 +68,7 @@ fn visible(text: &str) -> String {
     // Room for all of it from the start: a text that grows leaves copies of itself behind.
     let mut visible = String::with_capacity(text.len());
     visible.extend(text.chars().filter_map(|c| {
-        if c.is_whitespace() {
-            Some(' ')
-        } else {
-            c.is_ascii_graphic().then_some(c)
-        }
+        if c.is_whitespace() { Some(' ') } else { c.is_ascii_graphic().then_some(c) }
     }));
     visible
 }
@@ -123,27 +119,21 @@ impl Secrets<'_> {
             .filter(|secret| starts_with(text, secret))
             .map(<[u8]>::len)
             .max();
-        let key = self.key.filter(|key| {
-            text.get(..key.len())
-                .is_some_and(|start| key.is_left_by(start))
-        });
+        let key =
+            self.key.filter(|key| text.get(..key.len()).is_some_and(|start| key.is_left_by(start)));
         plain.max(key.map(KeyTrace::len))
     }
 }
 
 fn starts_with(text: &[u8], secret: &[u8]) -> bool {
     !secret.is_empty()
-        && text
-            .get(..secret.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(secret))
+        && text.get(..secret.len()).is_some_and(|start| start.eq_ignore_ascii_case(secret))
 }
 
 fn letters_and_digits(text: &[u8]) -> Vec<u8> {
     let mut found = Vec::with_capacity(text.len());
     found.extend(
-        text.iter()
-            .filter(|byte| byte.is_ascii_alphanumeric())
-            .map(u8::to_ascii_lowercase),
+        text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase),
     );
     found
 }
@@ -193,15 +183,9 @@ fn replace_runs(text: &str, inside: impl Fn(char) -> bool, bad: impl Fn(&str) ->
     let mut out = String::with_capacity(text.len() + text.len() / SHORT + REMOVED.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let end = rest
-            .find(|c| inside(c) != inside(first))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c| inside(c) != inside(first)).unwrap_or(rest.len());
         let (run, after) = rest.split_at(end);
-        out.push_str(if inside(first) && bad(run) {
-            REMOVED
-        } else {
-            run
-        });
+        out.push_str(if inside(first) && bad(run) { REMOVED } else { run });
         rest = after;
     }
     out
@@ -220,41 +204,22 @@ mod tests {
         let (key, trace) = (HmacKey::new(KEY).unwrap(), KeyTrace::new(KEY));
         let user = UserId::new(user_id.as_bytes()).unwrap();
         let signature = key.signature(user);
-        scrub(
-            text,
-            &Secrets {
-                user_id: user.as_bytes(),
-                signature: &signature,
-                key: Some(&trace),
-            },
-        )
+        scrub(text, &Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) })
     }
 
     #[test]
     fn an_innocent_sentence_stays_as_it_is() {
+        assert_eq!(scrubbed("invalid signature", "user-number-1"), "invalid signature");
         assert_eq!(
-            scrubbed("invalid signature", "user-number-1"),
-            "invalid signature"
-        );
-        assert_eq!(
-            scrubbed(
-                "unexpected property application_user_identifier_of_old",
-                "user-number-1"
-            ),
+            scrubbed("unexpected property application_user_identifier_of_old", "user-number-1"),
             "unexpected property application_user_identifier_of_old"
         );
     }
 
     #[test]
     fn known_secrets_are_cut_out_in_either_case() {
-        assert_eq!(
-            scrubbed("no USER-number-1 here", "user-number-1"),
-            "no [removed] here"
-        );
-        assert_eq!(
-            scrubbed("<HMAC_KEY_FROM_ADMIN_CONSOLE>", "user-number-1"),
-            "<[removed]>"
-        );
+        assert_eq!(scrubbed("no USER-number-1 here", "user-number-1"), "no [removed] here");
+        assert_eq!(scrubbed("<HMAC_KEY_FROM_ADMIN_CONSOLE>", "user-number-1"), "<[removed]>");
         let signature = "e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199";
         for text in [signature.to_owned(), signature.to_uppercase()] {
             assert_eq!(scrubbed(&text, "my_application_user_123"), "[removed]");
@@ -269,14 +234,8 @@ mod tests {
 
     #[test]
     fn invisible_characters_go_and_hide_nothing() {
-        assert_eq!(
-            scrubbed("a\u{1b}[31mb\u{202e}c\u{0}d\r\ne", "user-number-1"),
-            "a[31mbcd  e"
-        );
-        assert_eq!(
-            scrubbed("user-\u{200b}number-1", "user-number-1"),
-            "[removed]"
-        );
+        assert_eq!(scrubbed("a\u{1b}[31mb\u{202e}c\u{0}d\r\ne", "user-number-1"), "a[31mbcd  e");
+        assert_eq!(scrubbed("user-\u{200b}number-1", "user-number-1"), "[removed]");
     }
 
     #[test]
@@ -286,10 +245,7 @@ mod tests {
             "sig [removed] bad"
         );
         assert_eq!(
-            scrubbed(
-                "eyJhbGciOiJIUzI1NiIsInR5cCI6.eyJpc3MiOiI5OTk5Iiwic3ViIjoi",
-                "user-number-1"
-            ),
+            scrubbed("eyJhbGciOiJIUzI1NiIsInR5cCI6.eyJpc3MiOiI5OTk5Iiwic3ViIjoi", "user-number-1"),
             "[removed]"
         );
     }
@@ -311,20 +267,10 @@ mod tests {
             scrubbed("bad signature e070ea58e2b1d7d01a9570b... sorry", id),
             "bad signature [removed]... sorry"
         );
-        assert_eq!(
-            scrubbed("bad signature 9570B89F sorry", id),
-            "bad signature [removed] sorry"
-        );
+        assert_eq!(scrubbed("bad signature 9570B89F sorry", id), "bad signature [removed] sorry");
         assert_eq!(scrubbed("no user my-application-user-123", id), "");
-        for hidden in [
-            '\u{34f}',
-            '\u{115f}',
-            '\u{3164}',
-            '\u{180b}',
-            '\u{2800}',
-            '\u{e0041}',
-            '\t',
-        ] {
+        for hidden in ['\u{34f}', '\u{115f}', '\u{3164}', '\u{180b}', '\u{2800}', '\u{e0041}', '\t']
+        {
             let text = format!("my_application{hidden}_user_123");
             assert!(!scrubbed(&text, id).contains("user_123"), "{hidden:?}");
         }
@@ -332,19 +278,13 @@ mod tests {
 
     #[test]
     fn the_key_is_found_in_either_case_and_an_unprintable_one_silences_the_server() {
-        assert_eq!(
-            scrubbed("<hmac_key_from_admin_console>", "user-number-1"),
-            "<[removed]>"
-        );
+        assert_eq!(scrubbed("<hmac_key_from_admin_console>", "user-number-1"), "<[removed]>");
         let key = HmacKey::new(b"A\tSECRETKEY1234").unwrap();
         let trace = KeyTrace::new(b"A\tSECRETKEY1234");
         let user = UserId::new(b"user-number-1").unwrap();
         let signature = key.signature(user);
-        let secrets = Secrets {
-            user_id: user.as_bytes(),
-            signature: &signature,
-            key: Some(&trace),
-        };
+        let secrets =
+            Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) };
         assert_eq!(scrub("innocent", &secrets), "");
     }
 

@@ -58,9 +58,7 @@ impl Hold {
 
     /// Whether a request would have to wait.
     pub(crate) fn is_on(&self, now: Instant) -> bool {
-        self.state()
-            .as_ref()
-            .is_some_and(|held| now < held.until || held.is_led(now))
+        self.state().as_ref().is_some_and(|held| now < held.until || held.is_led(now))
     }
 
     pub(crate) fn admit(&self, now: Instant) -> Admission<'_> {
@@ -89,21 +87,14 @@ impl Hold {
         let mut state = self.state();
         // Of two wishes the later end holds, the one of a call that was under way among them.
         let until = state.as_ref().map_or(until, |held| held.until.max(until));
-        *state = Some(Held {
-            until,
-            status,
-            first: None,
-        });
+        *state = Some(Held { until, status, first: None });
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Held>> {
         // A child keeps to what its parent was told.
         let inherit = |parent: Option<&Mutex<Option<Held>>>| {
             let held = parent.and_then(try_lock).and_then(|held| held.clone());
-            Mutex::new(held.map(|held| Held {
-                first: None,
-                ..held
-            }))
+            Mutex::new(held.map(|held| Held { first: None, ..held }))
         };
         lock(self.0.get(inherit))
     }
@@ -111,9 +102,7 @@ impl Hold {
 
 impl Held {
     fn is_led(&self, now: Instant) -> bool {
-        self.first
-            .as_ref()
-            .is_some_and(|first| now < first.gives_way_at)
+        self.first.as_ref().is_some_and(|first| now < first.gives_way_at)
     }
 
     fn failure(&self, now: Instant) -> Error {
@@ -147,9 +136,7 @@ impl First {
 
     fn end(&self) {
         self.is_over.store(true, Ordering::Release);
-        lock(&self.waiting)
-            .drain(..)
-            .for_each(|thread| thread.unpark());
+        lock(&self.waiting).drain(..).for_each(|thread| thread.unpark());
     }
 }
 
@@ -163,13 +150,8 @@ impl Pass<'_> {
     /// listens again; no answer shows nothing.
     pub(crate) fn end(self, failure: Option<&Error>, now: Instant) {
         let wish = failure.and_then(|failure| {
-            let status = failure
-                .http_status()
-                .filter(|status| matches!(status, 429 | 503))?;
-            Some((
-                status,
-                failure.retry_after().filter(|wait| !wait.is_zero())?,
-            ))
+            let status = failure.http_status().filter(|status| matches!(status, 429 | 503))?;
+            Some((status, failure.retry_after().filter(|wait| !wait.is_zero())?))
         });
         if let Some((status, wait)) = wish {
             self.hold.begin(status, wait, now);
@@ -211,9 +193,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn reply(status: u16, wait: Option<Duration>) -> Error {
-        Error::new(ErrorKind::RateLimited, "")
-            .with_http_status(status)
-            .with_retry_after(wait)
+        Error::new(ErrorKind::RateLimited, "").with_http_status(status).with_retry_after(wait)
     }
 
     fn go(hold: &Hold, now: Instant) -> Pass<'_> {

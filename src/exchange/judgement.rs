@@ -27,9 +27,9 @@ fn accept(reply: Reply) -> Result<Grant, Error> {
             connection_lost("the reply ends in the middle")
         }
         // Never decoded: none was asked for.
-        (_, Some(coding)) => unusable(&format!(
-            "it has a Content-Encoding, which was not asked for: {coding}"
-        )),
+        (_, Some(coding)) => {
+            unusable(&format!("it has a Content-Encoding, which was not asked for: {coding}"))
+        }
         (Unusable::CutShort, None) => unusable("it is JSON that ends in the middle"),
         (Unusable::Because(why), None) => unusable(why),
     })?;
@@ -61,27 +61,18 @@ fn refuse(reply: Reply, secrets: &Secrets<'_>) -> Error {
         Err(_) => Default::default(),
     };
     let meaning = Meaning::of(reply.status);
-    let reason = StatusCode::from_u16(reply.status)
-        .ok()
-        .and_then(|status| status.canonical_reason());
+    let reason =
+        StatusCode::from_u16(reply.status).ok().and_then(|status| status.canonical_reason());
     let title = reason.map_or(String::new(), |reason| format!(" {reason}"));
     let said = problem::explain(&body, secrets).map_or(String::new(), |text| format!(" ({text})"));
     let wait = reply
         .retry_after
         .and_then(|value| retry_after::parse(&value, reply.date.as_deref(), SystemTime::now()));
-    let Meaning {
-        kind,
-        what,
-        cure,
-        retryable,
-    } = meaning;
-    Error::new(
-        kind,
-        format!("{}{title}: {what}{said}. {cure}", reply.status),
-    )
-    .with_http_status(reply.status)
-    .with_retry_after(wait)
-    .with_retryable(retryable)
+    let Meaning { kind, what, cure, retryable } = meaning;
+    Error::new(kind, format!("{}{title}: {what}{said}. {cure}", reply.status))
+        .with_http_status(reply.status)
+        .with_retry_after(wait)
+        .with_retryable(retryable)
 }
 
 /// A row of the table.
@@ -94,12 +85,7 @@ struct Meaning {
 
 impl Meaning {
     fn of(status: u16) -> Self {
-        let row = |kind, what, cure, retryable| Self {
-            kind,
-            what,
-            cure,
-            retryable,
-        };
+        let row = |kind, what, cure, retryable| Self { kind, what, cure, retryable };
         match status {
             401 => row(
                 ErrorKind::Unauthorized,
@@ -113,12 +99,9 @@ impl Meaning {
                 "Check in the Spike console what this application may do.",
                 false,
             ),
-            404 | 405 => row(
-                ErrorKind::Refused,
-                "the service has no such endpoint",
-                CHECK_URL,
-                false,
-            ),
+            404 | 405 => {
+                row(ErrorKind::Refused, "the service has no such endpoint", CHECK_URL, false)
+            }
             400 | 413 | 415 | 422 => row(
                 ErrorKind::Refused,
                 "the service refused the request",
@@ -131,18 +114,10 @@ impl Meaning {
                 "Wait before the next one, and keep a user's token instead of exchanging for every request.",
                 true,
             ),
-            408 | 425 | 500 | 502 | 503 | 504 => row(
-                ErrorKind::ServerError,
-                "the service failed for now",
-                "Try again later.",
-                true,
-            ),
-            500..=599 => row(
-                ErrorKind::ServerError,
-                "the service failed",
-                CHECK_URL,
-                false,
-            ),
+            408 | 425 | 500 | 502 | 503 | 504 => {
+                row(ErrorKind::ServerError, "the service failed for now", "Try again later.", true)
+            }
+            500..=599 => row(ErrorKind::ServerError, "the service failed", CHECK_URL, false),
             300..=303 | 305..=399 => row(
                 ErrorKind::UnexpectedStatus,
                 "the reply is a redirect, which is not followed because it would carry a credential elsewhere",
@@ -189,11 +164,7 @@ mod tests {
         let signature = key.signature(user);
         judge(
             reply,
-            &Secrets {
-                user_id: user.as_bytes(),
-                signature: &signature,
-                key: Some(&trace),
-            },
+            &Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) },
         )
     }
 
@@ -243,10 +214,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_handed_on() {
-        let with = |value: &str| Reply {
-            retry_after: Some(value.into()),
-            ..reply(503, "")
-        };
+        let with = |value: &str| Reply { retry_after: Some(value.into()), ..reply(503, "") };
         assert_eq!(error(with("7")).retry_after(), Some(Duration::from_secs(7)));
         assert_eq!(error(with("soon")).retry_after(), None);
     }
@@ -254,36 +222,20 @@ mod tests {
     #[test]
     fn a_200_is_only_as_good_as_its_body() {
         assert_eq!(
-            judged(reply(200, r#"{"access_token":"abc"}"#))
-                .ok()
-                .unwrap()
-                .token
-                .as_bytes(),
+            judged(reply(200, r#"{"access_token":"abc"}"#)).ok().unwrap().token.as_bytes(),
             b"abc"
         );
         let empty = error(reply(200, ""));
-        assert_eq!(
-            (empty.kind(), empty.http_status()),
-            (ErrorKind::InvalidResponse, Some(200))
-        );
+        assert_eq!((empty.kind(), empty.http_status()), (ErrorKind::InvalidResponse, Some(200)));
         let cut = r#"{"access_token":"ab"#;
         assert_eq!(error(reply(200, cut)).kind(), ErrorKind::InvalidResponse);
-        let lost = error(Reply {
-            ends_with_connection: true,
-            ..reply(200, cut)
-        });
-        assert_eq!(
-            (lost.kind(), lost.retryable()),
-            (ErrorKind::ConnectionLost, true)
-        );
+        let lost = error(Reply { ends_with_connection: true, ..reply(200, cut) });
+        assert_eq!((lost.kind(), lost.retryable()), (ErrorKind::ConnectionLost, true));
     }
 
     #[test]
     fn a_content_encoding_is_to_blame_only_where_the_body_cannot_be_read() {
-        let encoded = |body| Reply {
-            content_encoding: Some("gzip"),
-            ..reply(200, body)
-        };
+        let encoded = |body| Reply { content_encoding: Some("gzip"), ..reply(200, body) };
         assert!(judged(encoded(r#"{"access_token":"abc"}"#)).is_ok());
         let error = error(encoded("\u{1f}\u{8}"));
         assert_eq!(error.kind(), ErrorKind::InvalidResponse);
@@ -297,10 +249,7 @@ mod tests {
     fn a_lifetime_counts_from_the_replys_own_date() {
         // {"exp":1445412540}: one minute after the date
         let body = r#"{"access_token":"e30.eyJleHAiOjE0NDU0MTI1NDB9.c2ln"}"#;
-        let dated = |date: Option<&str>| Reply {
-            date: date.map(Into::into),
-            ..reply(200, body)
-        };
+        let dated = |date: Option<&str>| Reply { date: date.map(Into::into), ..reply(200, body) };
         let lifetime = |reply| judged(reply).ok().unwrap().lifetime.unwrap().as_secs();
         assert_eq!(lifetime(dated(Some("Wed, 21 Oct 2015 07:28:00 GMT"))), 60);
         assert_eq!(lifetime(dated(Some("Wed, 21 Oct 2015 08:28:00 GMT"))), 0);
@@ -311,24 +260,11 @@ mod tests {
 
     #[test]
     fn a_body_that_was_lost_costs_only_its_explanation() {
-        let lost = Reply {
-            body: Err(connection_lost("reset")),
-            ..reply(503, "")
-        };
+        let lost = Reply { body: Err(connection_lost("reset")), ..reply(503, "") };
         assert_eq!(error(lost).kind(), ErrorKind::ServerError);
-        let cancelled = Reply {
-            body: Err(Error::cancelled()),
-            ..reply(401, "")
-        };
+        let cancelled = Reply { body: Err(Error::cancelled()), ..reply(401, "") };
         assert_eq!(error(cancelled).kind(), ErrorKind::Cancelled);
-        let timed_out = Reply {
-            body: Err(Error::new(ErrorKind::Timeout, "")),
-            ..reply(503, "")
-        };
-        assert_eq!(
-            error(timed_out).kind(),
-            ErrorKind::ServerError,
-            "the status was told"
-        );
+        let timed_out = Reply { body: Err(Error::new(ErrorKind::Timeout, "")), ..reply(503, "") };
+        assert_eq!(error(timed_out).kind(), ErrorKind::ServerError, "the status was told");
     }
 }

@@ -90,11 +90,7 @@ impl Exchange {
         deadline: Deadline,
         cancel: &Cancel,
     ) -> Result<(AccessToken, u32), Error> {
-        let leave = Leave {
-            deadline,
-            cancel,
-            to_send: &|| Ok(()),
-        };
+        let leave = Leave { deadline, cancel, to_send: &|| Ok(()) };
         let mut progress = Progress::default();
         match self.resume(claim, &leave, &mut progress) {
             Outcome::Granted(grant) => Ok((grant.token, progress.sent)),
@@ -141,11 +137,8 @@ impl Exchange {
             ) {
                 None => return Outcome::Failed(failure),
                 Some(wait) => {
-                    progress.pause = Some(Pause {
-                        until: Instant::now() + wait,
-                        failure,
-                        paid: false,
-                    });
+                    progress.pause =
+                        Some(Pause { until: Instant::now() + wait, failure, paid: false });
                 }
             }
         }
@@ -226,10 +219,7 @@ impl Exchange {
             key: self.key_trace.as_ref(),
         };
         let (result, requests) =
-            match self
-                .http
-                .post_json(&permit, body, leave.deadline, leave.cancel)
-            {
+            match self.http.post_json(&permit, body, leave.deadline, leave.cancel) {
                 Ok(reply) => {
                     let requests = reply.requests;
                     (judgement::judge(reply, &secrets), requests)
@@ -268,10 +258,7 @@ impl Exchange {
 
 /// Whether a failure says something about the call, and nothing about the exchange.
 fn is_the_callers_own(failure: &Error) -> bool {
-    matches!(
-        failure.kind(),
-        ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Closed
-    )
+    matches!(failure.kind(), ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Closed)
 }
 
 /// How far an exchange has come. Whoever goes on with it goes on from here.
@@ -309,10 +296,7 @@ impl Progress {
         self.pause
             .as_ref()
             .filter(|pause| {
-                !retry::fits(
-                    Duration::ZERO,
-                    latest.saturating_duration_since(pause.until),
-                )
+                !retry::fits(Duration::ZERO, latest.saturating_duration_since(pause.until))
             })
             .map(|pause| &pause.failure)
     }

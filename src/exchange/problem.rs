@@ -38,10 +38,8 @@ struct Item<'a> {
 pub(crate) fn explain(body: &[u8], secrets: &Secrets<'_>) -> Option<String> {
     let problem: Problem<'_> = serde_json::from_slice(body).ok()?;
     let text = |member| text(member, secrets);
-    let mut parts: Vec<String> = text(problem.detail)
-        .or_else(|| text(problem.title))
-        .into_iter()
-        .collect();
+    let mut parts: Vec<String> =
+        text(problem.detail).or_else(|| text(problem.title)).into_iter().collect();
     for item in items(problem.errors) {
         match (text(item.location), text(item.message)) {
             (Some(location), Some(message)) => parts.push(format!("{location}: {message}")),
@@ -58,13 +56,9 @@ pub(crate) fn explain(body: &[u8], secrets: &Secrets<'_>) -> Option<String> {
 }
 
 fn items(errors: Option<&RawValue>) -> Vec<Item<'_>> {
-    let list: Vec<&RawValue> = errors
-        .and_then(|errors| serde_json::from_str(errors.get()).ok())
-        .unwrap_or_default();
-    list.iter()
-        .take(ERRORS_MAX)
-        .filter_map(|item| serde_json::from_str(item.get()).ok())
-        .collect()
+    let list: Vec<&RawValue> =
+        errors.and_then(|errors| serde_json::from_str(errors.get()).ok()).unwrap_or_default();
+    list.iter().take(ERRORS_MAX).filter_map(|item| serde_json::from_str(item.get()).ok()).collect()
 }
 
 fn text(member: Option<&RawValue>, secrets: &Secrets<'_>) -> Option<String> {
@@ -90,11 +84,7 @@ mod tests {
         let signature = key.signature(user);
         explain(
             body.as_bytes(),
-            &Secrets {
-                user_id: user.as_bytes(),
-                signature: &signature,
-                key: Some(&trace),
-            },
+            &Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) },
         )
     }
 
@@ -107,10 +97,7 @@ mod tests {
             explained(body).unwrap(),
             "validation failed; body.signature: expected length 64; no location"
         );
-        assert_eq!(
-            explained(r#"{"title":"Unauthorized"}"#).unwrap(),
-            "Unauthorized"
-        );
+        assert_eq!(explained(r#"{"title":"Unauthorized"}"#).unwrap(), "Unauthorized");
     }
 
     #[test]
@@ -119,10 +106,7 @@ mod tests {
         for member in ["title", "detail", "value"] {
             let body = format!(r#"{{"{member}":"{signature} my_application_user_123"}}"#);
             let shown = explained(&body).unwrap_or_default();
-            assert!(
-                !shown.contains("e070") && !shown.contains("my_app"),
-                "{shown}"
-            );
+            assert!(!shown.contains("e070") && !shown.contains("my_app"), "{shown}");
         }
         let body = format!(
             r#"{{"errors":[{{"location":"{signature}","message":"for my_application_user_123","value":"{signature}"}}]}}"#
@@ -149,19 +133,13 @@ mod tests {
         ] {
             assert_eq!(explained(body), None, "{body}");
         }
-        assert_eq!(
-            explained(r#"{"title":"A","detail":{"x":1},"errors":7}"#).unwrap(),
-            "A"
-        );
+        assert_eq!(explained(r#"{"title":"A","detail":{"x":1},"errors":7}"#).unwrap(), "A");
     }
 
     #[test]
     fn depth_costs_no_stack() {
-        let body = format!(
-            r#"{{"errors":{}{},"title":"A"}}"#,
-            "[".repeat(30_000),
-            "]".repeat(30_000)
-        );
+        let body =
+            format!(r#"{{"errors":{}{},"title":"A"}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(explained(&body).unwrap(), "A");
     }
 

@@ -30,9 +30,7 @@ pub(crate) struct Said {
 pub(crate) fn read(body: &[u8]) -> Result<Said, Unusable> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let mut reason = "it is not a JSON object with the text member access_token";
-    let said = json.deserialize_map(ReplyVisitor {
-        reason: &mut reason,
-    });
+    let said = json.deserialize_map(ReplyVisitor { reason: &mut reason });
     match said.and_then(|said| json.end().map(|()| said)) {
         Ok(said) => Ok(said),
         Err(error) if error.is_eof() && !body.trim_ascii().is_empty() => Err(Unusable::CutShort),
@@ -76,10 +74,7 @@ impl<'de> Visitor<'de> for ReplyVisitor<'_> {
             }
         }
         match token.unwrap_or(Err("it has no member access_token")) {
-            Ok(token) => Ok(Said {
-                token,
-                expires_in: expires_in.map(Duration::from_secs),
-            }),
+            Ok(token) => Ok(Said { token, expires_in: expires_in.map(Duration::from_secs) }),
             Err(why) => {
                 *self.reason = why;
                 Err(A::Error::custom(""))
@@ -151,9 +146,7 @@ fn unescaped(text: &[u8]) -> Zeroizing<Vec<u8>> {
             Some(b'u') => rest
                 .by_ref()
                 .take(4)
-                .try_fold(0, |code, digit| {
-                    Some(code * 16 + char::from(digit).to_digit(16)?)
-                })
+                .try_fold(0, |code, digit| Some(code * 16 + char::from(digit).to_digit(16)?))
                 .and_then(|code: u32| u8::try_from(code).ok()),
             _ => None,
         };
@@ -189,18 +182,9 @@ mod tests {
         ] {
             let body = format!(r#"{{"expires_in":{value},"access_token":"abc"}}"#);
             let said = super::read(body.as_bytes()).unwrap();
-            assert_eq!(
-                said.expires_in.map(|time| time.as_secs()),
-                expected,
-                "{body}"
-            );
+            assert_eq!(said.expires_in.map(|time| time.as_secs()), expected, "{body}");
         }
-        assert_eq!(
-            super::read(br#"{"access_token":"abc"}"#)
-                .unwrap()
-                .expires_in,
-            None
-        );
+        assert_eq!(super::read(br#"{"access_token":"abc"}"#).unwrap().expires_in, None);
     }
 
     #[test]
@@ -229,35 +213,17 @@ mod tests {
             (r#""abc""#, "not a JSON object"),
             ("{}", "no member access_token"),
             (r#"{"Access_Token":"abc"}"#, "no member access_token"),
-            (
-                r#"{"access_token":null}"#,
-                "not a JSON object with the text",
-            ),
+            (r#"{"access_token":null}"#, "not a JSON object with the text"),
             (r#"{"access_token":1}"#, "not a JSON object with the text"),
-            (
-                r#"{"access_token":["abc"]}"#,
-                "not a JSON object with the text",
-            ),
-            (
-                r#"{"access_token":{"a":1}}"#,
-                "not a JSON object with the text",
-            ),
+            (r#"{"access_token":["abc"]}"#, "not a JSON object with the text"),
+            (r#"{"access_token":{"a":1}}"#, "not a JSON object with the text"),
             (r#"{"access_token":""}"#, "empty"),
             (r#"{"access_token":"a b"}"#, "no bearer token"),
-            (
-                r#"{"access_token":"a\r\nX-Injected: 1"}"#,
-                "no bearer token",
-            ),
+            (r#"{"access_token":"a\r\nX-Injected: 1"}"#, "no bearer token"),
             (r#"{"access_token":"a\u0000"}"#, "no bearer token"),
             ("{\"access_token\":\"\u{e9}\"}", "no bearer token"),
-            (
-                r#"{"access_token":"abc","access_token":"abc"}"#,
-                "two members",
-            ),
-            (
-                r#"{"access_token":"abc","\u0061ccess_token":"def"}"#,
-                "two members",
-            ),
+            (r#"{"access_token":"abc","access_token":"abc"}"#, "two members"),
+            (r#"{"access_token":"abc","\u0061ccess_token":"def"}"#, "two members"),
             (r#"{"access_token":"abc"} x"#, "not a JSON object"),
             (r#"{"access_token":"abc"}{}"#, "not a JSON object"),
             ("\u{feff}{\"access_token\":\"abc\"}", "not a JSON object"),
@@ -274,33 +240,19 @@ mod tests {
     fn a_body_that_ends_in_the_middle_is_told_apart() {
         let whole = r#"{"access_token":"abc","x":{"y":[1]}}"#;
         for end in 1..whole.len() {
-            assert_eq!(
-                read(&whole[..end]).unwrap_err(),
-                Unusable::CutShort,
-                "{}",
-                &whole[..end]
-            );
+            assert_eq!(read(&whole[..end]).unwrap_err(), Unusable::CutShort, "{}", &whole[..end]);
         }
     }
 
     #[test]
     fn escapes_are_read_as_json_has_them() {
-        for (value, expected) in [
-            (r"a\/b", "a/b"),
-            (r"\u0061\u002Db", "a-b"),
-            (r"\u002db\/", "-b/"),
-        ] {
+        for (value, expected) in
+            [(r"a\/b", "a/b"), (r"\u0061\u002Db", "a-b"), (r"\u002db\/", "-b/")]
+        {
             let body = format!(r#"{{"access_token":"{value}"}}"#);
             assert_eq!(read(&body).unwrap(), expected);
         }
-        for bad in [
-            r#"a\"b"#,
-            r"a\\b",
-            r"a\nb",
-            r"\u0161",
-            r"\u0000",
-            r"\ud83d\ude00",
-        ] {
+        for bad in [r#"a\"b"#, r"a\\b", r"a\nb", r"\u0161", r"\u0000", r"\ud83d\ude00"] {
             match read(&format!(r#"{{"access_token":"{bad}"}}"#)) {
                 Err(Unusable::Because(why)) => {
                     assert!(why.contains("no bearer token"), "{bad}: {why}")
@@ -309,20 +261,14 @@ mod tests {
             }
         }
         for broken in [r"a\x", r"\u00g0", r"\u00"] {
-            assert!(
-                read(&format!(r#"{{"access_token":"{broken}"}}"#)).is_err(),
-                "{broken}"
-            );
+            assert!(read(&format!(r#"{{"access_token":"{broken}"}}"#)).is_err(), "{broken}");
         }
     }
 
     #[test]
     fn depth_costs_no_stack() {
-        let deep = format!(
-            r#"{{"x":{}{},"access_token":"abc"}}"#,
-            "[".repeat(30_000),
-            "]".repeat(30_000)
-        );
+        let deep =
+            format!(r#"{{"x":{}{},"access_token":"abc"}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(read(&deep).unwrap(), "abc");
     }
 

@@ -16,13 +16,9 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     pub(crate) fn new(application_id: &ApplicationId) -> Self {
-        let prefix = format!(
-            r#"{{"application_id":{},"application_user_id":""#,
-            application_id.json()
-        );
-        Self {
-            prefix: prefix.into_bytes(),
-        }
+        let prefix =
+            format!(r#"{{"application_id":{},"application_user_id":""#, application_id.json());
+        Self { prefix: prefix.into_bytes() }
     }
 
     /// The body for one user, wiped on drop. Neither value can hold a character that JSON would
@@ -30,13 +26,7 @@ impl RequestBody {
     pub(crate) fn with(&self, user: UserId<'_>, signature: &Signature) -> Zeroizing<Vec<u8>> {
         let size = self.prefix.len() + USER_ID_MAX + BETWEEN.len() + SIGNATURE_LEN + END.len();
         let mut body = Zeroizing::new(Vec::with_capacity(size));
-        for part in [
-            &self.prefix,
-            user.as_bytes(),
-            BETWEEN,
-            signature.as_bytes(),
-            END,
-        ] {
+        for part in [&self.prefix, user.as_bytes(), BETWEEN, signature.as_bytes(), END] {
             body.extend_from_slice(part);
         }
         body
@@ -50,16 +40,10 @@ mod tests {
 
     fn body(application_id: &str, user: &str) -> String {
         let user = UserId::new(user.as_bytes()).unwrap();
-        let signature = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE")
-            .unwrap()
-            .signature(user);
+        let signature = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap().signature(user);
         let application_id = ApplicationId::new(application_id.as_bytes()).unwrap();
-        String::from_utf8(
-            RequestBody::new(&application_id)
-                .with(user, &signature)
-                .to_vec(),
-        )
-        .unwrap()
+        String::from_utf8(RequestBody::new(&application_id).with(user, &signature).to_vec())
+            .unwrap()
     }
 
     #[test]
@@ -76,11 +60,7 @@ mod tests {
             let value: serde_json::Value =
                 serde_json::from_str(&body(id, &"A".repeat(128))).unwrap();
             assert_eq!(value.as_object().unwrap().len(), 3);
-            let expected = if id == "0" {
-                serde_json::json!(0)
-            } else {
-                serde_json::json!(id)
-            };
+            let expected = if id == "0" { serde_json::json!(0) } else { serde_json::json!(id) };
             assert_eq!(value["application_id"], expected);
         }
     }

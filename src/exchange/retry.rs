@@ -27,9 +27,8 @@ pub(crate) fn wait_before_next(
     if attempts >= max_attempts || !may_pass(failure) {
         return None;
     }
-    let wait = backoff(failure, attempts)
-        .mul_f64(random)
-        .max(failure.retry_after().unwrap_or_default());
+    let wait =
+        backoff(failure, attempts).mul_f64(random).max(failure.retry_after().unwrap_or_default());
     Some(wait)
 }
 
@@ -78,11 +77,7 @@ impl Budget {
 
     /// Pays for a retry after `failure`, if there is enough left.
     pub(crate) fn pay(&self, failure: &Error) -> bool {
-        let price = if failure.timed_out() {
-            Self::RETRY_AFTER_TIMEOUT
-        } else {
-            Self::RETRY
-        };
+        let price = if failure.timed_out() { Self::RETRY_AFTER_TIMEOUT } else { Self::RETRY };
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 (left >= price).then_some(left - price)
@@ -92,11 +87,9 @@ impl Budget {
 
     /// A success without a retry gives a little back.
     pub(crate) fn refund(&self) {
-        let _ = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                (left < Self::FULL).then_some(left + Self::REFUND)
-            });
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            (left < Self::FULL).then_some(left + Self::REFUND)
+        });
     }
 }
 
@@ -109,18 +102,12 @@ mod tests {
     }
 
     fn status(status: u16) -> Error {
-        let kind = if status == 429 {
-            ErrorKind::RateLimited
-        } else {
-            ErrorKind::ServerError
-        };
+        let kind = if status == 429 { ErrorKind::RateLimited } else { ErrorKind::ServerError };
         failure(kind).with_http_status(status)
     }
 
     fn longest(failure: &Error, attempts: u32) -> u128 {
-        wait_before_next(failure, attempts, u32::MAX, 1.0)
-            .unwrap()
-            .as_millis()
+        wait_before_next(failure, attempts, u32::MAX, 1.0).unwrap().as_millis()
     }
 
     #[test]
@@ -159,15 +146,7 @@ mod tests {
             TokenRejected,
             Internal,
         ];
-        let passing = [
-            Resolve,
-            Connect,
-            Tls,
-            ConnectionLost,
-            Proxy,
-            RateLimited,
-            ServerError,
-        ];
+        let passing = [Resolve, Connect, Tls, ConnectionLost, Proxy, RateLimited, ServerError];
         for kind in all {
             let wait = wait_before_next(&failure(kind), 1, 3, 0.5);
             assert_eq!(wait.is_some(), passing.contains(&kind), "{kind:?}");
@@ -180,13 +159,9 @@ mod tests {
     #[test]
     fn the_attempts_are_counted() {
         let lost = failure(ErrorKind::ConnectionLost);
-        for (attempts, max, again) in [
-            (1, 1, false),
-            (1, 2, true),
-            (2, 2, false),
-            (9, 10, true),
-            (10, 10, false),
-        ] {
+        for (attempts, max, again) in
+            [(1, 1, false), (1, 2, true), (2, 2, false), (9, 10, true), (10, 10, false)]
+        {
             assert_eq!(wait_before_next(&lost, attempts, max, 0.0).is_some(), again);
         }
     }

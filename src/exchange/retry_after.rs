@@ -14,15 +14,8 @@ pub(crate) fn parse(value: &str, date: Option<&str>, now: SystemTime) -> Option<
         return Some(value.parse().map_or(MAX, Duration::from_secs).min(MAX));
     }
     let until = httpdate::parse_http_date(value).ok()?;
-    let from = date
-        .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
-        .unwrap_or(now);
-    Some(
-        until
-            .duration_since(from)
-            .unwrap_or(Duration::ZERO)
-            .min(MAX),
-    )
+    let from = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(now);
+    Some(until.duration_since(from).unwrap_or(Duration::ZERO).min(MAX))
 }
 
 #[cfg(test)]
@@ -41,10 +34,7 @@ mod tests {
     fn seconds() {
         assert_eq!(secs("0", None), Some(0));
         assert_eq!(secs(" 120 ", None), Some(120));
-        assert_eq!(
-            secs("99999999999999999999999999", None),
-            Some(MAX.as_secs())
-        );
+        assert_eq!(secs("99999999999999999999999999", None), Some(MAX.as_secs()));
         assert_eq!(secs("18446744073709551615", None), Some(MAX.as_secs()));
     }
 
@@ -54,25 +44,14 @@ mod tests {
         assert_eq!(secs(A_MINUTE_LATER, None), Some(70));
         assert_eq!(secs(A_MINUTE_LATER, Some("nonsense")), Some(70));
         assert_eq!(secs(DATE, Some(A_MINUTE_LATER)), Some(0), "in the past");
-        assert_eq!(
-            secs("Wednesday, 21-Oct-15 07:29:00 GMT", Some(DATE)),
-            Some(60)
-        );
+        assert_eq!(secs("Wednesday, 21-Oct-15 07:29:00 GMT", Some(DATE)), Some(60));
     }
 
     #[test]
     fn nonsense_is_no_wish_at_all() {
-        for bad in [
-            "",
-            " ",
-            "-1",
-            "+1",
-            "1.5",
-            "1e3",
-            "soon",
-            "0x10",
-            "Wed, 99 Oct 2015 07:28:00 GMT",
-        ] {
+        for bad in
+            ["", " ", "-1", "+1", "1.5", "1e3", "soon", "0x10", "Wed, 99 Oct 2015 07:28:00 GMT"]
+        {
             assert_eq!(secs(bad, Some(DATE)), None, "{bad}");
         }
     }

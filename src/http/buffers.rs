@@ -74,10 +74,7 @@ impl Buffers for WipedBuffers {
         if self.start > 0 {
             let left = self.end - self.start;
             self.input.copy_within(self.start..self.end, 0);
-            self.input
-                .get_mut(left..self.end)
-                .unwrap_or_default()
-                .fill(0);
+            self.input.get_mut(left..self.end).unwrap_or_default().fill(0);
             (self.start, self.end) = (0, left);
         }
         self.input.get_mut(self.end..).unwrap_or_default()
@@ -96,10 +93,7 @@ impl Buffers for WipedBuffers {
     }
 
     fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
-        (
-            self.input.get_mut(self.end..).unwrap_or_default(),
-            &mut self.output,
-        )
+        (self.input.get_mut(self.end..).unwrap_or_default(), &mut self.output)
     }
 
     fn can_use_input(&self) -> bool {

@@ -36,10 +36,7 @@ impl Cancel {
     pub(crate) fn new() -> Self {
         // A handle may be older than the first client. Without memory to watch, no client is made.
         let _ = fork::watch();
-        Self {
-            thrown: AtomicBool::new(false),
-            waker: PerProcess::empty(),
-        }
+        Self { thrown: AtomicBool::new(false), waker: PerProcess::empty() }
     }
 
     pub(crate) fn throw(&self) {

@@ -137,12 +137,7 @@ mod tests {
             b"0\r\nA: 1\n\r\n",
         ] {
             let kind = refused(body);
-            assert_eq!(
-                kind,
-                Some(ErrorKind::InvalidResponse),
-                "{}",
-                body.escape_ascii()
-            );
+            assert_eq!(kind, Some(ErrorKind::InvalidResponse), "{}", body.escape_ascii());
         }
     }
 
@@ -150,11 +145,7 @@ mod tests {
     fn a_chunk_that_is_larger_than_any_body_is_not_waited_for() {
         for size in ["10001", "ffffffffffffffff", "fffffffffffffffffffff"] {
             let body = format!("{size}\r\n");
-            assert_eq!(
-                refused(body.as_bytes()),
-                Some(ErrorKind::ResponseTooLarge),
-                "{size}"
-            );
+            assert_eq!(refused(body.as_bytes()), Some(ErrorKind::ResponseTooLarge), "{size}");
         }
     }
 }

@@ -62,10 +62,8 @@ impl Target {
 
     /// The same with nothing in it that another process could hold a lock on.
     pub(crate) fn of_this_process(&self) -> Self {
-        let tls = self
-            .tls
-            .as_ref()
-            .map(|(config, name)| (tls::with_own_sessions(config), name.clone()));
+        let tls =
+            self.tls.as_ref().map(|(config, name)| (tls::with_own_sessions(config), name.clone()));
         Self {
             host: self.host.clone(),
             port: self.port,
@@ -91,11 +89,7 @@ impl Target {
     /// A TCP connection.
     fn dial(&self, host: &Host, port: u16, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
         let addresses = self.names.resolve(host, port, control)?;
-        let race = Race {
-            control,
-            started: Vec::new(),
-            last_error: None,
-        };
+        let race = Race { control, started: Vec::new(), last_error: None };
         let stream = race.run(&interleaved(&addresses)).inspect_err(|error| {
             if error.kind() == ErrorKind::Connect {
                 self.names.forget();
@@ -109,9 +103,8 @@ impl Target {
 /// family costs one stagger (RFC 8305, 4).
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = addresses
-        .iter()
-        .partition(|address| address.is_ipv6() == first_is_v6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.iter().partition(|address| address.is_ipv6() == first_is_v6);
     let longest = first.len().max(second.len());
     (0..longest)
         .flat_map(|i| [first.get(i), second.get(i)])
@@ -167,9 +160,7 @@ impl Race<'_> {
     fn wait(&mut self, pause: Option<Instant>) -> Result<Option<OwnSocket>, Error> {
         while !self.started.is_empty() {
             let fds: Vec<_> = self.started.iter().map(AsFd::as_fd).collect();
-            let ready = self
-                .control
-                .wait_any(&fds, Ready::Write, Phase::Connect, pause)?;
+            let ready = self.control.wait_any(&fds, Ready::Write, Phase::Connect, pause)?;
             let Some(index) = ready.filter(|&index| index < self.started.len()) else {
                 return Ok(None);
             };

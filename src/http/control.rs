@@ -28,10 +28,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn after(timeout: Duration) -> Self {
-        Self {
-            at: Instant::now() + timeout,
-            timeout,
-        }
+        Self { at: Instant::now() + timeout, timeout }
     }
 
     /// What is left of it.
@@ -57,10 +54,7 @@ pub(crate) enum Phase {
 impl Phase {
     /// Whether the connect timeout holds beside the deadline.
     fn makes_connection(self) -> bool {
-        matches!(
-            self,
-            Self::Resolve | Self::Connect | Self::Tunnel | Self::Handshake
-        )
+        matches!(self, Self::Resolve | Self::Connect | Self::Tunnel | Self::Handshake)
     }
 }
 
@@ -99,10 +93,7 @@ impl Control {
     /// Costs two descriptors, close-on-exec.
     pub(crate) fn new() -> io::Result<Self> {
         let (wake_sender, wake_receiver) = OwnSocket::pair()?;
-        let past = Deadline {
-            at: Instant::now(),
-            timeout: Duration::ZERO,
-        };
+        let past = Deadline { at: Instant::now(), timeout: Duration::ZERO };
         let call = Call {
             deadline: past,
             connect: past,
@@ -325,10 +316,7 @@ impl Control {
 
     /// What ended the call, in our own terms.
     pub(crate) fn cause_of(&self, error: ureq::Error) -> Error {
-        self.call()
-            .failure
-            .take()
-            .unwrap_or_else(|| framing::translate(&error))
+        self.call().failure.take().unwrap_or_else(|| framing::translate(&error))
     }
 
     fn call(&self) -> MutexGuard<'_, Call> {
@@ -338,8 +326,5 @@ impl Control {
 
 /// Whether a system call may go through when it is made again.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

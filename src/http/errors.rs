@@ -34,24 +34,15 @@ pub(crate) fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
     let network = "the network between, a firewall, and the base URL";
     let (kind, what, check) = match phase {
         Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found", network),
-        Phase::Tunnel => (
-            ErrorKind::Proxy,
-            "The proxy did not answer",
-            "the proxy's URL, and that it is up",
-        ),
-        Phase::Handshake => (
-            ErrorKind::Connect,
-            "The TLS handshake did not finish",
-            network,
-        ),
+        Phase::Tunnel => {
+            (ErrorKind::Proxy, "The proxy did not answer", "the proxy's URL, and that it is up")
+        }
+        Phase::Handshake => (ErrorKind::Connect, "The TLS handshake did not finish", network),
         _ => (ErrorKind::Connect, "The host did not answer", network),
     };
-    Error::new(
-        kind,
-        format!("{what} within the connect timeout of {ms} ms. Check {check}."),
-    )
-    .with_retryable(true)
-    .with_timed_out()
+    Error::new(kind, format!("{what} within the connect timeout of {ms} ms. Check {check}."))
+        .with_retryable(true)
+        .with_timed_out()
 }
 
 pub(crate) fn internal(what: &str, error: &io::Error) -> Error {

@@ -15,37 +15,24 @@ pub(crate) const REPLY_MAX: usize = 1024 * 1024;
 /// for, and chunks are what every HTTP/1.1 client reads (RFC 9112, 6.1 and 7).
 pub(crate) fn is_chunked<T>(response: &Response<T>) -> Result<bool, Error> {
     let headers = response.headers();
-    let mut codings = elements(headers, TRANSFER_ENCODING)
-        .filter(|coding| !is(coding, "identity"))
-        .peekable();
+    let mut codings =
+        elements(headers, TRANSFER_ENCODING).filter(|coding| !is(coding, "identity")).peekable();
     if codings.peek().is_none() {
         return Ok(false);
     }
     if response.version() == Version::HTTP_10 {
-        return Err(unreadable(
-            "it has a Transfer-Encoding, which HTTP/1.0 does not know",
-        ));
+        return Err(unreadable("it has a Transfer-Encoding, which HTTP/1.0 does not know"));
     }
     // Some say it twice and do it once.
     if codings.all(|coding| is(coding, "chunked")) {
         return Ok(true);
     }
-    Err(unreadable(
-        "its Transfer-Encoding is another than chunked, which was not asked for",
-    ))
+    Err(unreadable("its Transfer-Encoding is another than chunked, which was not asked for"))
 }
 
 /// What the content was encoded with, in words of our own.
 pub(crate) fn content_encoding(headers: &HeaderMap) -> Option<&'static str> {
-    const KNOWN: [&str; 7] = [
-        "gzip",
-        "x-gzip",
-        "deflate",
-        "compress",
-        "br",
-        "zstd",
-        "aws-chunked",
-    ];
+    const KNOWN: [&str; 7] = ["gzip", "x-gzip", "deflate", "compress", "br", "zstd", "aws-chunked"];
     let coding = elements(headers, CONTENT_ENCODING).find(|coding| !is(coding, "identity"))?;
     let known = KNOWN.into_iter().find(|known| is(coding, known));
     Some(known.unwrap_or("one that is not known"))
@@ -149,10 +136,7 @@ mod tests {
             &["chunked\u{e9}"],
         ] {
             let refusal = of(other).unwrap_err();
-            assert!(
-                refusal.contains("Transfer-Encoding"),
-                "{other:?}: {refusal}"
-            );
+            assert!(refusal.contains("Transfer-Encoding"), "{other:?}: {refusal}");
         }
     }
 

@@ -98,10 +98,7 @@ fn failure(code: c_int, errno: io::Error) -> Error {
         libc::EAI_AGAIN => not_found("no name server answers, or one has failed for now", true),
         libc::EAI_FAIL => not_found("the name server refuses to answer", true),
         libc::EAI_SYSTEM => not_found(cut(&errno.to_string(), 120), true),
-        _ => not_found(
-            &format!("the system's resolver failed with code {code}"),
-            true,
-        ),
+        _ => not_found(&format!("the system's resolver failed with code {code}"), true),
     }
 }
 
@@ -122,10 +119,7 @@ fn lack_behind(code: c_int, errno: &io::Error) -> Option<io::Error> {
 
 /// Whether it is for a want of this process or machine, and says nothing about any host.
 pub(super) fn is_lack(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-    )
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
 pub(super) fn not_found(why: &str, may_pass: bool) -> Error {

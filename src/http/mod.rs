@@ -123,10 +123,8 @@ impl HttpClient {
         } else {
             None
         };
-        let proxy = settings.proxy.map(|url| Proxy {
-            url,
-            user_agent: settings.user_agent.to_owned(),
-        });
+        let proxy =
+            settings.proxy.map(|url| Proxy { url, user_agent: settings.user_agent.to_owned() });
         let target = Target::new(settings.base_url, tls, proxy)?;
         let agent_config = agent_config(settings.user_agent);
         let slots = Slots::new(
@@ -173,10 +171,7 @@ impl HttpClient {
         drop(slot);
         let slot = slots.make().map_err(|error| error.with_attempts(before))?;
         let result = match self.attempt(&slot, body, deadline, cancel) {
-            Ok(reply) => Ok(Reply {
-                requests: before + reply.requests,
-                ..reply
-            }),
+            Ok(reply) => Ok(Reply { requests: before + reply.requests, ..reply }),
             Err(error) => {
                 let requests = before + error.attempts();
                 Err(error.with_attempts(requests))
@@ -256,14 +251,11 @@ impl HttpClient {
         let _attached = cancel.attach(Waker::Control(Arc::clone(&slot.control)));
         // The request goes out without a wait, and so without a look at any of these.
         slot.control.may_go_on()?;
-        self.run(slot, body)
-            .map_err(|error| error.with_attempts(slot.control.requests()))
+        self.run(slot, body).map_err(|error| error.with_attempts(slot.control.requests()))
     }
 
     fn run(&self, slot: &Slot, body: &[u8]) -> Result<Reply, Error> {
-        let mut request = Request::post(self.uri.clone())
-            .body(body)
-            .map_err(ureq::Error::from);
+        let mut request = Request::post(self.uri.clone()).body(body).map_err(ureq::Error::from);
         if let Ok(request) = &mut request {
             request
                 .headers_mut()
@@ -301,10 +293,7 @@ fn keep(slots: &Slots, slot: Slot, result: Result<Reply, Error>) -> Result<Reply
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned)
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
 fn read_body(
@@ -320,11 +309,8 @@ fn read_body(
         return Err(too_large());
     }
     // One byte more than is announced: what fills the buffer is more than was promised.
-    let mut body = Zeroizing::new(vec![
-        0;
-        announced.map_or(BODY_FIRST, |length| length as usize)
-            + 1
-    ]);
+    let mut body =
+        Zeroizing::new(vec![0; announced.map_or(BODY_FIRST, |length| length as usize) + 1]);
     let mut reader = response.into_body().into_reader();
     let mut filled = 0;
     loop {
@@ -332,10 +318,7 @@ fn read_body(
             body = grown(&body)?;
         }
         let room = body.get_mut(filled..).unwrap_or_default();
-        match reader
-            .read(room)
-            .map_err(|error| slot.control.cause_of(error.into()))?
-        {
+        match reader.read(room).map_err(|error| slot.control.cause_of(error.into()))? {
             0 => break,
             count => filled += count,
         }

@@ -29,10 +29,7 @@ impl OwnSocket {
     pub(crate) fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
         let file = File::from(above_stdio(socket.into())?);
         let inode = inode(&file);
-        Ok(Self {
-            file: ManuallyDrop::new(file),
-            inode,
-        })
+        Ok(Self { file: ManuallyDrop::new(file), inode })
     }
 
     /// Two that are connected to each other.
@@ -72,14 +69,8 @@ impl OwnSocket {
     fn receive_with(&self, buf: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         let flags = flags | libc::MSG_DONTWAIT;
         // SAFETY: `buf` lives throughout the call, and recv(2) writes to nothing beyond its length.
-        let count = unsafe {
-            libc::recv(
-                self.file.as_raw_fd(),
-                buf.as_mut_ptr().cast(),
-                buf.len(),
-                flags,
-            )
-        };
+        let count =
+            unsafe { libc::recv(self.file.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 }

@@ -36,25 +36,14 @@ pub(crate) fn poll(
         Ready::Write => libc::POLLOUT,
     };
     // A negative descriptor is one that poll(2) passes over.
-    let mut list = [libc::pollfd {
-        fd: -1,
-        events,
-        revents: 0,
-    }; POLL_MAX];
+    let mut list = [libc::pollfd { fd: -1, events, revents: 0 }; POLL_MAX];
     let (first, others) = list.split_at_mut(1);
-    first.fill(libc::pollfd {
-        fd: wake.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    });
+    first.fill(libc::pollfd { fd: wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     for (entry, fd) in others.iter_mut().zip(fds) {
         entry.fd = fd.as_raw_fd();
     }
     // Rounded up: one that is rounded down wakes too early and spins through the last millisecond.
-    let wait = until
-        .saturating_duration_since(Instant::now())
-        .as_micros()
-        .div_ceil(1000);
+    let wait = until.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
     let wait = libc::c_int::try_from(wait).unwrap_or(libc::c_int::MAX);
     let count = (1 + fds.len()).min(POLL_MAX) as libc::nfds_t;
     // SAFETY: `list` is an array of at least `count` entries that lives throughout the call, and
@@ -76,10 +65,7 @@ fn outcome(list: &[libc::pollfd]) -> Polled {
     if any(wake, !0) {
         return Polled::Woken;
     }
-    others
-        .iter()
-        .position(|entry| entry.revents != 0)
-        .map_or(Polled::Nothing, Polled::Ready)
+    others.iter().position(|entry| entry.revents != 0).map_or(Polled::Nothing, Polled::Ready)
 }
 
 #[cfg(test)]

@@ -60,17 +60,10 @@ fn request(proxy: &Proxy, host: &Host, port: u16) -> Zeroizing<String> {
         Some(value) => ("Proxy-Authorization: ", value.as_str()),
         None => ("", ""),
     };
-    let parts = [
-        first.as_str(),
-        name,
-        value,
-        if value.is_empty() { "" } else { "\r\n" },
-        "\r\n",
-    ];
+    let parts = [first.as_str(), name, value, if value.is_empty() { "" } else { "\r\n" }, "\r\n"];
     // Room for all of it from the start: a text that grows leaves a copy of the credentials behind.
-    let mut request = Zeroizing::new(String::with_capacity(
-        parts.iter().map(|part| part.len()).sum(),
-    ));
+    let mut request =
+        Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
     parts.iter().for_each(|part| request.push_str(part));
     request
 }
@@ -104,10 +97,7 @@ fn read_one_status(
             return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
         }
         // Something else than an HTTP proxy may say a line and then wait for ever.
-        if START
-            .get(head.len())
-            .is_some_and(|&expected| expected != byte[0])
-        {
+        if START.get(head.len()).is_some_and(|&expected| expected != byte[0]) {
             return Err(garbled());
         }
         head.extend_from_slice(&byte);
@@ -138,16 +128,10 @@ fn refused(status: u16) -> Error {
             false,
         ),
         502..=504 => ("it could not reach the service. Try again later", true),
-        _ => (
-            "Check that it allows CONNECT to the service's host and port",
-            false,
-        ),
+        _ => ("Check that it allows CONNECT to the service's host and port", false),
     };
-    Error::new(
-        ErrorKind::Proxy,
-        format!("The proxy refused with {status}: {what}."),
-    )
-    .with_retryable(may_pass)
+    Error::new(ErrorKind::Proxy, format!("The proxy refused with {status}: {what}."))
+        .with_retryable(may_pass)
 }
 
 /// A connection to the proxy that could not be made.
@@ -163,9 +147,5 @@ pub(crate) fn unreachable(error: Error) -> Error {
         ),
     )
     .with_retryable(error.retryable());
-    if error.timed_out() {
-        proxy.with_timed_out()
-    } else {
-        proxy
-    }
+    if error.timed_out() { proxy.with_timed_out() } else { proxy }
 }

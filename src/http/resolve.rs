@@ -119,15 +119,9 @@ impl NameCache {
     }
 
     fn seat(&self, names: &mut Names, sender: OwnSocket) -> Seat<'_> {
-        let waiter = Arc::new(Waiter {
-            sender,
-            found: OnceLock::new(),
-        });
+        let waiter = Arc::new(Waiter { sender, found: OnceLock::new() });
         names.waiting.push(Arc::clone(&waiter));
-        Seat {
-            names: &self.0,
-            waiter,
-        }
+        Seat { names: &self.0, waiter }
     }
 }
 
@@ -140,9 +134,7 @@ impl Names {
     }
 
     fn has_young_lookup(&self) -> bool {
-        self.under_way
-            .last()
-            .is_some_and(|begun| begun.elapsed() < SHARED)
+        self.under_way.last().is_some_and(|begun| begun.elapsed() < SHARED)
     }
 
     /// The lookup that was begun then has ended. Gives who is to be told: all who wait, whichever
@@ -162,16 +154,9 @@ impl Names {
 
     /// Not in the place of what a later lookup has found.
     fn keep(&mut self, addresses: &[SocketAddr], begun: Instant) {
-        if self
-            .answer
-            .as_ref()
-            .is_none_or(|answer| answer.begun <= begun)
-        {
-            self.answer = Some(Answer {
-                addresses: addresses.to_vec(),
-                begun,
-                since: Instant::now(),
-            });
+        if self.answer.as_ref().is_none_or(|answer| answer.begun <= begun) {
+            self.answer =
+                Some(Answer { addresses: addresses.to_vec(), begun, since: Instant::now() });
         }
     }
 }
@@ -193,9 +178,7 @@ struct Seat<'a> {
 /// A call that goes takes its descriptor with it, however long the lookup hangs on.
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        lock(self.names)
-            .waiting
-            .retain(|other| !Arc::ptr_eq(other, &self.waiter));
+        lock(self.names).waiting.retain(|other| !Arc::ptr_eq(other, &self.waiter));
     }
 }
 
@@ -218,9 +201,8 @@ fn spawn(
         let told = lock(&names).end(begun, &found);
         told.iter().for_each(|waiter| waiter.tell(found.clone()));
     };
-    let builder = std::thread::Builder::new()
-        .name("spike_auth-dns".into())
-        .stack_size(HELPER_STACK);
+    let builder =
+        std::thread::Builder::new().name("spike_auth-dns".into()).stack_size(HELPER_STACK);
     without_signals(|| builder.spawn(work).map(|_| ()))
 }
 

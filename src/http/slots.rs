@@ -77,12 +77,7 @@ impl Slots {
             idle: VecDeque::new(),
             all: Vec::new(),
         };
-        Self {
-            target,
-            config,
-            in_flight_max,
-            state: Mutex::new(state),
-        }
+        Self { target, config, in_flight_max, state: Mutex::new(state) }
     }
 
     /// Waits for its turn, first come first served.
@@ -132,11 +127,7 @@ impl Slots {
         self.state().sleepers.push(this.clone());
         let result = self.park(until, cancel, done);
         let mut state = self.state();
-        if let Some(at) = state
-            .sleepers
-            .iter()
-            .position(|thread| thread.id() == this.id())
-        {
+        if let Some(at) = state.sleepers.iter().position(|thread| thread.id() == this.id()) {
             state.sleepers.swap_remove(at);
         }
         result
@@ -206,15 +197,9 @@ impl Slots {
             state.closed = true;
             let mut waiting = std::mem::take(&mut state.sleepers);
             waiting.extend(state.queue.iter().map(|ticket| ticket.thread.clone()));
-            (
-                std::mem::take(&mut state.idle),
-                std::mem::take(&mut state.all),
-                waiting,
-            )
+            (std::mem::take(&mut state.idle), std::mem::take(&mut state.all), waiting)
         };
-        all.iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|control| control.close());
+        all.iter().filter_map(Weak::upgrade).for_each(|control| control.close());
         waiting.iter().for_each(Thread::unpark);
         drop(idle);
     }
@@ -230,16 +215,10 @@ impl Slots {
     pub(crate) fn make(&self) -> Result<Slot, Error> {
         let control = Arc::new(Control::new().map_err(|error| internal("a socket pair", &error))?);
         self.register(&control)?;
-        let connector = SlotConnector {
-            target: Arc::clone(&self.target),
-            control: Arc::clone(&control),
-        };
+        let connector =
+            SlotConnector { target: Arc::clone(&self.target), control: Arc::clone(&control) };
         let agent = ureq::Agent::with_parts(self.config.clone(), connector, ResolvedLater);
-        Ok(Slot {
-            agent,
-            control,
-            idle_since: Instant::now(),
-        })
+        Ok(Slot { agent, control, idle_since: Instant::now() })
     }
 
     fn register(&self, control: &Arc<Control>) -> Result<(), Error> {

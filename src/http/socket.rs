@@ -21,13 +21,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(stream: OwnSocket, control: Arc<Control>) -> Self {
-        Self {
-            stream,
-            control,
-            phase: Phase::Exchange,
-            records: None,
-            made_in: generation(),
-        }
+        Self { stream, control, phase: Phase::Exchange, records: None, made_in: generation() }
     }
 
     pub(crate) fn set_phase(&mut self, phase: Phase) {
@@ -47,11 +41,7 @@ impl Socket {
     /// Whether it can carry another request: nothing to read, nothing half read, and not at its
     /// end. A byte that nobody asked for would be taken for the beginning of the next reply.
     pub(crate) fn is_quiet(&self) -> bool {
-        if self
-            .records
-            .as_ref()
-            .is_some_and(|records| !records.is_at_border())
-        {
+        if self.records.as_ref().is_some_and(|records| !records.is_at_border()) {
             return false;
         }
         self.stream.is_silent()
@@ -132,11 +122,7 @@ impl RecordBorder {
 
     fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let taken = if self.left > 0 {
-                self.pass_body(bytes)
-            } else {
-                self.pass_header(bytes)
-            };
+            let taken = if self.left > 0 { self.pass_body(bytes) } else { self.pass_header(bytes) };
             bytes = bytes.get(taken..).unwrap_or_default();
         }
     }
@@ -169,13 +155,8 @@ mod tests {
 
     #[test]
     fn records_end_where_their_lengths_say_however_they_are_cut() {
-        let records = [
-            &[23, 3, 3, 0, 2, 9, 9][..],
-            &[23, 3, 3, 0, 0],
-            &[22, 3, 3, 1, 0],
-            &[7; 256],
-        ]
-        .concat();
+        let records =
+            [&[23, 3, 3, 0, 2, 9, 9][..], &[23, 3, 3, 0, 0], &[22, 3, 3, 1, 0], &[7; 256]].concat();
         let borders = [0, 7, 12, 12 + 5 + 256];
         for piece in [1, 2, 3, 5, 7, 100, 1000] {
             let (mut border, mut passed) = (RecordBorder::default(), 0);

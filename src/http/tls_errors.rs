@@ -22,10 +22,7 @@ pub(super) struct Reason {
 
 impl Reason {
     fn new(what: impl Into<Cow<'static, str>>, cure: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            what: what.into(),
-            cure: cure.into(),
-        }
+        Self { what: what.into(), cure: cure.into() }
     }
 
     pub(super) fn of(error: &Tls) -> Self {
@@ -83,10 +80,7 @@ pub(super) fn own_failure(error: &Tls) -> Option<Error> {
 }
 
 fn interfered(what: &'static str) -> Reason {
-    Reason::new(
-        what,
-        "Check the server's TLS, and that nothing between interferes",
-    )
+    Reason::new(what, "Check the server's TLS, and that nothing between interferes")
 }
 
 /// Or its certificate's key is none for them: OpenSSL says the same then.
@@ -120,14 +114,12 @@ fn alert_received(alert: AlertDescription) -> Reason {
     match alert {
         Alert::ProtocolVersion => too_old(),
         Alert::HandshakeFailure | Alert::InsufficientSecurity => nothing_in_common(),
-        Alert::UnrecognisedName => Reason::new(
-            "the server does not know the host name",
-            "Check the base URL's host name",
-        ),
-        Alert::NoApplicationProtocol => Reason::new(
-            "the server does not speak HTTP/1.1",
-            "Check the port of the base URL",
-        ),
+        Alert::UnrecognisedName => {
+            Reason::new("the server does not know the host name", "Check the base URL's host name")
+        }
+        Alert::NoApplicationProtocol => {
+            Reason::new("the server does not speak HTTP/1.1", "Check the port of the base URL")
+        }
         Alert::NoCertificate
         | Alert::BadCertificate
         | Alert::UnsupportedCertificate
@@ -174,10 +166,9 @@ fn certificate(reason: &CertificateError) -> Reason {
             "the server's certificate has expired",
             "Renew it, or correct this machine's clock",
         ),
-        Bad::NotValidYet | Bad::NotValidYetContext { .. } => Reason::new(
-            "the server's certificate is not valid yet",
-            "Correct this machine's clock",
-        ),
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+            Reason::new("the server's certificate is not valid yet", "Correct this machine's clock")
+        }
         Bad::NotValidForNameContext { presented, .. } if presented.is_empty() => Reason::new(
             "the server's certificate has no subjectAltName, and its commonName does not count",
             "Replace it by one with the host name there",
@@ -202,16 +193,14 @@ fn certificate(reason: &CertificateError) -> Reason {
              fewer than 2048 or more than 8192 bits",
             "Replace the certificate, or check that nothing between interferes",
         ),
-        Bad::UnsupportedSignatureAlgorithmContext {
-            signature_algorithm_id,
-            ..
-        } => unchecked(&format!(
-            "a signature of the server or of its certificates is {}",
-            name_of(signature_algorithm_id)
-        )),
+        Bad::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
+            unchecked(&format!(
+                "a signature of the server or of its certificates is {}",
+                name_of(signature_algorithm_id)
+            ))
+        }
         Bad::UnsupportedSignatureAlgorithmForPublicKeyContext {
-            public_key_algorithm_id,
-            ..
+            public_key_algorithm_id, ..
         } => unchecked(&format!(
             "a signature of the server or of its certificates is by a key that is {}",
             name_of(public_key_algorithm_id)

@@ -28,18 +28,14 @@ pub(super) fn none() -> Error {
 }
 
 fn bundled() -> RootCertStore {
-    RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    }
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
 /// Reading and parsing the platform's store costs milliseconds: once per process is enough. A
 /// failure is not kept, so that a store which is installed later is found.
 fn platform() -> Result<RootCertStore, Error> {
     static ROOTS: OnceBox<RootCertStore> = OnceBox::new();
-    ROOTS
-        .get_or_try_init(|| load_platform().map(Box::new))
-        .cloned()
+    ROOTS.get_or_try_init(|| load_platform().map(Box::new)).cloned()
 }
 
 fn load_platform() -> Result<RootCertStore, Error> {
@@ -68,17 +64,10 @@ fn choose(
         (false, _) => Ok(store),
         (true, false) if why.is_none() => Ok(bundled()),
         (true, named) => {
-            let which = if named {
-                "SSL_CERT_FILE or SSL_CERT_DIR"
-            } else {
-                "the system's trust store"
-            };
-            let why = why
-                .as_deref()
-                .map_or(String::new(), |why| format!(" ({})", cut(why, 150)));
-            Err(no_roots(&format!(
-                "{which} holds no usable certificate{why}"
-            )))
+            let which =
+                if named { "SSL_CERT_FILE or SSL_CERT_DIR" } else { "the system's trust store" };
+            let why = why.as_deref().map_or(String::new(), |why| format!(" ({})", cut(why, 150)));
+            Err(no_roots(&format!("{which} holds no usable certificate{why}")))
         }
     }
 }
@@ -100,15 +89,10 @@ mod tests {
     #[test]
     fn the_bundled_set_stands_in_only_where_there_is_no_store_and_none_was_named() {
         assert!(!choose(vec![], None, false).unwrap().is_empty());
-        for (why, named) in [
-            (None, true),
-            (Some("denied".to_owned()), false),
-            (Some("denied".to_owned()), true),
-        ] {
-            assert_eq!(
-                choose(vec![], why, named).unwrap_err().kind(),
-                ErrorKind::TlsRoots
-            );
+        for (why, named) in
+            [(None, true), (Some("denied".to_owned()), false), (Some("denied".to_owned()), true)]
+        {
+            assert_eq!(choose(vec![], why, named).unwrap_err().kind(), ErrorKind::TlsRoots);
         }
         let unreadable = vec![CertificateDer::from(vec![1, 2, 3])];
         assert!(choose(unreadable, None, true).is_err());
@@ -118,10 +102,6 @@ mod tests {
     fn no_roots_at_all_is_an_error() {
         let error = store(TlsRoots::None, &CaCertificates::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TlsRoots);
-        assert!(
-            !store(TlsRoots::Bundled, &CaCertificates::default())
-                .unwrap()
-                .is_empty()
-        );
+        assert!(!store(TlsRoots::Bundled, &CaCertificates::default()).unwrap().is_empty());
     }
 }

@@ -32,9 +32,7 @@ impl Connector for SlotConnector {
         _: &ConnectionDetails,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        self.open()
-            .map(Some)
-            .map_err(|error| self.control.fail(error))
+        self.open().map(Some).map_err(|error| self.control.fail(error))
     }
 }
 
@@ -99,9 +97,7 @@ impl SlotTransport {
         (self.received, self.chunks) = (0, None);
         let sent = match &mut self.stream {
             Stream::Plain(socket) => socket.write_all(self.buffers.pending()),
-            Stream::Tls(tls) => tls
-                .write_all(self.buffers.pending())
-                .and_then(|()| tls.flush()),
+            Stream::Tls(tls) => tls.write_all(self.buffers.pending()).and_then(|()| tls.flush()),
         };
         self.buffers.wipe_pending();
         sent
@@ -131,8 +127,7 @@ impl SlotTransport {
 
     /// Keeps what went wrong, if nothing more telling was kept already.
     fn lost(&self, error: &io::Error) -> ureq::Error {
-        self.control
-            .fail(tls::broken(error).unwrap_or_else(|| connection_lost(&describe(error))))
+        self.control.fail(tls::broken(error).unwrap_or_else(|| connection_lost(&describe(error))))
     }
 }
 

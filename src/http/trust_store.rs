@@ -111,13 +111,8 @@ pub(super) fn system() -> Found {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn system() -> Found {
     let mut found = Found::default();
-    if [CERT_FILE, CERT_DIR]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some())
-    {
-        found.note(format!(
-            "{CERT_FILE} and {CERT_DIR} do not count here; unset them"
-        ));
+    if [CERT_FILE, CERT_DIR].iter().any(|name| std::env::var_os(name).is_some()) {
+        found.note(format!("{CERT_FILE} and {CERT_DIR} do not count here; unset them"));
         return found;
     }
     let native = rustls_native_certs::load_native_certs();
@@ -167,8 +162,7 @@ impl Found {
     }
 
     fn without_doubles(mut self) -> Self {
-        self.certificates
-            .sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        self.certificates.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
         self.certificates.dedup();
         self
     }

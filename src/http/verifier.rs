@@ -47,8 +47,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let answer =
-            self.0
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         if let Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) = &answer {
             STOPS_SHORT.set(stops_short(end_entity, intermediates));
         }
@@ -83,10 +82,7 @@ impl ServerCertVerifier for Verifier {
 fn stops_short(end_entity: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> bool {
     let names = |der| {
         let certificate = EndEntityCert::try_from(der).ok()?;
-        Some((
-            certificate.issuer().to_vec(),
-            certificate.subject().to_vec(),
-        ))
+        Some((certificate.issuer().to_vec(), certificate.subject().to_vec()))
     };
     let others: Vec<_> = sent.iter().filter_map(names).collect();
     let Some(first) = names(end_entity) else {

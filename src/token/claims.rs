@@ -48,27 +48,19 @@ pub(super) fn dates(token: &[u8]) -> Option<Dates> {
         return None;
     }
     let claims: Claims<'_> = serde_json::from_slice(json).ok()?;
-    Some(Dates {
-        expires: seconds(claims.exp?)?,
-        issued: claims.iat.and_then(seconds),
-    })
+    Some(Dates { expires: seconds(claims.exp?)?, issued: claims.iat.and_then(seconds) })
 }
 
 /// A number of seconds, whole or not, as a JSON number or a text of one. Less than nothing is
 /// nothing, and more than fits is the most there is.
 pub(crate) fn seconds(json: &RawValue) -> Option<u64> {
     let text = json.get();
-    let text = text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .unwrap_or(text);
+    let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     // Rust takes "inf" and "nan" for numbers too.
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return None;
     }
-    text.parse()
-        .ok()
-        .or_else(|| text.parse::<f64>().ok().map(|number| number as u64))
+    text.parse().ok().or_else(|| text.parse::<f64>().ok().map(|number| number as u64))
 }
 
 #[cfg(test)]
@@ -155,11 +147,7 @@ mod tests {
 
     #[test]
     fn depth_costs_no_stack() {
-        let deep = format!(
-            r#"{{"x":{}{},"exp":7}}"#,
-            "[".repeat(3000),
-            "]".repeat(3000)
-        );
+        let deep = format!(r#"{{"x":{}{},"exp":7}}"#, "[".repeat(3000), "]".repeat(3000));
         assert_eq!(expiry(&jwt(&deep)), Some(7));
     }
 

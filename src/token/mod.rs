@@ -59,9 +59,7 @@ impl Grant {
     /// `exp`, which asks no clock; `expires_in`, which the reply said; from `now` to its `exp`, where `now` is
     /// the time by the clock of whoever made the token, which may be off.
     pub(crate) fn new(token: AccessToken, expires_in: Option<Duration>, now: SystemTime) -> Self {
-        let now = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let dates = claims::dates(token.as_bytes());
         let measures = [
             dates
@@ -95,24 +93,14 @@ mod tests {
         for byte in 0..=255u8 {
             let allowed = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
                 .contains(&byte);
-            assert_eq!(
-                AccessToken::new(&[b'a', byte]).is_ok(),
-                allowed,
-                "byte {byte:#04x}"
-            );
+            assert_eq!(AccessToken::new(&[b'a', byte]).is_ok(), allowed, "byte {byte:#04x}");
         }
     }
 
     #[test]
     fn the_bounds_of_the_length() {
         assert!(AccessToken::new(b"").is_err());
-        assert_eq!(
-            AccessToken::new(&[b'a'; TOKEN_MAX])
-                .unwrap()
-                .as_bytes()
-                .len(),
-            TOKEN_MAX
-        );
+        assert_eq!(AccessToken::new(&[b'a'; TOKEN_MAX]).unwrap().as_bytes().len(), TOKEN_MAX);
         assert!(AccessToken::new(&[b'a'; TOKEN_MAX + 1]).is_err());
     }
 

@@ -8,9 +8,7 @@ fn forgetting_drops_one_user_and_clearing_all_and_neither_has_another_effect() {
     let client = client_of(&server);
     let users: Vec<_> = (0..500).map(|number| format!("user-{number}")).collect();
     let get_all = || {
-        users
-            .iter()
-            .for_each(|user| assert_eq!(get(&client, user).unwrap(), *user));
+        users.iter().for_each(|user| assert_eq!(get(&client, user).unwrap(), *user));
     };
     get_all();
     client.forget(b"user-7").unwrap();
@@ -31,10 +29,9 @@ fn forgetting_drops_one_user_and_clearing_all_and_neither_has_another_effect() {
 
 #[test]
 fn what_is_dropped_while_it_is_fetched_is_for_those_who_wait_and_nobody_else() {
-    for drop_it in [
-        (|client: &Client| client.forget(b"alice").unwrap()) as fn(&Client),
-        |client| client.clear().unwrap(),
-    ] {
+    for drop_it in [(|client: &Client| client.forget(b"alice").unwrap()) as fn(&Client), |client| {
+        client.clear().unwrap()
+    }] {
         let (server, gate) = holding(1, numbered);
         let client = client_of(&server);
         let all = flight(&client, &[20_000; 3], |_| {

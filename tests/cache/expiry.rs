@@ -13,9 +13,7 @@ fn jwt(exp: u64) -> String {
 
 /// The date of a server whose clock is off by so many seconds.
 fn date(off: i64) -> (u64, String) {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let date = now.as_secs().checked_add_signed(off).unwrap();
     let shown = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(date));
     (date, format!("Date: {shown}\r\n"))
@@ -64,11 +62,7 @@ fn a_token_is_kept_until_it_is_due() {
     let both = format!(r#"{{"expires_in":1,"access_token":"{}"}}"#, jwt(now + 3600));
     // One hour ahead of whoever made the token.
     let (ahead, header_ahead) = date(3600);
-    let issued = jwt_of(&format!(
-        r#"{{"iat":{},"exp":{}}}"#,
-        ahead - 3600,
-        ahead - 3599
-    ));
+    let issued = jwt_of(&format!(r#"{{"iat":{},"exp":{}}}"#, ahead - 3600, ahead - 3599));
     let issued = format!(r#"{{"access_token":"{issued}"}}"#);
     let plain = saying(r#""access_token":"abc""#);
     let garbled = |value: &str| saying(&format!(r#""expires_in":{value},"access_token":"abc""#));
@@ -83,28 +77,13 @@ fn a_token_is_kept_until_it_is_due() {
             None,
             ms(900),
         ),
-        (
-            "expires_in",
-            saying(r#""expires_in":2,"access_token":"abc""#),
-            None,
-            ms(1800),
-        ),
-        (
-            "the reply's word before a date",
-            reply_with(200, &header, &both),
-            None,
-            ms(900),
-        ),
+        ("expires_in", saying(r#""expires_in":2,"access_token":"abc""#), None, ms(1800)),
+        ("the reply's word before a date", reply_with(200, &header, &both), None, ms(900)),
         ("the ttl alone", plain, Some(50), ms(50)),
         ("the ttl before exp", dated(0, 3600), Some(300), ms(300)),
         ("exp before the ttl", dated(0, 1), Some(3_600_000), ms(900)),
         ("exp without a ttl", dated(0, 1), Some(0), ms(900)),
-        (
-            "an expires_in that is none",
-            garbled(r#""soon""#),
-            Some(70),
-            ms(70),
-        ),
+        ("an expires_in that is none", garbled(r#""soon""#), Some(70), ms(70)),
     ];
     std::thread::scope(|scope| {
         for (what, bytes, ttl_ms, expected) in rows {

@@ -44,9 +44,7 @@ fn a_thousand_threads_share_a_failure_with_all_its_facts() {
             let client = client_of(&server);
             // A failure is not kept: one who came later would begin anew.
             let all = crowd(&client, CROWD, || {
-                wait_until("all of them wait", || {
-                    stats(&client).coalesced == CROWD as u64 - 1
-                });
+                wait_until("all of them wait", || stats(&client).coalesced == CROWD as u64 - 1);
                 gate.open();
             });
             shared(&all);

@@ -88,9 +88,7 @@ fn when_all_but_one_leave_one_after_the_other_the_last_gets_the_token() {
     let timeouts = [60_000, 50_000, 40_000, 30_000, 20_000, 10_000];
     let all = flight(&client, &timeouts, |calls| {
         for (number, call) in calls[..CALLERS - 1].iter().enumerate() {
-            wait_until("the next one leads", || {
-                server.requests() == number as u64 + 1
-            });
+            wait_until("the next one leads", || server.requests() == number as u64 + 1);
             call.cancel();
         }
     });

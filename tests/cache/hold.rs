@@ -42,10 +42,7 @@ fn one_request_is_enough_to_hear_it() {
         // What goes past the cache keeps to it as well.
         let error = client.exchange(b"alice", None).err().unwrap();
         check_not_sent(&error, kind, Duration::from_secs(60));
-        assert!(
-            began.elapsed() < Duration::from_secs(5),
-            "they fail at once"
-        );
+        assert!(began.elapsed() < Duration::from_secs(5), "they fail at once");
         assert_eq!(server.requests(), 1);
         check_sums_at_rest(&stats(&client));
     }
@@ -56,22 +53,12 @@ fn it_is_ten_minutes_at_the_longest() {
     let server = counting(|_| limited(429, 86_400));
     let client = client_of(&server);
     failure(&client, "first");
-    check_not_sent(
-        &failure(&client, "second"),
-        ErrorKind::RateLimited,
-        Duration::from_secs(600),
-    );
+    check_not_sent(&failure(&client, "second"), ErrorKind::RateLimited, Duration::from_secs(600));
 }
 
 #[test]
 fn without_a_time_the_others_go_on() {
-    let server = counting(|number| {
-        if number == 0 {
-            reply(429, "")
-        } else {
-            numbered(number)
-        }
-    });
+    let server = counting(|number| if number == 0 { reply(429, "") } else { numbered(number) });
     let mut config = config_for(&server.url(), None);
     config.set_max_attempts(1).unwrap();
     let client = client(&config);
@@ -105,27 +92,18 @@ fn when_it_is_over_one_goes_first() {
     let held = Instant::now();
     std::thread::scope(|scope| {
         let all = scope.spawn(|| ask_for_all(&client, USERS));
-        wait_until("the first request after it is out", || {
-            server.requests() == 2
-        });
+        wait_until("the first request after it is out", || server.requests() == 2);
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(server.requests(), 2, "the others wait for its answer");
         let hurried = call_with_timeout(50);
-        let error = get_by(
-            &client,
-            "in a hurry".replace(' ', "-").as_str(),
-            Some(&hurried),
-        );
+        let error = get_by(&client, "in a hurry".replace(' ', "-").as_str(), Some(&hurried));
         assert_eq!(error.err().unwrap().kind(), ErrorKind::Timeout);
         gate.open();
         assert!(all.join().unwrap().iter().all(Result::is_ok));
     });
     assert_eq!(server.requests(), 1 + USERS as u64);
     let second = seen.lock().unwrap()[1];
-    assert!(
-        second - held >= Duration::from_secs(1) - GRACE,
-        "not before its time"
-    );
+    assert!(second - held >= Duration::from_secs(1) - GRACE, "not before its time");
 }
 
 /// A call that waits for its turn when the service asks to wait is not sent either.
@@ -143,11 +121,7 @@ fn a_call_that_waited_for_its_turn_keeps_to_it() {
         gate.open();
         assert_eq!(first.join().unwrap().attempts(), 1);
         for answer in others.join().unwrap() {
-            check_not_sent(
-                &answer.err().unwrap(),
-                ErrorKind::RateLimited,
-                Duration::from_secs(60),
-            );
+            check_not_sent(&answer.err().unwrap(), ErrorKind::RateLimited, Duration::from_secs(60));
         }
     });
     assert_eq!(server.requests(), 1);

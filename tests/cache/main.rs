@@ -1,12 +1,7 @@
 //! The token cache as a client shows it: one exchange per user however many ask, how long a token is
 //! kept, and when none is asked for. How much is kept is in `cache_memory.rs`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -69,9 +64,7 @@ fn get(client: &Client, user: &str) -> Answer {
 }
 
 fn get_by(client: &Client, user: &str, call: Option<&Call>) -> Answer {
-    client
-        .get_token(user.as_bytes(), call)
-        .map(|token| text(&token))
+    client.get_token(user.as_bytes(), call).map(|token| text(&token))
 }
 
 fn failure(client: &Client, user: &str) -> Error {
@@ -91,9 +84,7 @@ fn kept(client: &Client, user: &str) -> Option<String> {
 }
 
 fn invalidate(client: &Client, user: &str, rejected: &str) {
-    client
-        .invalidate(user.as_bytes(), rejected.as_bytes())
-        .unwrap();
+    client.invalidate(user.as_bytes(), rejected.as_bytes()).unwrap();
 }
 
 fn stats(client: &Client) -> Stats {
@@ -109,11 +100,8 @@ fn call_with_timeout(ms: u32) -> Call {
 // ---- servers
 
 fn reply_with(status: u16, headers: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+    format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 fn token_reply(token: &str) -> Vec<u8> {
@@ -239,19 +227,14 @@ fn ask<'scope>(
 }
 
 fn join_all(callers: Vec<ScopedJoinHandle<'_, Back>>) -> Vec<Back> {
-    callers
-        .into_iter()
-        .map(|caller| caller.join().unwrap())
-        .collect()
+    callers.into_iter().map(|caller| caller.join().unwrap()).collect()
 }
 
 /// So many callers for one user, all at once.
 fn crowd(client: &Client, count: usize, meanwhile: impl FnOnce()) -> Vec<Back> {
     let start = Barrier::new(count);
     std::thread::scope(|scope| {
-        let callers = (0..count)
-            .map(|_| ask(scope, client, "alice", None, Some(&start)))
-            .collect();
+        let callers = (0..count).map(|_| ask(scope, client, "alice", None, Some(&start))).collect();
         meanwhile();
         join_all(callers)
     })
@@ -337,15 +320,9 @@ impl LastReply {
 
 /// What holds at every moment, whatever is going on.
 fn check_sums(stats: &Stats) {
-    assert!(
-        stats.coalesced + stats.exchanges <= stats.misses,
-        "{stats:?}"
-    );
+    assert!(stats.coalesced + stats.exchanges <= stats.misses, "{stats:?}");
     assert!(stats.failures <= stats.exchanges, "{stats:?}");
-    assert!(
-        stats.requests <= stats.exchanges + stats.retries,
-        "{stats:?}"
-    );
+    assert!(stats.requests <= stats.exchanges + stats.retries, "{stats:?}");
     assert_eq!(stats.forks, 0);
 }
 

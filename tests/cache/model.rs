@@ -98,11 +98,7 @@ impl Model {
             _ => self.refused_in_a_row.clear(),
         }
         let token = service.token(user);
-        if self
-            .rejected
-            .get(&user)
-            .is_some_and(|(first, _)| *first == token)
-        {
+        if self.rejected.get(&user).is_some_and(|(first, _)| *first == token) {
             self.is_rejected_again.insert(user);
             return Err(ErrorKind::TokenRejected);
         }
@@ -164,10 +160,7 @@ struct Trial {
 
 impl Trial {
     fn new() -> Self {
-        let service = Arc::new(Mutex::new(Service {
-            status: 200,
-            ..Service::default()
-        }));
+        let service = Arc::new(Mutex::new(Service { status: 200, ..Service::default() }));
         let server = {
             let service = Arc::clone(&service);
             Server::start(move |incoming| {
@@ -179,12 +172,7 @@ impl Trial {
                 })
             })
         };
-        Self {
-            client: client_of(&server),
-            server,
-            service,
-            model: Model::default(),
-        }
+        Self { client: client_of(&server), server, service, model: Model::default() }
     }
 
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {

@@ -83,10 +83,7 @@ fn it_takes_five_different_users_in_a_row() {
         let user = format!("past-{number}");
         let error = client.exchange(user.as_bytes(), None).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
-        let error = client
-            .exchange_signature(user.as_bytes(), &[b'a'; 64], None)
-            .err()
-            .unwrap();
+        let error = client.exchange_signature(user.as_bytes(), &[b'a'; 64], None).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
     }
     (0..5).for_each(|number| refused_user(&client, &format!("user-{number}")));
@@ -113,23 +110,13 @@ fn calls_that_wait_for_their_turn_are_stopped_with_the_others() {
     let mut config = config_for(&server.url(), None);
     config.set_max_concurrency(SLOTS).unwrap();
     let client = client(&config);
-    let users: Vec<_> = (0..CALLERS)
-        .map(|number| format!("user-{number}"))
-        .collect();
+    let users: Vec<_> = (0..CALLERS).map(|number| format!("user-{number}")).collect();
     std::thread::scope(|scope| {
-        let callers = users
-            .iter()
-            .map(|user| ask(scope, &client, user, None, None))
-            .collect();
-        wait_until("all of them wait for a slot", || {
-            stats(&client).exchanges == CALLERS as u64
-        });
+        let callers = users.iter().map(|user| ask(scope, &client, user, None, None)).collect();
+        wait_until("all of them wait for a slot", || stats(&client).exchanges == CALLERS as u64);
         gate.open();
         let all = join_all(callers);
-        assert!(
-            all.iter()
-                .all(|back| back.kind() == ErrorKind::Unauthorized)
-        );
+        assert!(all.iter().all(|back| back.kind() == ErrorKind::Unauthorized));
     });
     // Five that tell, and what else was under way by then.
     let requests = server.requests();

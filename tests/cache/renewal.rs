@@ -54,16 +54,10 @@ fn a_service_that_fails_costs_nobody_a_token_that_is_good() {
         _ => reply(500, ""),
     });
     let client = due(&server);
-    on_threads(20, |_| {
-        assert_eq!(get(&client, "alice").unwrap(), "token-0")
-    });
+    on_threads(20, |_| assert_eq!(get(&client, "alice").unwrap(), "token-0"));
     assert_eq!(server.requests(), 2, "one of them has tried");
     std::thread::sleep(TTL);
-    assert_eq!(
-        failure(&client, "alice").kind(),
-        ErrorKind::ServerError,
-        "now it has ended"
-    );
+    assert_eq!(failure(&client, "alice").kind(), ErrorKind::ServerError, "now it has ended");
 }
 
 #[test]
@@ -80,10 +74,7 @@ fn a_caller_whose_time_is_up_gets_the_token_that_is_there() {
     let began = Instant::now();
     let answer = get_by(&client, "alice", Some(&call_with_timeout(100)));
     assert_eq!(answer.unwrap(), "token-0");
-    assert!(
-        began.elapsed() >= Duration::from_millis(100),
-        "it has tried"
-    );
+    assert!(began.elapsed() >= Duration::from_millis(100), "it has tried");
     gate.open();
 }
 

@@ -42,12 +42,7 @@ impl Script {
         let client = client(&config);
         let seen = fields(&stats(&client));
         assert!(seen.values().all(|count| *count == 0));
-        Self {
-            client,
-            answers,
-            seen,
-            _server: server,
-        }
+        Self { client, answers, seen, _server: server }
     }
 
     fn will_answer(&self, answers: &[Vec<u8>]) {
@@ -91,16 +86,10 @@ fn each_step_counts_what_it_does_and_nothing_else() {
     script.check("a refusal", &and(&[("failures", 1)]));
     script.will_answer(&[busy(0), busy(0)]);
     get(&script.client, "bobby").unwrap();
-    script.check(
-        "two retries",
-        &and(&[("requests", 2), ("retries", 2), ("entries", 1)]),
-    );
+    script.check("two retries", &and(&[("requests", 2), ("retries", 2), ("entries", 1)]));
     script.will_answer(&[busy(0), busy(0), busy(0)]);
     failure(&script.client, "carol");
-    script.check(
-        "three in vain",
-        &and(&[("requests", 2), ("retries", 2), ("failures", 1)]),
-    );
+    script.check("three in vain", &and(&[("requests", 2), ("retries", 2), ("failures", 1)]));
 
     invalidate(&script.client, "alice", "another");
     script.check("a report of another token", &[]);
@@ -115,10 +104,7 @@ fn each_step_counts_what_it_does_and_nothing_else() {
 
     get(&script.client, "carol").unwrap();
     get(&script.client, "david").unwrap();
-    script.check(
-        "two more users",
-        &[and(&[("entries", 2)]), fetched.to_vec()].concat(),
-    );
+    script.check("two more users", &[and(&[("entries", 2)]), fetched.to_vec()].concat());
     assert_eq!(stats(&script.client).bytes, 3 * bytes_of_one);
     get(&script.client, "ellen").unwrap();
     script.check("one too many", &and(&[("evictions", 1)]));

@@ -27,10 +27,7 @@ fn ten_thousand_users_are_not_served_one_after_the_other() {
     let in_flight = server.max_in_flight();
     println!("{took:?}, {in_flight} in flight");
     assert_eq!(server.requests(), USERS as u64);
-    assert!(
-        in_flight <= SLOTS.into() && in_flight >= 37,
-        "{in_flight} in flight"
-    );
+    assert!(in_flight <= SLOTS.into() && in_flight >= 37, "{in_flight} in flight");
     // A fortieth of the time that they take one after the other, and no tenth of it.
     assert!(took < USERS as u32 * EACH / 10, "{took:?}");
     assert_eq!(stats(&client).entries, USERS as u64);
@@ -51,9 +48,7 @@ fn nobody_waits_for_a_user_whose_exchange_hangs() {
     config.set_cache_capacity(100); // few enough for all users to share one lock
     let client = client(&config);
     std::thread::scope(|scope| {
-        let stuck: Vec<_> = (0..10)
-            .map(|_| ask(scope, &client, "stuck", None, None))
-            .collect();
+        let stuck: Vec<_> = (0..10).map(|_| ask(scope, &client, "stuck", None, None)).collect();
         wait_until("ten wait for one", || stats(&client).coalesced == 9);
         // Each of these would fail at its deadline if it waited for them.
         for number in 0..200 {

@@ -1,12 +1,7 @@
 //! A sandbox of a test's own, and clients that talk to it.
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod server;
 pub mod timing;
@@ -37,32 +32,18 @@ impl Sandbox {
 
     pub fn start_with(args: &[&str]) -> Self {
         let path = binary();
-        let mut child = Command::new(&path)
-            .args(args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "{}: {error}. Build it with `cargo build --workspace`.",
-                    path.display()
-                )
+        let mut child =
+            Command::new(&path).args(args).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| {
+                panic!("{}: {error}. Build it with `cargo build --workspace`.", path.display())
             });
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        Self {
-            child,
-            addresses: serde_json::from_str(&line).unwrap(),
-        }
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, addresses: serde_json::from_str(&line).unwrap() }
     }
 
     /// One of the addresses of the ready line, such as "http" or "tls_faults/expired".
     pub fn url(&self, name: &str) -> &str {
-        self.addresses
-            .pointer(&format!("/{name}"))
-            .and_then(Value::as_str)
-            .unwrap()
+        self.addresses.pointer(&format!("/{name}")).and_then(Value::as_str).unwrap()
     }
 
     pub fn ca_pem(&self) -> Vec<u8> {
@@ -72,9 +53,7 @@ impl Sandbox {
     /// A configuration for the sandbox at `url`, complete.
     pub fn config_for(&self, url: &str) -> Config {
         let mut config = Config::new().unwrap();
-        config
-            .set_application_id(APPLICATION_ID.as_bytes())
-            .unwrap();
+        config.set_application_id(APPLICATION_ID.as_bytes()).unwrap();
         config.set_hmac_key(KEY.as_bytes()).unwrap();
         config.set_base_url(url.as_bytes()).unwrap();
         config.set_ca_pem(&self.ca_pem()).unwrap();
@@ -130,9 +109,7 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         // Not a SIGKILL: it has a temporary directory to remove.
-        let _ = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status();
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 }

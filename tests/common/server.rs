@@ -86,11 +86,8 @@ impl Server {
             over: Arc::default(),
             counts: Arc::default(),
         };
-        let (over, counts, answer) = (
-            Arc::clone(&server.over),
-            Arc::clone(&server.counts),
-            Arc::new(answer),
-        );
+        let (over, counts, answer) =
+            (Arc::clone(&server.over), Arc::clone(&server.counts), Arc::new(answer));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if over.load(Ordering::Relaxed) {
@@ -158,21 +155,13 @@ fn serve<S: Read + Write>(
         counts.requests.fetch_add(1, Ordering::SeqCst);
         let in_flight = counts.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         counts.max_in_flight.fetch_max(in_flight, Ordering::SeqCst);
-        let outcome = answer(&Incoming {
-            connection,
-            number,
-            body,
-        });
+        let outcome = answer(&Incoming { connection, number, body });
         number += 1;
         // Before the reply goes out: who has it may send the next request at once.
         counts.in_flight.fetch_sub(1, Ordering::SeqCst);
         match outcome {
             Outcome::Reply(bytes) => {
-                if stream
-                    .write_all(&bytes)
-                    .and_then(|()| stream.flush())
-                    .is_err()
-                {
+                if stream.write_all(&bytes).and_then(|()| stream.flush()).is_err() {
                     break;
                 }
             }
@@ -192,10 +181,7 @@ fn serve<S: Read + Write>(
 
 /// Whatever is written or read on it now, closing it sends a reset.
 fn reset(socket: RawFd) {
-    let linger = libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     // SAFETY: the descriptor is that of the stream which the caller holds, and the option is the struct that it takes.
     let done = unsafe {
         libc::setsockopt(
@@ -251,9 +237,7 @@ pub fn tls_for(names: &[&str]) -> (Arc<ServerConfig>, String) {
 /// A configuration for the server at `url`, complete.
 pub fn config_for(url: &str, ca_pem: Option<&str>) -> spike_auth::Config {
     let mut config = spike_auth::Config::new().unwrap();
-    config
-        .set_application_id(super::APPLICATION_ID.as_bytes())
-        .unwrap();
+    config.set_application_id(super::APPLICATION_ID.as_bytes()).unwrap();
     config.set_hmac_key(super::KEY.as_bytes()).unwrap();
     config.set_base_url(url.as_bytes()).unwrap();
     if let Some(pem) = ca_pem {

@@ -37,10 +37,7 @@ pub fn cancelled_when(
             (result.map(drop), Instant::now())
         });
         ready();
-        assert!(
-            !running.is_finished(),
-            "{user}: over before it was cancelled"
-        );
+        assert!(!running.is_finished(), "{user}: over before it was cancelled");
         let cancelled_at = Instant::now();
         call.cancel();
         let (result, ended_at) = running.join().unwrap();

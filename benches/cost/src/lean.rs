@@ -42,8 +42,7 @@ impl Transport for LeanTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), ureq::Error> {
-        self.pending
-            .extend_from_slice(&self.buffers.output()[..amount]);
+        self.pending.extend_from_slice(&self.buffers.output()[..amount]);
         Ok(())
     }
 

@@ -22,10 +22,7 @@ struct Times {
 }
 
 fn thread_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is memory for one timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
@@ -35,10 +32,7 @@ fn thread_time() -> Duration {
 fn measure(call: &dyn Fn()) -> Times {
     let (wall, cpu) = (Instant::now(), thread_time());
     (0..CALLS).for_each(|_| call());
-    Times {
-        wall: wall.elapsed() / CALLS,
-        cpu: (thread_time() - cpu) / CALLS,
-    }
+    Times { wall: wall.elapsed() / CALLS, cpu: (thread_time() - cpu) / CALLS }
 }
 
 /// Answers with the one address, and starts no thread.
@@ -71,11 +65,8 @@ fn agent(address: SocketAddr, connector: impl Connector) -> ureq::Agent {
 
 /// The same request, and the reply read to its end.
 fn plain_call(agent: &ureq::Agent, url: &str, body: &[u8]) {
-    let mut response = agent
-        .post(url)
-        .content_type("application/json")
-        .send(body)
-        .expect("a reply");
+    let mut response =
+        agent.post(url).content_type("application/json").send(body).expect("a reply");
     let body = response.body_mut().read_to_vec().expect("a body");
     assert!(body.starts_with(b"{"));
 }
@@ -102,9 +93,8 @@ fn report(rounds: &[[Times; 3]], of: impl Fn(&Times) -> Duration) {
     for (side, name) in ["plain ureq", "lean ureq", "spike_auth"].iter().enumerate() {
         let times = rounds.iter().map(|round| microseconds(of(&round[side])));
         // Of each round by itself: what slows the machine down slows all three.
-        let ratios = rounds
-            .iter()
-            .map(|round| microseconds(of(&round[side])) / microseconds(of(&round[0])));
+        let ratios =
+            rounds.iter().map(|round| microseconds(of(&round[side])) / microseconds(of(&round[0])));
         println!(
             "  {name:<10} {:7.1} us {:+6.1} %",
             median(times.collect()),
@@ -130,9 +120,7 @@ fn main() {
     ];
     // One side alone, for a profiler.
     if let Some(side) = std::env::args().nth(1) {
-        let side = ["plain", "lean", "ours"]
-            .iter()
-            .position(|name| *name == side);
+        let side = ["plain", "lean", "ours"].iter().position(|name| *name == side);
         let call = sides[side.expect("plain, lean or ours")];
         (0..20_000).for_each(|_| call());
         return;

@@ -27,18 +27,12 @@ fn a_million_users_pass_through() {
     let cache = cache(CAPACITY);
     fill(&cache, 0..CAPACITY);
     assert_eq!(cache.stats().entries, CAPACITY);
-    assert_eq!(
-        cache.stats().evictions,
-        0,
-        "nobody goes while there is room"
-    );
+    assert_eq!(cache.stats().evictions, 0, "nobody goes while there is room");
     for start in (CAPACITY..USERS).step_by(50_000) {
         fill(&cache, start..start + 50_000);
         assert_eq!(cache.stats().entries, CAPACITY);
     }
-    let held: u64 = (0..USERS)
-        .map(|number| u64::from(holds(&cache, number)))
-        .sum();
+    let held: u64 = (0..USERS).map(|number| u64::from(holds(&cache, number))).sum();
     assert_eq!(held, CAPACITY);
     let stats = cache.stats();
     assert_eq!(stats.evictions, USERS - CAPACITY);
@@ -84,10 +78,7 @@ fn who_becomes_hot_during_a_scan_stays() {
             fill(&cache, cold..cold + 5);
         }
     }
-    assert!(
-        hits_of_last_round * 100 >= HOT * 95,
-        "{hits_of_last_round} of {HOT}"
-    );
+    assert!(hits_of_last_round * 100 >= HOT * 95, "{hits_of_last_round} of {HOT}");
 }
 
 #[test]
@@ -154,10 +145,7 @@ fn one_user_a_million_times_takes_the_room_of_one() {
             cache.clock.advance(Duration::from_secs(5));
         }
         if round % 50_000 == 1 {
-            assert_eq!(
-                *bytes.get_or_insert(cache.stats().bytes),
-                cache.stats().bytes
-            );
+            assert_eq!(*bytes.get_or_insert(cache.stats().bytes), cache.stats().bytes);
             assert_eq!(cache.stats().entries, 1);
         }
     }

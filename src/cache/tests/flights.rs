@@ -74,11 +74,8 @@ impl Asker for Caller<'_> {
     ) -> Outcome {
         self.gate.begun.fetch_add(1, Ordering::SeqCst);
         let outcomes = self.gate.outcomes.lock().unwrap();
-        let mut outcomes = self
-            .gate
-            .filled
-            .wait_while(outcomes, |outcomes| outcomes.is_empty())
-            .unwrap();
+        let mut outcomes =
+            self.gate.filled.wait_while(outcomes, |outcomes| outcomes.is_empty()).unwrap();
         match outcomes.pop_front().unwrap() {
             Outcome::Failed(error) if error.kind() == ErrorKind::Internal => {
                 drop(outcomes);
@@ -92,10 +89,7 @@ impl Asker for Caller<'_> {
 fn until(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "it never came to be"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "it never came to be");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -114,9 +108,7 @@ fn with_waiters(
     then: impl FnOnce(&Gate, &[Caller<'_>]),
 ) -> (Vec<Result<String, ErrorKind>>, Stats) {
     let (cache, gate) = (cache(10), Gate::default());
-    let callers: Vec<_> = (0..=count)
-        .map(|seconds| Caller::new(&gate, 100 + seconds))
-        .collect();
+    let callers: Vec<_> = (0..=count).map(|seconds| Caller::new(&gate, 100 + seconds)).collect();
     let results = std::thread::scope(|scope| {
         let mut running = Vec::new();
         for (index, caller) in callers.iter().enumerate() {
@@ -126,9 +118,7 @@ fn with_waiters(
         }
         then(&gate, &callers);
         let joined = running.into_iter().map(|thread| thread.join().unwrap());
-        joined
-            .map(|result| result.unwrap_or(Err(ErrorKind::Internal)))
-            .collect()
+        joined.map(|result| result.unwrap_or(Err(ErrorKind::Internal))).collect()
     });
     let is_empty = cache.shards[0].lock(&cache.bounds).state.flights.is_empty();
     assert!(is_empty, "no flight is left behind");
@@ -143,10 +133,7 @@ fn cancelled() -> Outcome {
 fn all_get_the_token_of_one_exchange() {
     let (results, stats) = with_waiters(20, |gate, _| gate.let_go(grant("t", None)));
     assert!(results.iter().all(|result| result.as_deref() == Ok("t")));
-    assert_eq!(
-        (stats.misses, stats.coalesced, stats.exchanges),
-        (21, 20, 1)
-    );
+    assert_eq!((stats.misses, stats.coalesced, stats.exchanges), (21, 20, 1));
     assert_eq!((stats.failures, stats.entries), (0, 1));
 }
 
@@ -155,11 +142,7 @@ fn all_share_a_failure() {
     let (results, stats) = with_waiters(20, |gate, _| {
         gate.let_go(Outcome::Failed(Error::new(ErrorKind::Refused, "")));
     });
-    assert!(
-        results
-            .iter()
-            .all(|result| *result == Err(ErrorKind::Refused))
-    );
+    assert!(results.iter().all(|result| *result == Err(ErrorKind::Refused)));
     assert_eq!((stats.exchanges, stats.failures, stats.entries), (1, 1, 0));
 }
 
@@ -208,11 +191,7 @@ fn a_leader_that_panics_harms_nobody_else() {
         gate.let_go(grant("t", None));
     });
     assert_eq!(results[0], Err(ErrorKind::Internal));
-    assert!(
-        results[1..]
-            .iter()
-            .all(|result| result.as_deref() == Ok("t"))
-    );
+    assert!(results[1..].iter().all(|result| result.as_deref() == Ok("t")));
     assert_eq!(stats.exchanges, 1);
 }
 
@@ -223,10 +202,7 @@ fn a_waiter_that_is_stopped_leaves_the_others_alone() {
         std::thread::sleep(Duration::from_millis(20));
         gate.let_go(grant("t", None));
     });
-    let got = results
-        .iter()
-        .filter(|result| result.as_deref() == Ok("t"))
-        .count();
+    let got = results.iter().filter(|result| result.as_deref() == Ok("t")).count();
     // It may have been late, and found the token there.
     assert!(got >= 5, "{results:?}");
     assert_eq!(stats.exchanges, 1);
@@ -239,11 +215,7 @@ fn the_last_one_out_ends_the_flight() {
         until(|| gate.begun() == 2);
         gate.let_go(cancelled());
     });
-    assert!(
-        results
-            .iter()
-            .all(|result| *result == Err(ErrorKind::Cancelled))
-    );
+    assert!(results.iter().all(|result| *result == Err(ErrorKind::Cancelled)));
     assert_eq!((stats.exchanges, stats.failures, stats.entries), (1, 1, 0));
 }
 

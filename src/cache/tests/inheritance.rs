@@ -12,12 +12,7 @@ fn child(parent: &Cache<Manual>) -> Cache<Manual> {
 fn warm(count: usize) -> Cache<Manual> {
     let cache = cache(100_000);
     for number in 0..count {
-        ask(
-            &cache,
-            &format!("u{number}"),
-            grant(&format!("t{number}"), None),
-        )
-        .unwrap();
+        ask(&cache, &format!("u{number}"), grant(&format!("t{number}"), None)).unwrap();
     }
     cache
 }
@@ -27,17 +22,11 @@ fn a_child_finds_all_and_counts_anew() {
     let parent = warm(5000);
     let child = child(&parent);
     for number in 0..5000 {
-        assert_eq!(
-            peek(&child, &format!("u{number}")),
-            Some(format!("t{number}"))
-        );
+        assert_eq!(peek(&child, &format!("u{number}")), Some(format!("t{number}")));
     }
     let stats = child.stats();
     assert_eq!((stats.hits, stats.misses, stats.forks), (5000, 0, 1));
-    assert_eq!(
-        (stats.entries, stats.bytes),
-        (parent.stats().entries, parent.stats().bytes)
-    );
+    assert_eq!((stats.entries, stats.bytes), (parent.stats().entries, parent.stats().bytes));
     assert_eq!(parent.stats().forks, 0);
 }
 
@@ -62,10 +51,7 @@ fn what_a_child_drops_does_not_come_back() {
         assert_eq!(cache.stats().entries, 98);
     }
     grandchild.clear();
-    assert_eq!(
-        (grandchild.stats().entries, grandchild.stats().bytes),
-        (0, 0)
-    );
+    assert_eq!((grandchild.stats().entries, grandchild.stats().bytes), (0, 0));
     assert!((0..100).all(|number| peek(&grandchild, &format!("u{number}")).is_none()));
 }
 
@@ -86,10 +72,7 @@ fn a_shard_that_was_locked_is_copied() {
         assert_eq!(child.stats().entries, 5000);
         assert_eq!(child.stats().bytes, parent.stats().bytes);
         child.shards[locked].lock(&child.bounds).evict();
-        assert_eq!(
-            (child.stats().entries, parent.stats().entries),
-            (4999, 5000)
-        );
+        assert_eq!((child.stats().entries, parent.stats().entries), (4999, 5000));
     }
 }
 
@@ -137,9 +120,7 @@ fn a_grandchild_has_what_its_parent_had_not_touched_yet() {
     assert_eq!(peek(&child, "u5"), None);
     assert_eq!(peek(&child, "u6").as_deref(), Some("t6"));
     assert_eq!(peek(&child, "of-the-parent").as_deref(), Some("p"));
-    let found = (0..1000)
-        .filter(|number| peek(&child, &format!("u{number}")).is_some())
-        .count();
+    let found = (0..1000).filter(|number| peek(&child, &format!("u{number}")).is_some()).count();
     assert_eq!(found, 999);
     assert_eq!(child.stats().forks, 2);
 }
@@ -161,15 +142,8 @@ fn flights_and_the_breaker_are_not_inherited() {
     for number in 0..5 {
         ask(&parent, &format!("u{number}"), refusal()).unwrap_err();
     }
-    assert_eq!(
-        ask(&parent, "x", grant("t", None)),
-        Err(ErrorKind::Unauthorized)
-    );
-    parent.shards[0]
-        .lock(&parent.bounds)
-        .state
-        .flights
-        .begin(b"y");
+    assert_eq!(ask(&parent, "x", grant("t", None)), Err(ErrorKind::Unauthorized));
+    parent.shards[0].lock(&parent.bounds).state.flights.begin(b"y");
     let child = child(&parent);
     assert_eq!(ask(&child, "x", grant("t", None)).as_deref(), Ok("t"));
     assert_eq!(ask(&child, "y", grant("t", None)).as_deref(), Ok("t"));

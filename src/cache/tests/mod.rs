@@ -18,11 +18,7 @@ use super::clock::manual::Manual;
 use super::*;
 
 pub(super) fn limits(entries: u64, bytes: u64, ttl: Option<Duration>) -> CacheLimits {
-    CacheLimits {
-        entries,
-        bytes,
-        ttl,
-    }
+    CacheLimits { entries, bytes, ttl }
 }
 
 pub(super) fn cache(entries: u64) -> Cache<Manual> {
@@ -49,10 +45,7 @@ pub(super) struct Script {
 
 impl Script {
     pub(super) fn new(outcomes: impl IntoIterator<Item = Outcome>) -> Self {
-        Self {
-            outcomes: Mutex::new(outcomes.into_iter().collect()),
-            exchanges: AtomicU64::new(0),
-        }
+        Self { outcomes: Mutex::new(outcomes.into_iter().collect()), exchanges: AtomicU64::new(0) }
     }
 }
 
@@ -78,13 +71,9 @@ impl Asker for Script {
             return Outcome::Failed(error);
         }
         self.exchanges.fetch_add(1, Ordering::Relaxed);
-        self.outcomes
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or_else(|| {
-                Outcome::Failed(Error::new(ErrorKind::Internal, "the script is over"))
-            })
+        self.outcomes.lock().unwrap().pop_front().unwrap_or_else(|| {
+            Outcome::Failed(Error::new(ErrorKind::Internal, "the script is over"))
+        })
     }
 }
 
@@ -100,9 +89,7 @@ pub(super) fn ask<C: Clock>(
         Lookup::Due(found) => cache.renew(user(id), found.into_entry().unwrap(), &script),
         Lookup::Missing => cache.fetch(user(id), &script),
     };
-    fetched
-        .map(|fetched| text(fetched.entry.token()))
-        .map_err(|error| error.kind())
+    fetched.map(|fetched| text(fetched.entry.token())).map_err(|error| error.kind())
 }
 
 fn text(token: &AccessToken) -> String {

@@ -84,9 +84,7 @@ struct Report {
 impl Model {
     fn holds(&self, user: u8) -> Option<u8> {
         let held = self.held.get(&user)?;
-        held.ends
-            .is_none_or(|end| self.now < end)
-            .then_some(held.token)
+        held.ends.is_none_or(|end| self.now < end).then_some(held.token)
     }
 
     /// What a look finds; `None` where it depends on whether the token is due.
@@ -122,9 +120,7 @@ impl Model {
 
     fn report(&mut self, user: u8) -> Option<&mut Report> {
         let now = self.now;
-        self.reports
-            .get_mut(&user)
-            .filter(|report| now < report.until)
+        self.reports.get_mut(&user).filter(|report| now < report.until)
     }
 
     /// What is known before anything is sent, if anything is.
@@ -170,9 +166,7 @@ impl Model {
         // A token that had ended before it came does not take the place of one that has not.
         if lifetime == Some(0) {
             let next = (self.now + WINDOW, self.now + 2 * WINDOW);
-            self.held
-                .entry(user)
-                .and_modify(|held| held.due = held.due.map(|_| next));
+            self.held.entry(user).and_modify(|held| held.due = held.due.map(|_| next));
         } else {
             let due = due.map(|due| (due, due));
             self.held.insert(user, Held { token, ends, due });
@@ -209,23 +203,12 @@ impl Model {
         match self.report(user) {
             Some(report) if report.token == token => report.was_held |= was_held,
             Some(report) if was_held && !report.was_held => {
-                *report = Report {
-                    until,
-                    token,
-                    was_held,
-                    replacement: None,
-                    is_blocked: false,
-                };
+                *report = Report { until, token, was_held, replacement: None, is_blocked: false };
             }
             Some(report) => report.is_blocked |= was_held || report.replacement == Some(token),
             None => {
-                let report = Report {
-                    until,
-                    token,
-                    was_held,
-                    replacement: None,
-                    is_blocked: false,
-                };
+                let report =
+                    Report { until, token, was_held, replacement: None, is_blocked: false };
                 self.reports.insert(user, report);
             }
         }

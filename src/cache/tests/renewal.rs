@@ -38,27 +38,13 @@ fn old() -> Result<String, ErrorKind> {
 #[test]
 fn the_new_token_takes_the_place_of_the_old() {
     let cache = due();
-    assert_eq!(
-        peek(&cache, "a"),
-        None,
-        "who looks first goes on to renew it"
-    );
-    assert_eq!(
-        renew(&cache, grant("new", Some(100))),
-        (Ok("new".into()), 1)
-    );
+    assert_eq!(peek(&cache, "a"), None, "who looks first goes on to renew it");
+    assert_eq!(renew(&cache, grant("new", Some(100))), (Ok("new".into()), 1));
     assert_eq!(peek(&cache, "a").as_deref(), Some("new"));
     let stats = cache.stats();
-    assert_eq!(
-        (stats.entries, stats.hits, stats.misses, stats.exchanges),
-        (1, 1, 2, 2)
-    );
+    assert_eq!((stats.entries, stats.hits, stats.misses, stats.exchanges), (1, 1, 2, 2));
     cache.clock.advance(seconds(89));
-    assert_eq!(
-        renew(&cache, grant("newer", None)),
-        (Ok("new".into()), 0),
-        "not due yet"
-    );
+    assert_eq!(renew(&cache, grant("newer", None)), (Ok("new".into()), 0), "not due yet");
 }
 
 #[test]
@@ -73,29 +59,15 @@ fn a_failure_that_is_no_refusal_leaves_the_old_token_in_use() {
     ] {
         let cache = due();
         let error = failure(kind, status);
-        let outcome = if stopped {
-            Outcome::Unfinished(error)
-        } else {
-            Outcome::Failed(error)
-        };
+        let outcome = if stopped { Outcome::Unfinished(error) } else { Outcome::Failed(error) };
         assert_eq!(renew(&cache, outcome), (old(), 1), "{kind:?}");
         let stats = cache.stats();
-        assert_eq!(
-            (stats.failures, stats.misses, stats.exchanges),
-            (1, 2, 2),
-            "{kind:?}"
-        );
+        assert_eq!((stats.failures, stats.misses, stats.exchanges), (1, 2, 2), "{kind:?}");
         // None is begun for a while, and then one is.
-        cache
-            .clock
-            .advance(seconds(PAUSE.0) - Duration::from_millis(1));
+        cache.clock.advance(seconds(PAUSE.0) - Duration::from_millis(1));
         assert_eq!(renew(&cache, grant("new", None)), (old(), 0), "{kind:?}");
         cache.clock.advance(seconds(PAUSE.1 - PAUSE.0));
-        assert_eq!(
-            renew(&cache, grant("new", None)),
-            (Ok("new".into()), 1),
-            "{kind:?}"
-        );
+        assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1), "{kind:?}");
     }
 }
 
@@ -158,11 +130,7 @@ fn renew_while(cache: &Cache<Manual>, deed: &dyn Fn()) -> Result<String, ErrorKi
         panic!("it is not due");
     };
     cache
-        .renew(
-            user("a"),
-            found.into_entry().unwrap(),
-            &Meanwhile(deed, ErrorKind::Connect),
-        )
+        .renew(user("a"), found.into_entry().unwrap(), &Meanwhile(deed, ErrorKind::Connect))
         .map(|fetched| text(fetched.entry.token()))
         .map_err(|error| error.kind())
 }
@@ -187,17 +155,11 @@ fn a_token_that_was_dropped_meanwhile_does_not_come_back() {
     ];
     for deed in deeds {
         let cache = due();
-        assert_eq!(
-            renew_while(&cache, &|| deed(&cache)),
-            Err(ErrorKind::Connect)
-        );
+        assert_eq!(renew_while(&cache, &|| deed(&cache)), Err(ErrorKind::Connect));
         assert_eq!(peek(&cache, "a"), None);
     }
     let cache = due();
-    assert_eq!(
-        renew_while(&cache, &|| cache.clock.advance(seconds(10))),
-        Err(ErrorKind::Connect)
-    );
+    assert_eq!(renew_while(&cache, &|| cache.clock.advance(seconds(10))), Err(ErrorKind::Connect));
 }
 
 #[test]
@@ -222,18 +184,13 @@ fn a_renewal_in_a_full_cache_evicts_nobody() {
     assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1));
     let stats = cache.stats();
     assert_eq!((stats.entries, stats.evictions), (2, 0));
-    assert_eq!(
-        ask(&cache, "b", grant("newer", None)).as_deref(),
-        Ok("newer")
-    );
+    assert_eq!(ask(&cache, "b", grant("newer", None)).as_deref(), Ok("newer"));
 }
 
 #[test]
 fn after_a_caller_that_was_stopped_another_may_try_at_once() {
     let cache = due();
-    renew(&cache, Outcome::Unfinished(Error::cancelled()))
-        .0
-        .unwrap_err();
+    renew(&cache, Outcome::Unfinished(Error::cancelled())).0.unwrap_err();
     assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1));
 }
 
@@ -255,9 +212,7 @@ fn of_many_threads_one_renews() {
         for _ in 0..8 {
             scope.spawn(|| {
                 if let Lookup::Due(found) = cache.get(user("a")) {
-                    cache
-                        .renew(user("a"), found.into_entry().unwrap(), &script)
-                        .unwrap();
+                    cache.renew(user("a"), found.into_entry().unwrap(), &script).unwrap();
                 }
             });
         }

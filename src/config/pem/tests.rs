@@ -35,20 +35,13 @@ fn what_is_good_in_every_form() {
         format!("# {ONE}").replace('\n', "\n# ") + "\n" + &both,
         both.replace("AQ==", "A\nQ=\n=").replace("Ag==", " Ag \t"),
         both.replace("-----\n", "----- \t\n"),
-        both.replace("-----B", "  -----B")
-            .replace("-----E", "\t-----E"),
+        both.replace("-----B", "  -----B").replace("-----E", "\t-----E"),
         both.replace("CERTIFICATE", "X509 CERTIFICATE"),
         both.replace("CERTIFICATE", "X.509 CERTIFICATE"),
     ] {
         assert_eq!(contents(&pem), [1, 2], "{pem}");
     }
-    for nothing in [
-        "",
-        "text",
-        KEY,
-        "BEGIN CERTIFICATE",
-        "-- a list\n-- of END users",
-    ] {
+    for nothing in ["", "text", KEY, "BEGIN CERTIFICATE", "-- a list\n-- of END users"] {
         assert!(contents(nothing).is_empty(), "{nothing}");
     }
 }
@@ -59,33 +52,18 @@ fn a_section_that_cannot_be_read_is_an_error_that_says_which() {
     let end = "-----END CERTIFICATE-----";
     for (broken, said) in [
         (ONE.replace("AQ", "A!"), "(line 4) is not valid base64"),
-        (
-            ONE.replace("AQ==", "AQ==\nAQ=="),
-            "(line 4) is not valid base64",
-        ),
-        (
-            ONE.replace("AQ==", "Name: value"),
-            "(line 4) is not valid base64",
-        ),
+        (ONE.replace("AQ==", "AQ==\nAQ=="), "(line 4) is not valid base64"),
+        (ONE.replace("AQ==", "Name: value"), "(line 4) is not valid base64"),
         (ONE.replace(end, ""), "(line 4) has no END line"),
         (ONE.replace(end, KEY), "(line 4) has no END line"),
-        (
-            KEY.replace("-----END PRIVATE KEY-----", ""),
-            "(line 4) has no END line",
-        ),
+        (KEY.replace("-----END PRIVATE KEY-----", ""), "(line 4) has no END line"),
         (ONE.replace(begin, ""), "(line 6) has no BEGIN line"),
-        (
-            ONE.replace(end, "-----END PRIVATE KEY-----"),
-            "(line 4) has the END line of another",
-        ),
+        (ONE.replace(end, "-----END PRIVATE KEY-----"), "(line 4) has the END line of another"),
         (
             ONE.replace(end, "-----end certificate-----"),
             "(line 4) is broken in line 6: it is not written",
         ),
-        (
-            ONE.to_lowercase(),
-            "(line 4) is broken: it is not written like",
-        ),
+        (ONE.to_lowercase(), "(line 4) is broken: it is not written like"),
         (
             ONE.replace(begin, "----BEGIN CERTIFICATE----"),
             "(line 4) is broken: it is not written like",
@@ -98,26 +76,11 @@ fn a_section_that_cannot_be_read_is_an_error_that_says_which() {
             ONE.replace(begin, "----- BEGIN CERTIFICATE -----"),
             "(line 4) is broken: it is not written like",
         ),
-        (
-            format!("ca: \"{ONE}"),
-            "(line 4) is broken: there is more in it",
-        ),
-        (
-            ONE.replace(begin, &format!("{begin} # ours")),
-            "(line 4) is broken: there is more in it",
-        ),
-        (
-            ONE.replace('\n', "\\n"),
-            "(line 4) is broken: there is more in it",
-        ),
-        (
-            ONE.trim_end().replace('\n', " "),
-            "(line 4) is broken: it holds two lines",
-        ),
-        (
-            format!("{}{TWO}", ONE.trim_end()),
-            "(line 4) is broken in line 6: it holds two lines",
-        ),
+        (format!("ca: \"{ONE}"), "(line 4) is broken: there is more in it"),
+        (ONE.replace(begin, &format!("{begin} # ours")), "(line 4) is broken: there is more in it"),
+        (ONE.replace('\n', "\\n"), "(line 4) is broken: there is more in it"),
+        (ONE.trim_end().replace('\n', " "), "(line 4) is broken: it holds two lines"),
+        (format!("{}{TWO}", ONE.trim_end()), "(line 4) is broken in line 6: it holds two lines"),
         (
             ONE.replace("CERT", "TRUSTED CERT"),
             "(line 4) is a TRUSTED CERTIFICATE, a form of OpenSSL's",
@@ -129,10 +92,7 @@ fn a_section_that_cannot_be_read_is_an_error_that_says_which() {
         let found = read(format!("{KEY}{broken}"));
         let first = found.into_iter().find_map(Result::err);
         let first = first.unwrap_or_else(|| panic!("{broken} is no error"));
-        assert!(
-            first.starts_with(&format!("section 2 {said}")),
-            "{broken}: {first}"
-        );
+        assert!(first.starts_with(&format!("section 2 {said}")), "{broken}: {first}");
     }
 }
 
@@ -151,17 +111,11 @@ fn utf_16_is_told_from_a_text_without_certificates() {
     let wide =
         |encode: fn(u16) -> [u8; 2]| -> Vec<u8> { ONE.encode_utf16().flat_map(encode).collect() };
     let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
-    for pem in [
-        [&b"\xFF\xFE"[..], &little].concat(),
-        [&b"\xFE\xFF"[..], &big].concat(),
-        little,
-        big,
-    ] {
+    for pem in
+        [[&b"\xFF\xFE"[..], &little].concat(), [&b"\xFE\xFF"[..], &big].concat(), little, big]
+    {
         let found = read(pem);
         assert_eq!(found.len(), 1);
-        assert!(
-            found[0].as_ref().unwrap_err().contains("UTF-16"),
-            "{found:?}"
-        );
+        assert!(found[0].as_ref().unwrap_err().contains("UTF-16"), "{found:?}");
     }
 }

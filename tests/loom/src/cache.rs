@@ -138,11 +138,7 @@ impl Cache {
     }
 
     fn lead(&self, progress: Progress, asker: &Asker) -> Landed {
-        let mut lead = Lead {
-            cache: self,
-            progress,
-            is_over: false,
-        };
+        let mut lead = Lead { cache: self, progress, is_over: false };
         let outcome = asker.exchange(&mut lead.progress);
         let sent = add(&self.counters.sent, 1);
         let landed = match outcome {
@@ -155,11 +151,7 @@ impl Cache {
     }
 
     fn wait(&self, flight: Arc<Flight>, ticket: Arc<Ticket>, asker: &Asker) -> Landed {
-        let mut seat = Seat {
-            cache: self,
-            ticket,
-            is_left: false,
-        };
+        let mut seat = Seat { cache: self, ticket, is_left: false };
         asker.wait(&|| flight.landed().is_some() || seat.ticket.is_called())?;
         seat.is_left = true;
         if let Some(landed) = flight.landed() {
@@ -175,10 +167,7 @@ impl Cache {
         if room.flights.may_keep(USER) {
             room.entry = Some(Arc::clone(&entry));
         }
-        let landed = Ok(Fetched {
-            entry,
-            attempts: progress.requests as u32,
-        });
+        let landed = Ok(Fetched { entry, attempts: progress.requests as u32 });
         let waiting = room.flights.land(USER, landed.clone());
         drop(room);
         self.count_end(progress);
@@ -240,9 +229,7 @@ impl Drop for Seat<'_> {
         let baton = {
             let mut room = self.cache.lock();
             room.flights.leave(USER, &self.ticket);
-            self.ticket
-                .is_called()
-                .then(|| room.flights.take_baton(USER))
+            self.ticket.is_called().then(|| room.flights.take_baton(USER))
         };
         if let Some(progress) = baton {
             self.cache.pass_on(progress);

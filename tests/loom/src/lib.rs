@@ -39,10 +39,7 @@ mod exchange {
 
     impl Progress {
         pub(crate) fn stands_at(&self, latest: Instant) -> Option<&Error> {
-            self.pause
-                .as_ref()
-                .filter(|(until, _)| latest <= *until)
-                .map(|(_, failure)| failure)
+            self.pause.as_ref().filter(|(until, _)| latest <= *until).map(|(_, failure)| failure)
         }
     }
 

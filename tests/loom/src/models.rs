@@ -21,19 +21,11 @@ const MORE: Duration = Duration::from_secs(1);
 
 /// One who waits as long as there is something to wait for.
 fn asker(deadline: Instant, outcome: Outcome) -> Asker {
-    Asker {
-        deadline,
-        gives_up: false,
-        outcome,
-        forgets: false,
-    }
+    Asker { deadline, gives_up: false, outcome, forgets: false }
 }
 
 fn giving_up(asker: Asker) -> Asker {
-    Asker {
-        gives_up: true,
-        ..asker
-    }
+    Asker { gives_up: true, ..asker }
 }
 
 /// Runs one model in every order.
@@ -92,23 +84,15 @@ fn meet<const N: usize>(first: Asker, others: [Asker; N]) -> End {
 
 #[test]
 fn who_comes_while_a_flight_fails_shares_it_or_begins_one() {
-    let expected = [
-        (vec![Err(Refused), Err(Refused)], 1, 1),
-        (vec![Err(Refused), Ok(2)], 2, 0),
-    ];
-    check(expected, |now| {
-        meet(asker(now, Outcome::Failed), [asker(now, Outcome::Granted)])
-    });
+    let expected = [(vec![Err(Refused), Err(Refused)], 1, 1), (vec![Err(Refused), Ok(2)], 2, 0)];
+    check(expected, |now| meet(asker(now, Outcome::Failed), [asker(now, Outcome::Granted)]));
 }
 
 #[test]
 fn who_comes_while_a_flight_lands_finds_it_or_its_token() {
     let expected = [0, 1, 2].map(|joined| (vec![Ok(1), Ok(1), Ok(1)], 1, joined));
     check(expected, |now| {
-        meet(
-            asker(now, Outcome::Granted),
-            [0, 0].map(|_| asker(now, Outcome::Granted)),
-        )
+        meet(asker(now, Outcome::Granted), [0, 0].map(|_| asker(now, Outcome::Granted)))
     });
 }
 
@@ -120,10 +104,7 @@ fn a_flight_goes_on_or_ends_if_its_leader_leaves_while_its_waiter_gives_up() {
         (vec![Err(Stopped), Ok(2)], 2, 0),
     ];
     check(expected, |now| {
-        meet(
-            asker(now, Outcome::Unfinished),
-            [giving_up(asker(now, Outcome::Granted))],
-        )
+        meet(asker(now, Outcome::Unfinished), [giving_up(asker(now, Outcome::Granted))])
     });
 }
 
@@ -140,10 +121,7 @@ fn who_stays_leads_on_if_the_heir_gives_up_while_it_is_called() {
     check(expected, |now| {
         meet(
             asker(now, Outcome::Unfinished),
-            [
-                giving_up(asker(now + MORE, Outcome::Granted)),
-                asker(now, Outcome::Granted),
-            ],
+            [giving_up(asker(now + MORE, Outcome::Granted)), asker(now, Outcome::Granted)],
         )
     });
 }
@@ -176,10 +154,7 @@ fn the_heir_may_leave_too() {
     check(expected, |now| {
         meet(
             asker(now, Outcome::Unfinished),
-            [
-                asker(now + MORE, Outcome::Unfinished),
-                asker(now, Outcome::Granted),
-            ],
+            [asker(now + MORE, Outcome::Unfinished), asker(now, Outcome::Granted)],
         )
     });
 }
@@ -209,10 +184,7 @@ fn who_had_the_user_forgotten_does_not_find_what_was_under_way() {
         (vec![Ok(1), Ok(2)], 2, 0),
     ];
     check(expected, |now| {
-        let forgetful = Asker {
-            forgets: true,
-            ..asker(now, Outcome::Granted)
-        };
+        let forgetful = Asker { forgets: true, ..asker(now, Outcome::Granted) };
         meet(asker(now, Outcome::Granted), [forgetful])
     });
 }

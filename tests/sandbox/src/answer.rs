@@ -50,8 +50,7 @@ impl Answer {
         body: impl Into<Bytes>,
     ) {
         self.status = status;
-        self.headers
-            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         self.body = body.into();
         self.has_token = false;
     }
@@ -109,10 +108,6 @@ impl Answer {
 pub fn http_date(offset: i64) -> String {
     let distance = Duration::from_secs(offset.unsigned_abs());
     let now = SystemTime::now();
-    let time = if offset < 0 {
-        now.checked_sub(distance)
-    } else {
-        now.checked_add(distance)
-    };
+    let time = if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
     httpdate::fmt_http_date(time.unwrap_or(now))
 }

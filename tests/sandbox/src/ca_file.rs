@@ -28,10 +28,7 @@ impl CaFile {
         let named =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         fs::write(&path, pem).map_err(named)?;
-        Ok(Self {
-            path,
-            _directory: directory,
-        })
+        Ok(Self { path, _directory: directory })
     }
 }
 
@@ -50,10 +47,7 @@ mod tests {
     fn the_private_directory_is_private_and_goes_away() {
         let file = CaFile::write("pem", None).unwrap();
         let path = file.path.clone();
-        let mode = fs::metadata(path.parent().unwrap())
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(path.parent().unwrap()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         assert_eq!(fs::read_to_string(&path).unwrap(), "pem");
         drop(file);

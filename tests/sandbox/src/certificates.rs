@@ -103,9 +103,7 @@ fn leaf(
 ) -> std::result::Result<CertificateParams, RcgenError> {
     let mut params =
         CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Spike sandbox");
+    params.distinguished_name.push(DnType::CommonName, "Spike sandbox");
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -77,10 +77,7 @@ impl Link {
     }
 
     fn take_script(&self) -> Option<Script> {
-        self.script
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -175,9 +172,6 @@ fn elsewhere(sandbox: &Sandbox, path: &str) -> Answer {
             &serde_json::json!({"access_token": "from-a-redirect-that-was-followed"}),
         );
     }
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "there is nothing here; the endpoint is POST /v3/auth/hmac",
-    )
-    .answer()
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing here; the endpoint is POST /v3/auth/hmac")
+        .answer()
 }

@@ -24,21 +24,15 @@ pub async fn answer(sandbox: &Sandbox, request: Request<Incoming>) -> Answer {
     };
     let name = parts.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     match (name, &parts.method) {
-        ("counters", &Method::GET) => Answer::new(
-            StatusCode::OK,
-            "application/json",
-            sandbox.counters.report(),
-        ),
+        ("counters", &Method::GET) => {
+            Answer::new(StatusCode::OK, "application/json", sandbox.counters.report())
+        }
         ("last", &Method::GET) => Answer::json(&sandbox.counters.last()),
         ("last-connect", &Method::GET) => Answer::json(&sandbox.counters.last_connect()),
         ("reset", &Method::POST) => {
             sandbox.counters.reset();
             sandbox.book.forget_counts();
-            Answer::new(
-                StatusCode::OK,
-                "application/json",
-                sandbox.counters.report(),
-            )
+            Answer::new(StatusCode::OK, "application/json", sandbox.counters.report())
         }
         ("faults", &Method::GET) => faults(sandbox),
         ("faults", &Method::POST) => set_faults(sandbox, &body),
@@ -50,10 +44,7 @@ pub async fn answer(sandbox: &Sandbox, request: Request<Incoming>) -> Answer {
             StatusCode::METHOD_NOT_ALLOWED,
             "see --help for the methods of the control endpoints",
         ),
-        _ => problem(
-            StatusCode::NOT_FOUND,
-            "see --help for the control endpoints",
-        ),
+        _ => problem(StatusCode::NOT_FOUND, "see --help for the control endpoints"),
     }
 }
 

@@ -108,9 +108,7 @@ impl Counters {
     }
 
     pub fn last(&self) -> Value {
-        lock(&self.last)
-            .as_ref()
-            .map_or(Value::Null, Seen::describe)
+        lock(&self.last).as_ref().map_or(Value::Null, Seen::describe)
     }
 
     pub fn last_connect(&self) -> Value {
@@ -130,8 +128,7 @@ impl Counters {
         for sum in sums {
             sum.store(0, Relaxed);
         }
-        self.max_in_flight
-            .store(self.in_flight.load(Relaxed), Relaxed);
+        self.max_in_flight.store(self.in_flight.load(Relaxed), Relaxed);
         lock(&self.users).clear();
         *lock(&self.last) = None;
         *lock(&self.last_connect) = None;
@@ -165,10 +162,7 @@ fn raw_header(line: &str) -> Option<[String; 2]> {
 
 fn header_pairs(headers: &HeaderMap) -> Vec<[String; 2]> {
     let pair = |(name, value): (&hyper::header::HeaderName, &hyper::header::HeaderValue)| {
-        [
-            name.to_string(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        ]
+        [name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()]
     };
     headers.iter().map(pair).collect()
 }

@@ -97,22 +97,14 @@ fn check_head(parts: &Parts) -> Result<(), Box<Answer>> {
         return Err(answer);
     }
     if !is_json(parts) {
-        return Err(refuse(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unknown content type",
-        ));
+        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unknown content type"));
     }
     Ok(())
 }
 
 fn is_json(parts: &Parts) -> bool {
-    let value = parts
-        .headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let media_type = value
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
+    let value = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = value.and_then(|value| value.split(';').next()).unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")
 }
 

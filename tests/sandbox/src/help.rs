@@ -22,16 +22,8 @@ pub fn text() -> String {
 fn add(text: &mut String, entry: &Entry) {
     let usage = format!("{}{}", entry.name, entry.takes.usage());
     // A long list of words gets a line of its own.
-    let gap = if usage.len() < COLUMN {
-        COLUMN - usage.len()
-    } else {
-        0
-    };
-    let break_line = if gap == 0 {
-        format!("\n{:1$}", "", COLUMN + 4)
-    } else {
-        " ".repeat(gap)
-    };
+    let gap = if usage.len() < COLUMN { COLUMN - usage.len() } else { 0 };
+    let break_line = if gap == 0 { format!("\n{:1$}", "", COLUMN + 4) } else { " ".repeat(gap) };
     let _ = writeln!(text, "    {usage}{break_line}{}", entry.help);
 }
 
@@ -44,9 +36,7 @@ mod tests {
         let text = text();
         for (_, table) in fault::catalogue() {
             for entry in table {
-                let lines = text
-                    .lines()
-                    .filter(|line| line.trim_start().starts_with(entry.name));
+                let lines = text.lines().filter(|line| line.trim_start().starts_with(entry.name));
                 let exact = lines.filter(|line| {
                     let rest = &line.trim_start()[entry.name.len()..];
                     rest.is_empty() || rest.starts_with([' ', '['])

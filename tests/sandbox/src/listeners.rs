@@ -89,10 +89,7 @@ pub async fn open(
         proxy_refusing: serve_proxy(sandbox, Kind::Refusing)?,
         proxy_silent: format!("http://{}", accept(listen(0)?, misfits::silent)?),
     };
-    let held = Held {
-        _refused: refused,
-        _full: full,
-    };
+    let held = Held { _refused: refused, _full: full };
     Ok((addresses, held))
 }
 
@@ -110,9 +107,7 @@ fn https_localhost(address: SocketAddr) -> String {
 
 fn serve_http(sandbox: &Arc<Sandbox>, port: u16) -> io::Result<SocketAddr> {
     let sandbox = Arc::clone(sandbox);
-    accept(listen(port)?, move |stream| {
-        connection::serve(Arc::clone(&sandbox), stream, false)
-    })
+    accept(listen(port)?, move |stream| connection::serve(Arc::clone(&sandbox), stream, false))
 }
 
 fn serve_https(
@@ -135,9 +130,8 @@ fn serve_https(
 
 fn serve_proxy(sandbox: &Arc<Sandbox>, kind: Kind) -> io::Result<String> {
     let sandbox = Arc::clone(sandbox);
-    let address = accept(listen(0)?, move |stream| {
-        proxy::serve(Arc::clone(&sandbox), stream, kind)
-    })?;
+    let address =
+        accept(listen(0)?, move |stream| proxy::serve(Arc::clone(&sandbox), stream, kind))?;
     Ok(format!("http://{address}"))
 }
 
@@ -147,9 +141,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("port {port} of 127.0.0.1: {error}"))
     };
-    socket
-        .bind(SocketAddr::from(([127, 0, 0, 1], port)))
-        .map_err(named)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], port))).map_err(named)?;
     socket.listen(BACKLOG).map_err(named)
 }
 

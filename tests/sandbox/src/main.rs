@@ -58,11 +58,9 @@ struct Ready<'a> {
 fn main() -> ExitCode {
     let outcome = match options::parse(lexopt::Parser::from_env()) {
         Ok(Command::Help) => print(&help::text()),
-        Ok(Command::Version) => print(concat!(
-            "spike-auth-sandbox ",
-            env!("CARGO_PKG_VERSION"),
-            "\n"
-        )),
+        Ok(Command::Version) => {
+            print(concat!("spike-auth-sandbox ", env!("CARGO_PKG_VERSION"), "\n"))
+        }
         Ok(Command::Run(options)) => run(&options),
         Err(message) => {
             eprintln!("spike-auth-sandbox: {message}\nTry --help.");
@@ -84,10 +82,8 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let sandbox = Arc::new(Sandbox::new(options)?);
     let identities = Identities::make()?;
     let ca_file = CaFile::write(&identities.ca_pem, options.ca_file.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         // Before the ready line, so that whoever reads it can end the sandbox in order at once.
         let end = process::End::listen(parent)?;
@@ -105,10 +101,7 @@ fn announce(
 ) -> Result<(), Box<dyn Error>> {
     let ready = Ready {
         addresses,
-        ca_file: ca_file
-            .path
-            .to_str()
-            .ok_or("the path of the CA file is not UTF-8")?,
+        ca_file: ca_file.path.to_str().ok_or("the path of the CA file is not UTF-8")?,
         application_id: &options.application_id,
         hmac_key: &options.hmac_key,
         pid: std::process::id(),

@@ -21,10 +21,7 @@ pub async fn silent(stream: TcpStream) {
 
 /// Bytes that nobody reads keep the socket readable, so that its state has to be looked at again and again.
 async fn has_left(stream: &TcpStream) -> bool {
-    stream
-        .ready(Interest::READABLE)
-        .await
-        .is_ok_and(|ready| ready.is_read_closed())
+    stream.ready(Interest::READABLE).await.is_ok_and(|ready| ready.is_read_closed())
 }
 
 /// Accepts, then resets.
@@ -59,11 +56,7 @@ impl Full {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let listener = socket.listen(0)?;
         let address = listener.local_addr()?;
-        Ok(Self {
-            address,
-            _queued: fill(address).await,
-            _listener: listener,
-        })
+        Ok(Self { address, _queued: fill(address).await, _listener: listener })
     }
 }
 

@@ -57,9 +57,9 @@ pub fn parse(mut arguments: Parser) -> Result<Command, String> {
             Arg::Long("http-port") => options.http_port = number(&mut arguments, "--http-port")?,
             Arg::Long("https-port") => options.https_port = number(&mut arguments, "--https-port")?,
             Arg::Long("fault") => options.fault = checked(filled(&mut arguments, "--fault")?)?,
-            Arg::Long("for-user") => options
-                .user_faults
-                .push(user_fault(&filled(&mut arguments, "--for-user")?)?),
+            Arg::Long("for-user") => {
+                options.user_faults.push(user_fault(&filled(&mut arguments, "--for-user")?)?)
+            }
             Arg::Long("delay-ms") => {
                 options.delay =
                     Duration::from_millis(number::<u32>(&mut arguments, "--delay-ms")?.into());
@@ -84,9 +84,8 @@ fn lifetime(arguments: &mut Parser) -> Result<i64, String> {
 }
 
 fn user_fault(pair: &str) -> Result<(String, String), String> {
-    let (user, spec) = pair
-        .split_once('=')
-        .ok_or("--for-user: write USER=SPEC, for example bob=status:503*2")?;
+    let (user, spec) =
+        pair.split_once('=').ok_or("--for-user: write USER=SPEC, for example bob=status:503*2")?;
     Ok((user.to_owned(), checked(spec.to_owned())?))
 }
 
@@ -97,16 +96,11 @@ fn checked(spec: String) -> Result<String, String> {
 
 fn number<T: std::str::FromStr>(arguments: &mut Parser, name: &str) -> Result<T, String> {
     let value = filled(arguments, name)?;
-    value
-        .parse()
-        .map_err(|_| format!("{name}: '{value}' is not a number that fits"))
+    value.parse().map_err(|_| format!("{name}: '{value}' is not a number that fits"))
 }
 
 fn filled(arguments: &mut Parser, name: &str) -> Result<String, String> {
-    let value = arguments
-        .value()
-        .and_then(|value| value.string())
-        .map_err(text)?;
+    let value = arguments.value().and_then(|value| value.string()).map_err(text)?;
     if value.is_empty() {
         return Err(format!("{name}: the value is empty"));
     }
@@ -140,19 +134,13 @@ mod tests {
             http_port: 1,
             https_port: 2,
             fault: "html".into(),
-            user_faults: vec![
-                ("a".into(), "empty".into()),
-                ("b".into(), "status:503*2".into()),
-            ],
+            user_faults: vec![("a".into(), "empty".into()), ("b".into(), "status:503*2".into())],
             delay: Duration::from_millis(5),
             token_lifetime: Some(60),
             fresh_tokens: true,
             ca_file: Some("ca.pem".into()),
         };
-        assert_eq!(
-            run(&line.split_whitespace().collect::<Vec<_>>()),
-            Ok(Command::Run(expected))
-        );
+        assert_eq!(run(&line.split_whitespace().collect::<Vec<_>>()), Ok(Command::Run(expected)));
         assert_eq!(run(&["--help"]), Ok(Command::Help));
         assert_eq!(run(&["-V"]), Ok(Command::Version));
     }

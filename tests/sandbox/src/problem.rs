@@ -37,10 +37,7 @@ impl Problem {
     }
 
     pub fn invalid(errors: Vec<Flaw>) -> Self {
-        Self {
-            errors,
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation failed")
-        }
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation failed") }
     }
 
     pub fn body(&self) -> Vec<u8> {

@@ -48,9 +48,7 @@ async fn answer(
     kind: Kind,
 ) -> Response<Full<Bytes>> {
     sandbox.counters.proxy_requests.fetch_add(1, Relaxed);
-    sandbox
-        .counters
-        .record_connect(request.uri().to_string(), request.headers());
+    sandbox.counters.record_connect(request.uri().to_string(), request.headers());
     match admit(&request, kind) {
         Err(refusal) => refusal.into_response(),
         Ok(target) => match TcpStream::connect(target).await {
@@ -67,29 +65,19 @@ async fn answer(
 
 fn admit(request: &Request<Incoming>, kind: Kind) -> Result<SocketAddr, Box<Answer>> {
     if request.method() != Method::CONNECT {
-        return Err(refuse(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this proxy knows CONNECT only",
-        ));
+        return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "this proxy knows CONNECT only"));
     }
     if kind == Kind::Refusing {
         return Err(refuse(StatusCode::FORBIDDEN, "this proxy refuses everyone"));
     }
     if kind == Kind::Guarded && !is_authorized(request) {
-        let mut answer = refuse(
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-            "this proxy wants credentials",
-        );
+        let mut answer =
+            refuse(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "this proxy wants credentials");
         answer.set_header(PROXY_AUTHENTICATE, "Basic realm=\"sandbox\"");
         return Err(answer);
     }
     let target = request.uri().authority().and_then(loopback);
-    target.ok_or_else(|| {
-        refuse(
-            StatusCode::FORBIDDEN,
-            "this proxy leads to this machine only",
-        )
-    })
+    target.ok_or_else(|| refuse(StatusCode::FORBIDDEN, "this proxy leads to this machine only"))
 }
 
 fn refuse(status: StatusCode, detail: &str) -> Box<Answer> {
@@ -106,10 +94,7 @@ fn is_authorized(request: &Request<Incoming>) -> bool {
 
 fn loopback(authority: &Authority) -> Option<SocketAddr> {
     let host = authority.host();
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let address = match host {
         "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
         host => host.parse().ok().filter(IpAddr::is_loopback)?,
@@ -138,12 +123,7 @@ mod tests {
         assert_eq!(target("localhost:1"), Some("127.0.0.1:1".to_owned()));
         assert_eq!(target("127.0.0.1:2"), Some("127.0.0.1:2".to_owned()));
         assert_eq!(target("[::1]:3"), Some("[::1]:3".to_owned()));
-        for elsewhere in [
-            "example.com:443",
-            "10.0.0.1:1",
-            "127.0.0.1.example.com:1",
-            "localhost",
-        ] {
+        for elsewhere in ["example.com:443", "10.0.0.1:1", "127.0.0.1.example.com:1", "localhost"] {
             assert_eq!(target(elsewhere), None, "{elsewhere}");
         }
     }

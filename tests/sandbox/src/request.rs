@@ -36,10 +36,7 @@ pub struct Application {
 
 impl Application {
     pub fn new(id: &str, key: &[u8]) -> Option<Self> {
-        Some(Self {
-            id: expected_id(id),
-            hash: Hmac::new_from_slice(key).ok()?,
-        })
+        Some(Self { id: expected_id(id), hash: Hmac::new_from_slice(key).ok()? })
     }
 
     pub fn parse(&self, body: &[u8]) -> Result<Exchange, Refusal> {
@@ -75,10 +72,7 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(document: &'a Document) -> Self {
-        Self {
-            document,
-            flaws: Vec::new(),
-        }
+        Self { document, flaws: Vec::new() }
     }
 
     fn members(&mut self) {
@@ -93,15 +87,8 @@ impl<'a> Check<'a> {
                 whole.clone(),
             );
         }
-        for name in members
-            .keys()
-            .filter(|name| !MEMBERS.contains(&name.as_str()))
-        {
-            self.flaw(
-                &format!("body.{name}"),
-                "unexpected property",
-                whole.clone(),
-            );
+        for name in members.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
+            self.flaw(&format!("body.{name}"), "unexpected property", whole.clone());
         }
         for name in &self.document.duplicates {
             self.flaw(&format!("body.{name}"), "duplicate property", whole.clone());
@@ -148,12 +135,7 @@ impl<'a> Check<'a> {
         if !self.flaws.is_empty() {
             return Err(Refusal::Invalid(self.flaws));
         }
-        let text = |name| {
-            self.member(name)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let text = |name| self.member(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         Ok(Exchange {
             application: self.member("application_id").cloned().unwrap_or_default(),
             user: text("application_user_id"),
@@ -174,11 +156,7 @@ impl<'a> Check<'a> {
     }
 
     fn flaw(&mut self, location: &str, message: &str, value: Value) {
-        self.flaws.push(Flaw {
-            message: message.to_owned(),
-            location: location.to_owned(),
-            value,
-        });
+        self.flaws.push(Flaw { message: message.to_owned(), location: location.to_owned(), value });
     }
 }
 
@@ -224,10 +202,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     keep!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
 
     fn visit_unit<E>(self) -> Result<Document, E> {
-        Ok(Document {
-            whole: Value::Null,
-            duplicates: Vec::new(),
-        })
+        Ok(Document { whole: Value::Null, duplicates: Vec::new() })
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(
@@ -238,10 +213,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
         while let Some(item) = sequence.next_element::<Value>()? {
             items.push(item);
         }
-        Ok(Document {
-            whole: Value::Array(items),
-            duplicates: Vec::new(),
-        })
+        Ok(Document { whole: Value::Array(items), duplicates: Vec::new() })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Document, A::Error> {
@@ -252,10 +224,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
                 duplicates.insert(name);
             }
         }
-        Ok(Document {
-            whole: Value::Object(members),
-            duplicates: duplicates.into_iter().collect(),
-        })
+        Ok(Document { whole: Value::Object(members), duplicates: duplicates.into_iter().collect() })
     }
 }
 
@@ -267,9 +236,7 @@ mod tests {
     const SIGNATURE: &str = "269d9708f584a186a5c8a37badf3a7a98ba1234d4f64d6d876816830ae85df16";
 
     fn parse(body: &str) -> Result<Exchange, Refusal> {
-        Application::new("9999", KEY)
-            .unwrap()
-            .parse(body.as_bytes())
+        Application::new("9999", KEY).unwrap().parse(body.as_bytes())
     }
 
     /// Location and message of the only flaw.
@@ -324,51 +291,17 @@ mod tests {
         let long = format!(r#""{}""#, "a".repeat(129));
         let upper = signature.to_uppercase();
         let cases = [
-            (
-                body(r#""9999""#, r#""u""#, &signature),
-                "body.application_id",
-                "expected number",
-            ),
-            (
-                body("9999.5", r#""u""#, &signature),
-                "body.application_id",
-                "expected integer",
-            ),
-            (
-                body("9999", "7", &signature),
-                "body.application_user_id",
-                "expected string",
-            ),
-            (
-                body("9999", r#""""#, &signature),
-                "body.application_user_id",
-                "expected length >= 1",
-            ),
-            (
-                body("9999", &long, &signature),
-                "body.application_user_id",
-                "expected length <= 128",
-            ),
-            (
-                body("9999", r#""a b""#, &signature),
-                "body.application_user_id",
-                "pattern",
-            ),
+            (body(r#""9999""#, r#""u""#, &signature), "body.application_id", "expected number"),
+            (body("9999.5", r#""u""#, &signature), "body.application_id", "expected integer"),
+            (body("9999", "7", &signature), "body.application_user_id", "expected string"),
+            (body("9999", r#""""#, &signature), "body.application_user_id", "expected length >= 1"),
+            (body("9999", &long, &signature), "body.application_user_id", "expected length <= 128"),
+            (body("9999", r#""a b""#, &signature), "body.application_user_id", "pattern"),
             (body("9999", r#""u""#, &upper), "body.signature", "pattern"),
+            (body("9999", r#""u""#, r#""abc""#), "body.signature", "pattern"),
+            (good().replace('}', r#","uts":1}"#), "body.uts", "unexpected property"),
             (
-                body("9999", r#""u""#, r#""abc""#),
-                "body.signature",
-                "pattern",
-            ),
-            (
-                good().replace('}', r#","uts":1}"#),
-                "body.uts",
-                "unexpected property",
-            ),
-            (
-                good()
-                    .replace('}', r#","signature":"x"}"#)
-                    .replace("\"x\"", &signature),
+                good().replace('}', r#","signature":"x"}"#).replace("\"x\"", &signature),
                 "body.signature",
                 "duplicate",
             ),

@@ -54,20 +54,12 @@ pub struct Script {
 
 impl Script {
     pub fn new(steps: Vec<Step>, ending: Ending) -> Self {
-        Self {
-            steps,
-            ending,
-            complete: false,
-            in_flight: None,
-        }
+        Self { steps, ending, complete: false, in_flight: None }
     }
 
     /// A script after which the client has the whole answer.
     pub fn complete(steps: Vec<Step>, ending: Ending) -> Self {
-        Self {
-            complete: true,
-            ..Self::new(steps, ending)
-        }
+        Self { complete: true, ..Self::new(steps, ending) }
     }
 
     /// Plays until the end, the limit, or until the client leaves. Gives the stream back if the connection goes on.
@@ -80,11 +72,7 @@ impl Script {
             () = read_until_end(&mut reader, &mut read_ahead) => false,
         };
         let wire = reader.unsplit(writer);
-        if played {
-            end(self.ending, wire, read_ahead.freeze()).await
-        } else {
-            None
-        }
+        if played { end(self.ending, wire, read_ahead.freeze()).await } else { None }
     }
 }
 

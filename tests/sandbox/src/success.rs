@@ -55,10 +55,7 @@ impl<'a> Case<'a> {
     /// The success document with these members, already JSON, in the place of the token. Neither tokens nor user
     /// ids have a character that JSON would escape.
     pub fn document_with(&self, members: &str) -> String {
-        let expires_in = self
-            .expires_in
-            .as_ref()
-            .map(|value| format!(r#""expires_in":{value},"#));
+        let expires_in = self.expires_in.as_ref().map(|value| format!(r#""expires_in":{value},"#));
         let separator = if members.is_empty() { "" } else { "," };
         format!(
             r#"{{{members}{separator}{}"user_info":{}}}"#,

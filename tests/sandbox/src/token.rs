@@ -47,10 +47,7 @@ impl Mint {
     /// The second credential of a user.
     pub fn second_credential(&self, user: &str) -> String {
         let tag = self.hash.clone().chain_update("second:").chain_update(user);
-        format!(
-            "{CANARY}{}",
-            hex::encode(&tag.finalize().into_bytes()[..16])
-        )
+        format!("{CANARY}{}", hex::encode(&tag.finalize().into_bytes()[..16]))
     }
 
     fn claims(&self, user: &str, lifetime: Option<i64>) -> String {
@@ -58,18 +55,10 @@ impl Mint {
         let mut claims = format!(r#"{{"iss":{},"sub":"{user}""#, self.issuer);
         if let Some(lifetime) = lifetime {
             let now = unix_time();
-            let _ = write!(
-                claims,
-                r#","iat":{now},"exp":{}"#,
-                now.saturating_add(lifetime)
-            );
+            let _ = write!(claims, r#","iat":{now},"exp":{}"#, now.saturating_add(lifetime));
         }
         if let Some(serial) = &self.serial {
-            let _ = write!(
-                claims,
-                r#","jti":"{}""#,
-                serial.fetch_add(1, Ordering::Relaxed)
-            );
+            let _ = write!(claims, r#","jti":"{}""#, serial.fetch_add(1, Ordering::Relaxed));
         }
         claims.push('}');
         claims
@@ -77,9 +66,7 @@ impl Mint {
 }
 
 fn unix_time() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -111,15 +98,9 @@ mod tests {
     fn a_lifetime_gives_the_times_and_a_fault_overrides_it() {
         let mint = Mint::new("9999", Some(60), false).unwrap();
         let run = claims(&mint.token("a", None));
-        assert_eq!(
-            run["exp"].as_i64().unwrap() - run["iat"].as_i64().unwrap(),
-            60
-        );
+        assert_eq!(run["exp"].as_i64().unwrap() - run["iat"].as_i64().unwrap(), 60);
         let fault = claims(&mint.token("a", Some(-5)));
-        assert_eq!(
-            fault["exp"].as_i64().unwrap() - fault["iat"].as_i64().unwrap(),
-            -5
-        );
+        assert_eq!(fault["exp"].as_i64().unwrap() - fault["iat"].as_i64().unwrap(), -5);
     }
 
     #[test]

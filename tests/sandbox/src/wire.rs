@@ -61,11 +61,7 @@ pub struct Wire<T> {
 
 impl<T: Transport> Wire<T> {
     pub fn new(inner: T, record: Record) -> Self {
-        Self {
-            inner,
-            unread: Bytes::new(),
-            record,
-        }
+        Self { inner, unread: Bytes::new(), record }
     }
 
     /// Puts bytes back, to be read again before anything else.

@@ -36,15 +36,7 @@ fn each_bad_request_gets_its_status() {
         (404, request("POST", "/v3/auth/hmac2", JSON, &good)),
         (404, request("POST", "/auth/hmac", JSON, &good)),
         (405, request("GET", "/v3/auth/hmac", "", "")),
-        (
-            415,
-            request(
-                "POST",
-                "/v3/auth/hmac",
-                "Content-Type: text/plain\r\n",
-                &good,
-            ),
-        ),
+        (415, request("POST", "/v3/auth/hmac", "Content-Type: text/plain\r\n", &good)),
         (415, request("POST", "/v3/auth/hmac", "", &good)),
         (413, post(&" ".repeat(65_537))),
         (400, post("{")),
@@ -156,13 +148,7 @@ fn a_reset_zeroes_the_counters_and_begins_the_counts_of_faults_anew() {
     assert_eq!(statuses(), [500, 200]);
     assert_eq!(sandbox.control("POST", "reset", "").0, 200);
     let counters = sandbox.counters();
-    for name in [
-        "requests",
-        "connections",
-        "tokens",
-        "in_flight",
-        "max_in_flight",
-    ] {
+    for name in ["requests", "connections", "tokens", "in_flight", "max_in_flight"] {
         assert_eq!(counters[name], 0, "{name}");
     }
     assert_eq!(counters["users"], json!({}));
@@ -218,17 +204,8 @@ fn a_raw_fault_for_everyone_spoils_bad_requests_too_and_others_do_not() {
 
 #[test]
 fn tokens_have_a_lifetime_and_are_fresh_when_asked() {
-    let sandbox = Sandbox::start(&[
-        "--token-lifetime",
-        "60",
-        "--fresh-tokens",
-        "--delay-ms",
-        "50",
-    ]);
-    let (first, second) = (
-        sandbox.connect().exchange("a"),
-        sandbox.connect().exchange("a"),
-    );
+    let sandbox = Sandbox::start(&["--token-lifetime", "60", "--fresh-tokens", "--delay-ms", "50"]);
+    let (first, second) = (sandbox.connect().exchange("a"), sandbox.connect().exchange("a"));
     assert_ne!(first.token(), second.token());
     assert!(second.took.as_millis() >= 50);
 }

@@ -22,9 +22,7 @@ type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 fn tls(sandbox: &Sandbox, name: &'static str, stream: TcpStream) -> Tls {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(sandbox.text("ca_file")).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_file(sandbox.text("ca_file")).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -36,9 +34,7 @@ fn tls(sandbox: &Sandbox, name: &'static str, stream: TcpStream) -> Tls {
 
 fn connect(url: &str) -> TcpStream {
     let stream = TcpStream::connect(address(url)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     stream
 }
 
@@ -55,10 +51,7 @@ fn https_serves_under_each_of_its_names() {
     for name in ["localhost", "127.0.0.1", "::1"] {
         let mut stream = tls(&sandbox, name, connect(sandbox.text("https")));
         let (text, end) = ask(&mut stream, "fault.close-delimited");
-        assert!(
-            text.starts_with("HTTP/1.1 200 OK") && text.contains("access_token"),
-            "{text}"
-        );
+        assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("access_token"), "{text}");
         end.unwrap();
     }
     assert_eq!(sandbox.last()["https"], true);
@@ -69,10 +62,7 @@ fn one_port_speaks_tls_1_2_only() {
     let sandbox = Sandbox::start(&[]);
     let mut stream = tls(&sandbox, "localhost", connect(sandbox.text("tls12")));
     ask(&mut stream, "fault.close-delimited").1.unwrap();
-    assert_eq!(
-        stream.conn.protocol_version(),
-        Some(rustls::ProtocolVersion::TLSv1_2)
-    );
+    assert_eq!(stream.conn.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
 }
 
 #[test]
@@ -151,11 +141,7 @@ fn a_thousand_connections_or_as_many_as_a_process_may_have_are_served_at_once() 
     for client in &mut clients {
         client.send(&good_request("alice"));
     }
-    assert!(
-        clients
-            .iter_mut()
-            .all(|client| client.read_one().status() == 200)
-    );
+    assert!(clients.iter_mut().all(|client| client.read_one().status() == 200));
     assert_eq!(sandbox.counters()["connections"], connections);
 }
 
@@ -185,18 +171,11 @@ fn the_proxy_leads_to_the_endpoint() {
     let target = sandbox.address("https").to_string();
     let (client, status) = proxy_status(&sandbox, "proxy", &target, "X-Seen: yes\r\n");
     assert_eq!(status, 200);
-    let (text, _) = ask(
-        &mut tls(&sandbox, "localhost", client.0),
-        "fault.close-delimited",
-    );
+    let (text, _) = ask(&mut tls(&sandbox, "localhost", client.0), "fault.close-delimited");
     assert!(text.contains("access_token"), "{text}");
     let counters = sandbox.counters();
     assert_eq!(
-        [
-            &counters["tunnels"],
-            &counters["proxy_requests"],
-            &counters["requests"]
-        ],
+        [&counters["tunnels"], &counters["proxy_requests"], &counters["requests"]],
         [1, 1, 1]
     );
     let (_, connect) = sandbox.control("GET", "last-connect", "");
@@ -212,14 +191,7 @@ fn the_proxies_refuse_what_they_should() {
     assert_eq!(status("proxy", "example.com:443", ""), 403);
     assert_eq!(status("proxy_refusing", &target, ""), 403);
     assert_eq!(status("proxy_auth", &target, ""), 407);
-    assert_eq!(
-        status(
-            "proxy_auth",
-            &target,
-            "Proxy-Authorization: Basic bm9wZTpub3Bl\r\n"
-        ),
-        407
-    );
+    assert_eq!(status("proxy_auth", &target, "Proxy-Authorization: Basic bm9wZTpub3Bl\r\n"), 407);
     let refused = sandbox.address("refused").to_string();
     assert_eq!(status("proxy", &refused, ""), 502);
     assert_eq!(sandbox.counters()["tunnels"], 0);

@@ -43,11 +43,7 @@ fn help_and_version_go_to_stdout() {
     for argument in ["--help", "--version"] {
         let output = program(&[argument]).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty());
-        assert!(
-            String::from_utf8(output.stdout)
-                .unwrap()
-                .starts_with("spike-auth-sandbox")
-        );
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with("spike-auth-sandbox"));
     }
 }
 
@@ -55,10 +51,7 @@ fn help_and_version_go_to_stdout() {
 fn it_ends_on_sigterm_and_on_sigint_and_takes_its_directory_with_it() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut sandbox = Sandbox::start(&[]);
-        let directory = Path::new(sandbox.text("ca_file"))
-            .parent()
-            .unwrap()
-            .to_owned();
+        let directory = Path::new(sandbox.text("ca_file")).parent().unwrap().to_owned();
         assert!(directory.is_dir());
         send_signal(signal, &sandbox.child);
         assert_eq!(sandbox.child.wait().unwrap().code(), Some(0), "{signal:?}");
@@ -74,16 +67,10 @@ fn send_signal(signal: Signal, child: &Child) {
 fn it_ends_with_its_parent() {
     // The shell stays in between, and is the parent that is killed.
     let script = format!("{:?}; exit 0", env!("CARGO_BIN_EXE_spike-auth-sandbox"));
-    let mut shell = Command::new("sh")
-        .args(["-c", &script])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut shell =
+        Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
     let ready = ready_line(&mut shell);
-    let directory = Path::new(ready["ca_file"].as_str().unwrap())
-        .parent()
-        .unwrap()
-        .to_owned();
+    let directory = Path::new(ready["ca_file"].as_str().unwrap()).parent().unwrap().to_owned();
     assert!(directory.is_dir());
     shell.kill().unwrap();
     shell.wait().unwrap();
@@ -98,11 +85,7 @@ fn it_ends_with_its_parent() {
 
 #[test]
 fn nothing_but_the_line_is_written() {
-    let mut child = program(&[])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = program(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut errors = child.stderr.take().unwrap();
     let mut output = child.stdout.take().unwrap();
     let mut text = String::new();
@@ -140,9 +123,5 @@ fn a_given_ca_file_is_written_and_left() {
     let sandbox = Sandbox::start(&["--ca-file", path.to_str().unwrap()]);
     assert_eq!(sandbox.text("ca_file"), path.to_str().unwrap());
     drop(sandbox);
-    assert!(
-        fs::read_to_string(path)
-            .unwrap()
-            .starts_with("-----BEGIN CERTIFICATE-----")
-    );
+    assert!(fs::read_to_string(path).unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
 }

@@ -38,10 +38,7 @@ impl<T> OnceLock<T> {
 
 impl<T> Default for OnceLock<T> {
     fn default() -> Self {
-        Self {
-            is_set: AtomicBool::new(false),
-            value: UnsafeCell::new(None),
-        }
+        Self { is_set: AtomicBool::new(false), value: UnsafeCell::new(None) }
     }
 }
 

@@ -77,18 +77,8 @@ pub const TABLE: &[Entry] = &[
         "access_token is true",
         Act(|a, case, _| with_token(a, case, "true")),
     ),
-    entry(
-        "array-token",
-        Takes::Nothing,
-        "access_token is an array",
-        Act(array_token),
-    ),
-    entry(
-        "object-token",
-        Takes::Nothing,
-        "access_token is an object",
-        Act(object_token),
-    ),
+    entry("array-token", Takes::Nothing, "access_token is an array", Act(array_token)),
+    entry("object-token", Takes::Nothing, "access_token is an object", Act(object_token)),
     entry(
         "empty-token",
         Takes::Nothing,
@@ -129,12 +119,7 @@ pub const TABLE: &[Entry] = &[
         "case-token",
         Takes::Nothing,
         "Access_Token in place of access_token",
-        Act(|a, case, _| {
-            ok(
-                a,
-                case.document_with(&format!(r#""Access_Token":"{}""#, case.token)),
-            )
-        }),
+        Act(|a, case, _| ok(a, case.document_with(&format!(r#""Access_Token":"{}""#, case.token)))),
     ),
     entry(
         "duplicate-token",
@@ -148,12 +133,7 @@ pub const TABLE: &[Entry] = &[
         "a token of N times 'a'",
         Act(long_token),
     ),
-    entry(
-        "max-token",
-        Takes::Nothing,
-        "a good token of exactly 8192 bytes",
-        Act(max_token),
-    ),
+    entry("max-token", Takes::Nothing, "a good token of exactly 8192 bytes", Act(max_token)),
     entry(
         "escaped-token",
         Takes::Nothing,
@@ -180,10 +160,7 @@ fn ok(answer: &mut Answer, body: impl Into<bytes::Bytes>) {
 
 /// A success whose token is this JSON.
 fn with_token(answer: &mut Answer, case: &Case<'_>, token: &str) {
-    ok(
-        answer,
-        case.document_with(&format!(r#""access_token":{token}"#)),
-    );
+    ok(answer, case.document_with(&format!(r#""access_token":{token}"#)));
 }
 
 fn truncated_json(answer: &mut Answer, case: &Case<'_>, _: Argument) {
@@ -193,10 +170,7 @@ fn truncated_json(answer: &mut Answer, case: &Case<'_>, _: Argument) {
 
 fn deep_json(answer: &mut Answer, case: &Case<'_>, argument: Argument) {
     let nest = nest(argument.size());
-    ok(
-        answer,
-        case.document_with(&format!(r#""deep":{nest},"access_token":"{}""#, case.token)),
-    );
+    ok(answer, case.document_with(&format!(r#""deep":{nest},"access_token":"{}""#, case.token)));
 }
 
 fn invalid_utf8(answer: &mut Answer, case: &Case<'_>, _: Argument) {
@@ -211,34 +185,20 @@ fn array_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
 }
 
 fn object_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
-    with_token(
-        answer,
-        case,
-        &format!(r#"{{"access_token":"{}"}}"#, case.token),
-    );
+    with_token(answer, case, &format!(r#"{{"access_token":"{}"}}"#, case.token));
 }
 
 fn nested_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
-    ok(
-        answer,
-        case.document_with(&format!(r#""data":{{"access_token":"{}"}}"#, case.token)),
-    );
+    ok(answer, case.document_with(&format!(r#""data":{{"access_token":"{}"}}"#, case.token)));
 }
 
 fn duplicate_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
-    let members = format!(
-        r#""access_token":"{}","access_token":"another""#,
-        case.token
-    );
+    let members = format!(r#""access_token":"{}","access_token":"another""#, case.token);
     ok(answer, case.document_with(&members));
 }
 
 fn long_token(answer: &mut Answer, case: &Case<'_>, argument: Argument) {
-    with_token(
-        answer,
-        case,
-        &format!(r#""{}""#, "a".repeat(argument.size())),
-    );
+    with_token(answer, case, &format!(r#""{}""#, "a".repeat(argument.size())));
 }
 
 fn max_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
@@ -247,36 +207,19 @@ fn max_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
 }
 
 fn escaped_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
-    let token: String = case
-        .token
-        .bytes()
-        .map(|byte| format!("\\u{byte:04x}"))
-        .collect();
-    ok(
-        answer,
-        case.document_with(&format!(r#""access\u005ftoken":"{token}""#)),
-    );
+    let token: String = case.token.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    ok(answer, case.document_with(&format!(r#""access\u005ftoken":"{token}""#)));
     answer.has_token = true;
 }
 
 fn late_token(answer: &mut Answer, case: &Case<'_>, _: Argument) {
-    ok(
-        answer,
-        format!(
-            r#"{{"user_info":{},"access_token":"{}"}}"#,
-            case.user_info(),
-            case.token
-        ),
-    );
+    ok(answer, format!(r#"{{"user_info":{},"access_token":"{}"}}"#, case.user_info(), case.token));
     answer.has_token = true;
 }
 
 fn big_body(answer: &mut Answer, case: &Case<'_>, argument: Argument) {
     let padded = |padding: &str| {
-        case.document_with(&format!(
-            r#""padding":"{padding}","access_token":"{}""#,
-            case.token
-        ))
+        case.document_with(&format!(r#""padding":"{padding}","access_token":"{}""#, case.token))
     };
     let padding = "p".repeat(argument.size().saturating_sub(padded("").len()));
     ok(answer, padded(&padding));

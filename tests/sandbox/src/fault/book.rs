@@ -74,11 +74,8 @@ impl Book {
 
     pub fn describe(&self) -> Value {
         let entries = self.entries();
-        let users: BTreeMap<_, _> = entries
-            .users
-            .iter()
-            .map(|(user, spec)| (user, &spec.text))
-            .collect();
+        let users: BTreeMap<_, _> =
+            entries.users.iter().map(|(user, spec)| (user, &spec.text)).collect();
         json!({"everyone": entries.everyone.as_ref().map(|spec| &spec.text), "users": users})
     }
 
@@ -128,10 +125,7 @@ mod tests {
         let book = Book::default();
         book.set(None, "html*2").unwrap();
         let seen = |user| met(&book, user).is_some();
-        assert_eq!(
-            [seen("a"), seen("a"), seen("a"), seen("b")],
-            [true, true, false, true]
-        );
+        assert_eq!([seen("a"), seen("a"), seen("a"), seen("b")], [true, true, false, true]);
         book.forget_counts();
         assert!(seen("a"));
         book.set(None, "").unwrap();

@@ -20,20 +20,15 @@ pub const CLOSE: &str = "connection: close\r\n";
 impl Spec {
     /// Whether it says how a reply is sent, which even a bad request can meet.
     pub fn is_raw(&self) -> bool {
-        self.faults
-            .iter()
-            .any(|fault| matches!(fault.entry.effect, Effect::Delivery(_)))
+        self.faults.iter().any(|fault| matches!(fault.entry.effect, Effect::Delivery(_)))
     }
 
     /// How the reply is to be sent, if not plainly; the last fault that says so decides.
     pub fn delivery(&self, answer: &Answer) -> Option<Delivery> {
-        self.faults
-            .iter()
-            .rev()
-            .find_map(|fault| match fault.entry.effect {
-                Effect::Delivery(deliver) => Some(deliver(answer, fault.argument)),
-                _ => None,
-            })
+        self.faults.iter().rev().find_map(|fault| match fault.entry.effect {
+            Effect::Delivery(deliver) => Some(deliver(answer, fault.argument)),
+            _ => None,
+        })
     }
 }
 

@@ -76,12 +76,7 @@ pub const TABLE: &[Entry] = &[
         "reset-mid",
         Takes::Nothing,
         "resets in the middle of the body",
-        Act(|a, _| {
-            script(
-                vec![Step::Send(half(&a.bytes(), a.body.len()))],
-                Ending::Reset,
-            )
-        }),
+        Act(|a, _| script(vec![Step::Send(half(&a.bytes(), a.body.len()))], Ending::Reset)),
     ),
     entry(
         "close-idle",

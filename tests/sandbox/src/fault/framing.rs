@@ -15,26 +15,17 @@ use crate::{answer::Answer, gzip::gzip, script::Step};
 pub const TABLE: &[Entry] = &[
     entry(
         "line-ends",
-        Takes::Word(&[
-            "chunks", "size", "data", "last", "end", "trailer", "cr", "head",
-        ]),
+        Takes::Word(&["chunks", "size", "data", "last", "end", "trailer", "cr", "head"]),
         "chunks whose lines end in a line feed alone: all, or those; cr: in CR alone; head: no chunks, and good",
         Act(line_ends),
     ),
     entry(
         "bad-chunk",
-        Takes::Word(&[
-            "text", "overflow", "negative", "prefix", "long", "empty", "huge", "plus",
-        ]),
+        Takes::Word(&["text", "overflow", "negative", "prefix", "long", "empty", "huge", "plus"]),
         "a chunk size that is none (huge: of exabytes; plus: a good reply, but for the sign)",
         Act(bad_chunk),
     ),
-    entry(
-        "chunked",
-        number(16, 1, 65_536),
-        "a good reply in chunks of N bytes",
-        Act(chunked),
-    ),
+    entry("chunked", number(16, 1, 65_536), "a good reply in chunks of N bytes", Act(chunked)),
     entry(
         "chunk-extension",
         number(8, 1, 4096),
@@ -90,13 +81,8 @@ struct LineEnds {
     end: &'static str,
 }
 
-const RIGHT: LineEnds = LineEnds {
-    size: "\r\n",
-    data: "\r\n",
-    last: "\r\n",
-    trailer: "\r\n",
-    end: "\r\n",
-};
+const RIGHT: LineEnds =
+    LineEnds { size: "\r\n", data: "\r\n", last: "\r\n", trailer: "\r\n", end: "\r\n" };
 
 impl LineEnds {
     /// Two chunks and a trailer.
@@ -121,21 +107,9 @@ fn line_ends(answer: &Answer, argument: Argument) -> Delivery {
         "data" => LineEnds { data: lf, ..RIGHT },
         "last" => LineEnds { last: lf, ..RIGHT },
         "end" => LineEnds { end: lf, ..RIGHT },
-        "trailer" => LineEnds {
-            trailer: lf,
-            ..RIGHT
-        },
-        "cr" => LineEnds {
-            size: "\r",
-            ..RIGHT
-        },
-        _ => LineEnds {
-            size: lf,
-            data: lf,
-            last: lf,
-            trailer: lf,
-            end: lf,
-        },
+        "trailer" => LineEnds { trailer: lf, ..RIGHT },
+        "cr" => LineEnds { size: "\r", ..RIGHT },
+        _ => LineEnds { size: lf, data: lf, last: lf, trailer: lf, end: lf },
     };
     stall([join(answer.head(CHUNKED), &ends.frame(&answer.body))])
 }
@@ -143,10 +117,7 @@ fn line_ends(answer: &Answer, argument: Argument) -> Delivery {
 fn bare_head(answer: &Answer) -> Delivery {
     let head = answer.head(&length(answer));
     let bare = String::from_utf8_lossy(&head).replace("\r\n", "\n");
-    resume(vec![Step::Send(join(
-        BytesMut::from(bare.as_bytes()),
-        &answer.body,
-    ))])
+    resume(vec![Step::Send(join(BytesMut::from(bare.as_bytes()), &answer.body))])
 }
 
 fn bad_chunk(answer: &Answer, argument: Argument) -> Delivery {
@@ -201,10 +172,7 @@ fn chunks(body: &[u8], size: usize, extension: &str, trailers: &str) -> Vec<u8> 
 
 fn length_and_chunked(answer: &Answer, _: Argument) -> Delivery {
     let framing = format!("{}{CHUNKED}", length(answer));
-    cut([join(
-        answer.head(&framing),
-        &chunks(&answer.body, 4096, "", ""),
-    )])
+    cut([join(answer.head(&framing), &chunks(&answer.body, 4096, "", ""))])
 }
 
 fn http10_chunked(answer: &Answer, argument: Argument) -> Delivery {
@@ -218,10 +186,7 @@ fn http10_chunked(answer: &Answer, argument: Argument) -> Delivery {
 
 /// The same reply by HTTP/1.0.
 pub fn http10(reply: &Bytes) -> Bytes {
-    join(
-        BytesMut::from("HTTP/1.0"),
-        reply.get(8..).unwrap_or_default(),
-    )
+    join(BytesMut::from("HTTP/1.0"), reply.get(8..).unwrap_or_default())
 }
 
 fn transfer_encoding(answer: &Answer, argument: Argument) -> Delivery {
@@ -230,10 +195,7 @@ fn transfer_encoding(answer: &Answer, argument: Argument) -> Delivery {
         "chunked-gzip" => ("chunked, gzip", gzip(&chunks(&answer.body, 4096, "", ""))),
         "unknown" => ("x-sandbox", answer.body.to_vec()),
         "parameter" => ("chunked;q=1", chunks(&answer.body, 4096, "", "")),
-        "twice" => (
-            "chunked\r\ntransfer-encoding: Chunked",
-            chunks(&answer.body, 4096, "", ""),
-        ),
+        "twice" => ("chunked\r\ntransfer-encoding: Chunked", chunks(&answer.body, 4096, "", "")),
         "identity" => ("identity", answer.body.to_vec()),
         _ => ("gzip", gzip(&answer.body)),
     };

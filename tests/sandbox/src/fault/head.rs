@@ -39,9 +39,7 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(
         "retry-after-garbage",
-        Takes::Word(&[
-            "words", "float", "overflow", "empty", "date", "plus", "twice",
-        ]),
+        Takes::Word(&["words", "float", "overflow", "empty", "date", "plus", "twice"]),
         "Retry-After: what is neither seconds nor a date (twice: two that differ)",
         Act(retry_after_garbage),
     ),
@@ -51,12 +49,7 @@ pub const TABLE: &[Entry] = &[
         "the Date header is N seconds off",
         Act(|answer, _, argument| answer.date_skew = Some(argument.number())),
     ),
-    entry(
-        "no-date",
-        Takes::Nothing,
-        "no Date header",
-        Act(|answer, _, _| answer.date_skew = None),
-    ),
+    entry("no-date", Takes::Nothing, "no Date header", Act(|answer, _, _| answer.date_skew = None)),
     entry(
         "date-garbage",
         Takes::Nothing,
@@ -115,9 +108,7 @@ fn retry_after_garbage(answer: &mut Answer, _: &Case<'_>, argument: Argument) {
     };
     retry_after(answer, value);
     if argument.word() == "twice" {
-        answer
-            .headers
-            .append(RETRY_AFTER, HeaderValue::from_static("3600"));
+        answer.headers.append(RETRY_AFTER, HeaderValue::from_static("3600"));
     }
 }
 
@@ -127,9 +118,7 @@ fn many_headers(answer: &mut Answer, count: usize) {
         name.clear();
         let _ = write!(name, "x-padding-{index}");
         if let Ok(name) = HeaderName::try_from(&name) {
-            answer
-                .headers
-                .insert(name, HeaderValue::from_static("padding"));
+            answer.headers.insert(name, HeaderValue::from_static("padding"));
         }
     }
 }

@@ -96,9 +96,9 @@ impl Takes {
         match self {
             Self::Nothing => Argument::Nothing,
             Self::Number { default, .. } => Argument::Number(*default),
-            Self::Word(words) => words
-                .first()
-                .map_or(Argument::Nothing, |word| Argument::Word(word)),
+            Self::Word(words) => {
+                words.first().map_or(Argument::Nothing, |word| Argument::Word(word))
+            }
         }
     }
 
@@ -108,14 +108,11 @@ impl Takes {
             Self::Nothing => None,
             Self::Number { min, max, .. } => {
                 let number = text.parse().ok()?;
-                (*min..=*max)
-                    .contains(&number)
-                    .then_some(Argument::Number(number))
+                (*min..=*max).contains(&number).then_some(Argument::Number(number))
             }
-            Self::Word(words) => words
-                .iter()
-                .find(|word| **word == text)
-                .map(|word| Argument::Word(word)),
+            Self::Word(words) => {
+                words.iter().find(|word| **word == text).map(|word| Argument::Word(word))
+            }
         }
     }
 
@@ -145,10 +142,7 @@ pub fn catalogue() -> [(&'static str, &'static [Entry]); 9] {
 }
 
 fn find(name: &str) -> Option<&'static Entry> {
-    catalogue()
-        .into_iter()
-        .flat_map(|(_, table)| table)
-        .find(|entry| entry.name == name)
+    catalogue().into_iter().flat_map(|(_, table)| table).find(|entry| entry.name == name)
 }
 
 /// Short forms for the tables.
@@ -157,12 +151,7 @@ const fn number(default: i64, min: i64, max: i64) -> Takes {
 }
 
 const fn entry(name: &'static str, takes: Takes, help: &'static str, effect: Effect) -> Entry {
-    Entry {
-        name,
-        takes,
-        help,
-        effect,
-    }
+    Entry { name, takes, help, effect }
 }
 
 /// JSON arrays within each other.

@@ -53,12 +53,7 @@ pub const TABLE: &[Entry] = &[
         "falls silent in the middle of the body",
         Act(|a, _| stall([half(&a.bytes(), a.body.len())])),
     ),
-    entry(
-        "endless-headers",
-        Takes::Nothing,
-        "headers without end",
-        Act(endless_headers),
-    ),
+    entry("endless-headers", Takes::Nothing, "headers without end", Act(endless_headers)),
     entry(
         "endless-header-line",
         Takes::Nothing,
@@ -93,26 +88,17 @@ pub const TABLE: &[Entry] = &[
 
 fn drip_body(answer: &Answer, argument: Argument) -> Delivery {
     let head = answer.head(&length(answer)).freeze();
-    resume(vec![
-        Step::Send(head),
-        Step::Drip(answer.body.clone(), argument.millis()),
-    ])
+    resume(vec![Step::Send(head), Step::Drip(answer.body.clone(), argument.millis())])
 }
 
 fn endless_headers(answer: &Answer, _: Argument) -> Delivery {
     let lines = "x-endless: and another one\r\n".repeat(64);
-    script(
-        vec![Step::Send(open_head(answer)), Step::Repeat(lines.into())],
-        Ending::Cut,
-    )
+    script(vec![Step::Send(open_head(answer)), Step::Repeat(lines.into())], Ending::Cut)
 }
 
 fn endless_header_line(answer: &Answer, _: Argument) -> Delivery {
     let start = join(BytesMut::from(&open_head(answer)[..]), b"x-endless: ");
-    script(
-        vec![Step::Send(start), Step::Repeat("a".repeat(2048).into())],
-        Ending::Cut,
-    )
+    script(vec![Step::Send(start), Step::Repeat("a".repeat(2048).into())], Ending::Cut)
 }
 
 /// The head without the empty line that ends it.
@@ -125,17 +111,10 @@ fn endless_body(answer: &Answer, argument: Argument) -> Delivery {
     let padding = "p".repeat(4096);
     let (framing, start, more) = match argument.word() {
         "close" => (CLOSE, "{\"padding\":\"".to_owned(), padding),
-        _ => (
-            CHUNKED,
-            "c\r\n{\"padding\":\"\r\n".to_owned(),
-            format!("1000\r\n{padding}\r\n"),
-        ),
+        _ => (CHUNKED, "c\r\n{\"padding\":\"\r\n".to_owned(), format!("1000\r\n{padding}\r\n")),
     };
     let start = join(answer.head(framing), start.as_bytes());
-    script(
-        vec![Step::Send(start), Step::Repeat(more.into())],
-        Ending::Cut,
-    )
+    script(vec![Step::Send(start), Step::Repeat(more.into())], Ending::Cut)
 }
 
 fn endless_trailers(answer: &Answer, _: Argument) -> Delivery {
@@ -145,15 +124,9 @@ fn endless_trailers(answer: &Answer, _: Argument) -> Delivery {
 }
 
 fn endless(start: Bytes, line: &[u8]) -> Delivery {
-    script(
-        vec![Step::Send(start), Step::Repeat(line.repeat(64).into())],
-        Ending::Cut,
-    )
+    script(vec![Step::Send(start), Step::Repeat(line.repeat(64).into())], Ending::Cut)
 }
 
 fn huge_content_length(answer: &Answer, _: Argument) -> Delivery {
-    stall([join(
-        answer.head("content-length: 9007199254740993\r\n"),
-        &answer.body,
-    )])
+    stall([join(answer.head("content-length: 9007199254740993\r\n"), &answer.body)])
 }

@@ -23,12 +23,7 @@ pub const TABLE: &[Entry] = &[
         "a problem that echoes every secret in every field and in headers",
         Act(echo),
     ),
-    entry(
-        "echo-ok",
-        Takes::Nothing,
-        "200 without a token that echoes every secret",
-        Act(echo_ok),
-    ),
+    entry("echo-ok", Takes::Nothing, "200 without a token that echoes every secret", Act(echo_ok)),
     entry(
         "problem-huge",
         number(61_440, 1, DETAIL_LIMIT),
@@ -89,10 +84,7 @@ fn echo(answer: &mut Answer, case: &Case<'_>, argument: Argument) {
 fn echo_headers(answer: &mut Answer, case: &Case<'_>, secrets: &str) {
     answer.set_header(
         WWW_AUTHENTICATE,
-        &format!(
-            "Bearer realm=\"{}\", error=\"{}\"",
-            case.key, case.signature
-        ),
+        &format!("Bearer realm=\"{}\", error=\"{}\"", case.key, case.signature),
     );
     for name in ["x-request-id", "x-error", "server", "via"] {
         answer.set_header(HeaderName::from_static(name), secrets);
@@ -129,11 +121,7 @@ fn problem_wrong_types(answer: &mut Answer, _: &Case<'_>, _: Argument) {
 }
 
 fn problem_garbage(answer: &mut Answer, _: &Case<'_>, _: Argument) {
-    answer.replace(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        PROBLEM,
-        "{\"title\": \"cut of",
-    );
+    answer.replace(StatusCode::UNPROCESSABLE_ENTITY, PROBLEM, "{\"title\": \"cut of");
 }
 
 fn problem_deep(answer: &mut Answer, _: &Case<'_>, argument: Argument) {

@@ -29,16 +29,14 @@ impl Spec {
         };
         let mut spec = Self::empty(text);
         for part in list.split('+') {
-            let (name, argument) = part
-                .split_once(':')
-                .map_or((part, None), |(name, rest)| (name, Some(rest)));
+            let (name, argument) =
+                part.split_once(':').map_or((part, None), |(name, rest)| (name, Some(rest)));
             let entry = spec.entry(name)?;
             let argument = match argument {
                 None => entry.takes.default(),
-                Some(argument) => entry
-                    .takes
-                    .read(argument)
-                    .ok_or_else(|| bad_argument(entry, argument))?,
+                Some(argument) => {
+                    entry.takes.read(argument).ok_or_else(|| bad_argument(entry, argument))?
+                }
             };
             spec.faults.push(Fault { entry, argument });
         }
@@ -48,8 +46,7 @@ impl Spec {
 
     /// Reads the form within a user id; none if the id asks for no fault.
     pub fn from_user(user: &str) -> Option<Result<Self, String>> {
-        user.strip_prefix("fault.")
-            .map(|list| Self::from_parts(user, list))
+        user.strip_prefix("fault.").map(|list| Self::from_parts(user, list))
     }
 
     fn from_parts(user: &str, list: &str) -> Result<Self, String> {
@@ -75,11 +72,7 @@ impl Spec {
     }
 
     fn empty(text: &str) -> Self {
-        Self {
-            faults: Vec::new(),
-            first: None,
-            text: text.to_owned(),
-        }
+        Self { faults: Vec::new(), first: None, text: text.to_owned() }
     }
 
     /// Finds a fault; `NAME-once` is short for `*1`.
@@ -98,11 +91,7 @@ fn read_count(text: &str) -> Result<u64, String> {
 }
 
 fn bad_argument(entry: &Entry, argument: &str) -> String {
-    format!(
-        "'{argument}' does not fit the fault '{}{}'",
-        entry.name,
-        entry.takes.usage()
-    )
+    format!("'{argument}' does not fit the fault '{}{}'", entry.name, entry.takes.usage())
 }
 
 #[cfg(test)]
@@ -110,10 +99,7 @@ mod tests {
     use super::*;
 
     fn names(spec: &Spec) -> Vec<(&str, Argument)> {
-        spec.faults
-            .iter()
-            .map(|fault| (fault.entry.name, fault.argument))
-            .collect()
+        spec.faults.iter().map(|fault| (fault.entry.name, fault.argument)).collect()
     }
 
     fn user(id: &str) -> Spec {
@@ -126,10 +112,7 @@ mod tests {
             ("status:503", "fault.status.503"),
             ("status:503*1", "fault.status-once.503.bob"),
             ("status-once:503", "fault.status.503.x1.bob"),
-            (
-                "delay:200+status:503*2",
-                "fault.delay.200.and.status.503.x2.alice",
-            ),
+            ("delay:200+status:503*2", "fault.delay.200.and.status.503.x2.alice"),
             ("close-before", "fault.close-before"),
             ("drip", "fault.drip.bob"),
             ("exp:-30", "fault.exp.-30"),

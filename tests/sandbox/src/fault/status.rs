@@ -49,17 +49,12 @@ pub const TABLE: &[Entry] = &[
 ];
 
 fn status(answer: &mut Answer, _: &Case<'_>, argument: Argument) {
-    let status = u16::try_from(argument.number())
-        .ok()
-        .and_then(|code| StatusCode::from_u16(code).ok());
+    let status =
+        u16::try_from(argument.number()).ok().and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let detail = format!("the sandbox was asked for {}", status.as_u16());
     let bodiless = matches!(status.as_u16(), 204 | 205 | 304);
-    let body = if bodiless {
-        Vec::new()
-    } else {
-        Problem::new(status, detail).body()
-    };
+    let body = if bodiless { Vec::new() } else { Problem::new(status, detail).body() };
     answer.replace(status, PROBLEM, body);
     if status.is_redirection() {
         answer.set_header(LOCATION, REDIRECT_TARGET);

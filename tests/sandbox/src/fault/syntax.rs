@@ -60,11 +60,7 @@ pub const TABLE: &[Entry] = &[
         number(1, 1, 1000),
         "N times 103 Early Hints before a good reply",
         Act(|a, argument| {
-            interim(
-                a,
-                "103 Early Hints\r\nlink: </style.css>; rel=preload\r\n",
-                argument,
-            )
+            interim(a, "103 Early Hints\r\nlink: </style.css>; rel=preload\r\n", argument)
         }),
     ),
     entry(
@@ -73,12 +69,7 @@ pub const TABLE: &[Entry] = &[
         "101 Switching Protocols, then silence",
         Act(|_, _| stall([Bytes::from_static(UPGRADE)])),
     ),
-    entry(
-        "http10",
-        Takes::Nothing,
-        "a good reply by HTTP/1.0, then closes",
-        Act(http10),
-    ),
+    entry("http10", Takes::Nothing, "a good reply by HTTP/1.0, then closes", Act(http10)),
     entry(
         "response-twice",
         Takes::Nothing,
@@ -94,10 +85,9 @@ fn bad_content_length(answer: &Answer, argument: Argument) -> Delivery {
         "plus" => format!("content-length: +{length}\r\n"),
         "overflow" => "content-length: 99999999999999999999999999\r\n".to_owned(),
         "empty" => "content-length: \r\n".to_owned(),
-        "twice" => format!(
-            "content-length: {length}\r\ncontent-length: {}\r\n",
-            length - length.min(1)
-        ),
+        "twice" => {
+            format!("content-length: {length}\r\ncontent-length: {}\r\n", length - length.min(1))
+        }
         _ => "content-length: banana\r\n".to_owned(),
     };
     cut([join(answer.head(&framing), &answer.body)])
@@ -114,10 +104,7 @@ fn bad_status_line(answer: &Answer, argument: Argument) -> Delivery {
 }
 
 pub fn replace_status_line(reply: &Bytes, line: &str) -> Bytes {
-    let end = reply
-        .windows(2)
-        .position(|pair| pair == b"\r\n")
-        .map_or(0, |position| position + 2);
+    let end = reply.windows(2).position(|pair| pair == b"\r\n").map_or(0, |position| position + 2);
     join(BytesMut::from(line), &reply[end..])
 }
 
@@ -129,10 +116,7 @@ fn bad_header(answer: &Answer, argument: Argument) -> Delivery {
         "bare-lf" => "x-bare: line feed\n",
         _ => "a line without a colon\r\n",
     };
-    cut([join(
-        answer.head(&format!("{line}{}", length(answer))),
-        &answer.body,
-    )])
+    cut([join(answer.head(&format!("{line}{}", length(answer))), &answer.body)])
 }
 
 fn interim(answer: &Answer, head: &str, argument: Argument) -> Delivery {
@@ -149,7 +133,5 @@ fn http10(answer: &Answer, _: Argument) -> Delivery {
 fn response_twice(answer: &Answer, _: Argument) -> Delivery {
     let mut second = answer.clone();
     second.body = Bytes::from_static(br#"{"access_token":"the-second-reply-to-one-request"}"#);
-    resume(vec![Step::Send(
-        [answer.bytes(), second.bytes()].concat().into(),
-    )])
+    resume(vec![Step::Send([answer.bytes(), second.bytes()].concat().into())])
 }

@@ -113,12 +113,7 @@ pub fn good_request(user: &str) -> String {
 }
 
 pub fn post(body: &str) -> String {
-    request(
-        "POST",
-        "/v3/auth/hmac",
-        "Content-Type: application/json\r\n",
-        body,
-    )
+    request("POST", "/v3/auth/hmac", "Content-Type: application/json\r\n", body)
 }
 
 pub fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
@@ -147,20 +142,15 @@ pub struct Reply {
 impl Reply {
     pub fn status(&self) -> u16 {
         let code = self.text.split(' ').nth(1).unwrap_or_default();
-        code.parse()
-            .unwrap_or_else(|_| panic!("no status in {:?}", self.text))
+        code.parse().unwrap_or_else(|_| panic!("no status in {:?}", self.text))
     }
 
     pub fn head(&self) -> &str {
-        self.text
-            .split_once("\r\n\r\n")
-            .map_or(&self.text, |(head, _)| head)
+        self.text.split_once("\r\n\r\n").map_or(&self.text, |(head, _)| head)
     }
 
     pub fn body(&self) -> &str {
-        self.text
-            .split_once("\r\n\r\n")
-            .map_or("", |(_, body)| body)
+        self.text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
     }
 
     pub fn json(&self) -> Value {
@@ -168,11 +158,7 @@ impl Reply {
     }
 
     pub fn headers(&self, name: &str) -> Vec<&str> {
-        let lines = self
-            .head()
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_once(':'));
+        let lines = self.head().lines().skip(1).filter_map(|line| line.split_once(':'));
         lines
             .filter(|(found, _)| found.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.trim())
@@ -187,10 +173,7 @@ impl Reply {
     }
 
     pub fn token(&self) -> String {
-        self.json()["access_token"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        self.json()["access_token"].as_str().unwrap_or_default().to_owned()
     }
 }
 
@@ -239,12 +222,7 @@ impl Client {
             }
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Reply {
-            bytes,
-            text,
-            end,
-            took: began.elapsed(),
-        }
+        Reply { bytes, text, end, took: began.elapsed() }
     }
 }
 
@@ -253,8 +231,6 @@ fn is_whole(bytes: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return false;
     };
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
     length.is_some_and(|length| body.len() >= length.trim().parse().unwrap_or(0))
 }
