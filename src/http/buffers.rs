@@ -3,8 +3,10 @@
 use ureq::unversioned::transport::Buffers;
 use zeroize::Zeroize;
 
+use super::limits::HEAD_MAX;
+
 /// Larger than the largest head that is accepted, so that a full buffer is a reply out of bounds.
-const INPUT: usize = super::HEAD_MAX + 4096;
+const INPUT: usize = HEAD_MAX + 4096;
 /// The head of a request with the longest user agent, or its body with the longest user id.
 const OUTPUT: usize = 4096;
 

@@ -1,7 +1,9 @@
 //! Follows a chunked body (RFC 9112, 7.1) beside the HTTP library, which waits where nothing can come any
 //! more: it knows one end of a line, CR and LF, and no limit for a chunk.
 
-use super::{BODY_MAX, framing, too_large};
+use super::errors::too_large;
+use super::framing;
+use super::limits::BODY_MAX;
 use crate::error::Error;
 
 /// Where in the body it is.

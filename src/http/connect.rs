@@ -10,18 +10,18 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::control::{Control, Phase, Ready, internal};
+use super::control::Control;
+use super::errors::{Phase, internal};
 use super::getaddrinfo::is_lack;
+use super::limits::ADDRESSES_MAX;
 use super::own_socket::{OwnSocket, is_not_a_socket};
+use super::poll::Ready;
 use super::proxy::{self, Proxy};
 use super::resolve::NameCache;
 use super::socket::Socket as WaitingSocket;
 use super::tls;
 use crate::config::{BaseUrl, Host};
 use crate::error::{Error, ErrorKind};
-
-/// The most addresses of one host that are tried.
-pub(crate) const ADDRESSES_MAX: usize = 8;
 
 /// How long one address is given before the next is tried beside it (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);

@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::errors::{connect_timed_out, left_to_the_parent};
+use super::errors::{Phase, connect_timed_out, internal, left_to_the_parent, timed_out};
 use super::framing;
 use super::own_socket::OwnSocket;
-use super::poll::{Polled, poll};
+use super::poll::{Polled, Ready, poll};
 use crate::error::{Error, ErrorKind};
 use crate::fork::generation;
-
-pub(crate) use super::errors::{connection_lost, internal, timed_out};
-pub(crate) use super::poll::Ready;
 
 /// When a call must be over, and the time it was given, for its message.
 #[derive(Clone, Copy)]
@@ -34,27 +31,6 @@ impl Deadline {
     /// What is left of it.
     pub(crate) fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
-    }
-}
-
-/// What a call is doing, for its deadline and its error.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Slot,
-    Shared,
-    Hold,
-    Start,
-    Resolve,
-    Connect,
-    Tunnel,
-    Handshake,
-    Exchange,
-}
-
-impl Phase {
-    /// Whether the connect timeout holds beside the deadline.
-    fn makes_connection(self) -> bool {
-        matches!(self, Self::Resolve | Self::Connect | Self::Tunnel | Self::Handshake)
     }
 }
 

@@ -3,8 +3,28 @@
 use std::io;
 use std::time::Duration;
 
-use super::control::Phase;
 use crate::error::{Error, ErrorKind};
+
+/// What a call is doing, for its deadline and its error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Slot,
+    Shared,
+    Hold,
+    Start,
+    Resolve,
+    Connect,
+    Tunnel,
+    Handshake,
+    Exchange,
+}
+
+impl Phase {
+    /// Whether the connect timeout holds beside the deadline.
+    pub(super) fn makes_connection(self) -> bool {
+        matches!(self, Self::Resolve | Self::Connect | Self::Tunnel | Self::Handshake)
+    }
+}
 
 pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
     let doing = match phase {
@@ -67,5 +87,13 @@ pub(crate) fn left_to_the_parent() -> Error {
         ErrorKind::Cancelled,
         "A signal handler forked in the middle of this call: the parent goes on with it, and the child cannot. \
          Make the call again.",
+    )
+}
+
+pub(crate) fn too_large() -> Error {
+    Error::new(
+        ErrorKind::ResponseTooLarge,
+        "The reply is too large: more than 64 KiB of body, 16 KiB of headers, 128 headers, or 1 MiB in \
+         all. Check that the base URL is the service's, and that nothing between answers in its place.",
     )
 }

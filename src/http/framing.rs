@@ -4,12 +4,8 @@
 use ureq::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use ureq::http::{Response, Version};
 
-use super::control::connection_lost;
+use super::errors::{connection_lost, too_large};
 use crate::error::{Error, ErrorKind, cut};
-
-/// The most bytes of one reply before the HTTP library has taken them apart: room for the largest body
-/// in the smallest chunks, for its head, and for interim replies.
-pub(crate) const REPLY_MAX: usize = 1024 * 1024;
 
 /// Whether the body comes in chunks, as the head says; or why it must not be read. No coding was asked
 /// for, and chunks are what every HTTP/1.1 client reads (RFC 9112, 6.1 and 7).
@@ -61,7 +57,7 @@ pub(crate) fn translate(error: &ureq::Error) -> Error {
     match error {
         ureq::Error::Io(error) => connection_lost(cut(&error.to_string(), 100)),
         ureq::Error::BodyStalled => connection_lost("the reply ends in the middle"),
-        ureq::Error::LargeResponseHeader(..) => super::too_large(),
+        ureq::Error::LargeResponseHeader(..) => too_large(),
         // ureq-proto's own error type cannot be named here; some of its texts quote the reply.
         ureq::Error::Protocol(error) => of_protocol(&error.to_string()),
         ureq::Error::Http(_) => unreadable("it is not valid HTTP"),
@@ -74,7 +70,7 @@ pub(crate) fn translate(error: &ureq::Error) -> Error {
 
 fn of_protocol(text: &str) -> Error {
     if text.contains("too many headers") {
-        return super::too_large();
+        return too_large();
     }
     unreadable(if text.starts_with("chunk") {
         "its chunks are malformed, or have long extensions"

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::net::UnixDatagram;
 use std::ptr;
 
-use super::control::internal;
+use super::errors::internal;
 use crate::error::{Error, ErrorKind, cut};
 
 /// Linux's number for "no address in this family", which the crate libc leaves out.

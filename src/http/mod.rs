@@ -12,6 +12,7 @@
 //! | `tls_roots.rs`, `trust_store.rs` | which roots are trusted; what of the platform's can be read |
 //! | `verifier.rs`, `tls_errors.rs` | a server's certificates; what is wrong with them, and with its TLS |
 //! | `socket.rs`, `transport.rs`, `buffers.rs` | bytes to and from a connection, for ureq |
+//! | `limits.rs` | how much is read, kept or tried |
 //! | `framing.rs`, `chunks.rs` | which bodies are read, and which are refused at once |
 //! | `own_socket.rs`, `poll.rs` | the system calls beneath |
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
@@ -24,6 +25,7 @@ mod control;
 mod errors;
 mod framing;
 mod getaddrinfo;
+mod limits;
 mod own_socket;
 mod poll;
 mod proxy;
@@ -53,21 +55,13 @@ use crate::fork::{self, PerProcess};
 pub(crate) use cancel::Cancel;
 use cancel::Waker;
 use connect::Target;
-pub(crate) use control::{Deadline, Phase};
-pub(crate) use errors::connection_lost;
-use errors::timed_out;
+pub(crate) use control::Deadline;
+pub(crate) use errors::{Phase, connection_lost};
+use errors::{timed_out, too_large};
+use limits::{BODY_FIRST, BODY_MAX, HEAD_MAX, IDLE_MAX};
 use proxy::Proxy;
 pub(crate) use slots::Permit;
 use slots::{Slot, Slots};
-
-/// The largest body that is read.
-pub(crate) const BODY_MAX: usize = 64 * 1024;
-/// The buffer for a body that does not say how long it is. Nearly every token fits.
-const BODY_FIRST: usize = 2048;
-/// The largest head of a reply: its status line and all its headers.
-const HEAD_MAX: usize = 16 * 1024;
-/// How long a connection may rest before it is dropped rather than used.
-const IDLE_MAX: Duration = Duration::from_secs(15);
 
 /// What a client needs to know to reach its one endpoint.
 pub(crate) struct Settings<'a> {
@@ -336,14 +330,6 @@ fn grown(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     larger.extend_from_slice(body);
     larger.resize((2 * body.len()).min(BODY_MAX + 1), 0);
     Ok(larger)
-}
-
-pub(crate) fn too_large() -> Error {
-    Error::new(
-        ErrorKind::ResponseTooLarge,
-        "The reply is too large: more than 64 KiB of body, 16 KiB of headers, 128 headers, or 1 MiB in \
-         all. Check that the base URL is the service's, and that nothing between answers in its place.",
-    )
 }
 
 /// ureq without what it must not do for us: no redirect, no proxy of the environment's choice, no

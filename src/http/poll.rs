@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Instant;
 
+use super::limits::ADDRESSES_MAX;
+
 /// What to wait for.
 #[derive(Clone, Copy)]
 pub(crate) enum Ready {
@@ -22,7 +24,7 @@ pub(crate) enum Polled {
 }
 
 /// The most descriptors that are waited for at once: the wake-up and the addresses of a host.
-const POLL_MAX: usize = 1 + super::connect::ADDRESSES_MAX;
+const POLL_MAX: usize = 1 + ADDRESSES_MAX;
 
 /// Waits for `wake` and for all of `fds` together.
 pub(crate) fn poll(

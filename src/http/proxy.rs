@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 
 use zeroize::Zeroizing;
 
-use super::control::{Control, Phase};
+use super::control::Control;
+use super::errors::Phase;
 use super::socket::Socket;
 use crate::config::{Host, ProxyUrl};
 use crate::error::{Error, ErrorKind};

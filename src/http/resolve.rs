@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::control::{Control, Phase, Ready, internal};
+use super::control::Control;
+use super::errors::{Phase, internal};
 use super::getaddrinfo::{self, not_found};
 use super::own_socket::OwnSocket;
+use super::poll::Ready;
 use crate::config::Host;
 use crate::error::Error;
 use crate::fork::PerProcess;

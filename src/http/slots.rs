@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::Thread;
 use std::time::Instant;
 
-use super::IDLE_MAX;
 use super::cancel::{Cancel, Waker};
 use super::connect::Target;
-use super::control::{Control, Deadline, Phase, internal, timed_out};
+use super::control::{Control, Deadline};
+use super::errors::{Phase, internal, timed_out};
+use super::limits::IDLE_MAX;
 use super::transport::{ResolvedLater, SlotConnector};
 use crate::error::Error;
 use crate::fork::{Inherit, try_lock};

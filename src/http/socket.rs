@@ -4,8 +4,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::control::{Control, Phase, Ready, is_passing};
+use super::control::{Control, is_passing};
+use super::errors::Phase;
 use super::own_socket::{OwnSocket, is_not_a_socket};
+use super::poll::Ready;
 use crate::fork::generation;
 
 /// Reads and writes like a blocking socket, until the call's time is up.

@@ -7,7 +7,8 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::control::{Control, connection_lost};
+use super::control::Control;
+use super::errors::connection_lost;
 use super::sessions::Sessions;
 use super::socket::Socket;
 use super::tls_errors::{Reason, own_failure};

@@ -12,11 +12,11 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 use super::buffers::WipedBuffers;
 use super::chunks::Chunks;
 use super::connect::Target;
-use super::control::{Control, Phase, connection_lost};
-use super::framing::REPLY_MAX;
+use super::control::Control;
+use super::errors::{Phase, connection_lost, too_large};
+use super::limits::REPLY_MAX;
 use super::socket::Socket;
 use super::tls::{self, TlsStream};
-use super::too_large;
 
 /// Makes the connections of one slot.
 pub(crate) struct SlotConnector {
