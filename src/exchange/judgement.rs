@@ -5,8 +5,9 @@ use std::time::SystemTime;
 use ureq::http::StatusCode;
 
 use super::reply::{self, Unusable};
+use super::scrub::Secrets;
 use super::{problem, retry_after};
-use crate::error::{Error, ErrorKind, Secrets};
+use crate::error::{Error, ErrorKind};
 use crate::http::{Reply, connection_lost};
 use crate::token::Grant;
 

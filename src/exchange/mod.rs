@@ -7,11 +7,12 @@ mod reply;
 mod request;
 mod retry;
 mod retry_after;
+mod scrub;
 
 use std::time::{Duration, Instant};
 
 use crate::config::{ApplicationId, Config};
-use crate::error::{Error, ErrorKind, Secrets};
+use crate::error::{Error, ErrorKind};
 pub(crate) use crate::http::{Cancel, Deadline};
 use crate::http::{HttpClient, Phase, Settings};
 use crate::random;
@@ -21,6 +22,7 @@ use crate::user_id::UserId;
 use hold::{Admission, Hold, Pass};
 use request::RequestBody;
 use retry::Budget;
+use scrub::Secrets;
 
 /// The endpoint's path below the base URL.
 const PATH: &str = "/auth/hmac";

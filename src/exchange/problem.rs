@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::error::{Secrets, cut, scrub};
+use super::scrub::{Secrets, scrub};
+use crate::error::cut;
 
 /// Of a longer list the first ones say enough.
 const ERRORS_MAX: usize = 3;

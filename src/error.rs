@@ -1,12 +1,8 @@
-//! The one error type of the library, and the scrubber that keeps secrets out of its messages.
-
-mod scrub;
+//! The one error type of the library.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
-
-pub(crate) use scrub::{Secrets, cut, scrub};
 
 /// What went wrong, in the terms in which a caller decides what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,6 +183,15 @@ pub(crate) fn whole_ms(time: Duration) -> Duration {
     Duration::from_millis(time.as_nanos().div_ceil(1_000_000) as u64)
 }
 
+/// `text` cut to at most `max` bytes, at the border of a character.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or("")
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())
@@ -211,6 +216,14 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(|max| cut("a\u{e9}b", max)),
+            ["", "a", "a", "a\u{e9}", "a\u{e9}b"]
+        );
+    }
 
     #[test]
     fn waits_are_rounded_up() {
