@@ -1,46 +1,9 @@
 //! What every function passes through on its way out: no panic, and always a whole error struct.
 
-use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::error::{spike_auth_error, write_error};
+use super::error::{Attempts, Failure, spike_auth_error, write_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
-use crate::error::Error;
-
-/// Why a function fails: in the core, or here, before the core was asked.
-pub(super) enum Failure {
-    Core(Error),
-    Here { status: spike_auth_status, message: Cow<'static, str> },
-}
-
-impl Failure {
-    pub(super) fn new(status: spike_auth_status, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::Here { status, message: message.into() }
-    }
-
-    pub(super) fn status(&self) -> spike_auth_status {
-        match self {
-            Self::Core(error) => error.kind().into(),
-            Self::Here { status, .. } => *status,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Core(error)
-    }
-}
-
-/// How many requests were sent for a result: none, where a function cannot send any.
-#[derive(Clone, Copy)]
-pub(super) struct Attempts(pub(super) u32);
-
-impl From<()> for Attempts {
-    fn from((): ()) -> Self {
-        Self(0)
-    }
-}
 
 /// Runs the body of a function that returns a status, and writes `err` whatever comes of it.
 ///

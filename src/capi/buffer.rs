@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use super::boundary::Failure;
+use super::error::Failure;
 use super::status::spike_auth_status;
 
 /// The length that means "NUL-terminated, measure it": `SPIKE_AUTH_NUL_TERMINATED` of the header.

@@ -2,11 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::boundary::{Attempts, run};
+use super::boundary::run;
 use super::buffer::{TextOut, handle, text};
 use super::call::{optional, spike_auth_call};
 use super::client::spike_auth_client;
-use super::error::spike_auth_error;
+use super::error::{Attempts, spike_auth_error};
 use super::status::spike_auth_status_t;
 use super::version::{SPIKE_AUTH_AUTHORIZATION_SIZE, SPIKE_AUTH_TOKEN_SIZE};
 

@@ -2,11 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::boundary::{Attempts, Failure, run, run_quietly};
+use super::boundary::{run, run_quietly};
 use super::buffer::{HandleOut, TextOut, bytes, free, handle, null, text, too_long};
 use super::call::{optional, spike_auth_call};
 use super::config::spike_auth_config;
-use super::error::spike_auth_error;
+use super::error::{Attempts, Failure, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
 use super::version::SPIKE_AUTH_TOKEN_SIZE;
 use crate::client::Client;

@@ -3,9 +3,9 @@
 use std::ffi::c_char;
 use std::sync::{Mutex, PoisonError};
 
-use super::boundary::{Failure, run, run_quietly};
+use super::boundary::{run, run_quietly};
 use super::buffer::{HandleOut, bytes, free, handle, text};
-use super::error::spike_auth_error;
+use super::error::{Failure, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
 use crate::config::{Config, TlsRoots};
 use crate::error::Error;

@@ -1,11 +1,11 @@
 //! The error struct that the caller owns.
 
+use std::borrow::Cow;
 use std::ffi::c_char;
 use std::mem::size_of;
 
-use super::boundary::{Attempts, Failure};
 use super::status::spike_auth_status;
-use crate::error::cut;
+use crate::error::{Error, cut};
 
 /// What went wrong, in detail. Yours: put one on the stack, pass its address, read it when a function
 /// has failed. A function that takes one rewrites all of it, also on success; it need not be
@@ -50,7 +50,7 @@ impl spike_auth_error {
     fn of(failure: &Failure) -> Self {
         let mut this = Self { status: failure.status() as i32, ..Self::none() };
         match failure {
-            Failure::Here { message, .. } => this.set_message(message),
+            Failure::Boundary { message, .. } => this.set_message(message),
             Failure::Core(error) => {
                 this.http_status = error.http_status().map_or(0, i32::from);
                 this.retry_after_ms = error
@@ -70,6 +70,41 @@ impl spike_auth_error {
         for (place, byte) in self.message.iter_mut().zip(text) {
             *place = byte as c_char;
         }
+    }
+}
+
+/// Why a function fails: in the core, or here, before the core was asked.
+pub(super) enum Failure {
+    Core(Error),
+    Boundary { status: spike_auth_status, message: Cow<'static, str> },
+}
+
+impl Failure {
+    pub(super) fn new(status: spike_auth_status, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Boundary { status, message: message.into() }
+    }
+
+    pub(super) fn status(&self) -> spike_auth_status {
+        match self {
+            Self::Core(error) => error.kind().into(),
+            Self::Boundary { status, .. } => *status,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Core(error)
+    }
+}
+
+/// How many requests were sent for a result: none, where a function cannot send any.
+#[derive(Clone, Copy)]
+pub(super) struct Attempts(pub(super) u32);
+
+impl From<()> for Attempts {
+    fn from((): ()) -> Self {
+        Self(0)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::ffi::c_char;
 
-use super::boundary::{Failure, run};
+use super::boundary::run;
 use super::buffer::{TextOut, bytes, text};
-use super::error::spike_auth_error;
+use super::error::{Failure, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
 use crate::signing::{HmacKey, Signature};
 use crate::user_id::UserId;
