@@ -184,8 +184,9 @@ children(check)
 
 # Two calls of which one follows the other; then what is counted in a child, and whether it can ask.
 ASYNC = f"""{FORK}
-import asyncio, warnings
+import asyncio, logging, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine it warns of steps that take long
 async def two_at_once():
     first, second = await asyncio.gather(client.token('fault.delay.200'), client.token('fault.delay.200'))
     assert user_of(first) == 'fault.delay.200' and second == first
