@@ -20,8 +20,8 @@ fn due(server: &Server) -> Client {
     client
 }
 
-#[test]
-fn one_caller_renews_and_the_others_do_not_wait() {
+/// All requests but the first end when the gate is open.
+fn holding_renewals() -> (Server, Gate) {
     let gate = Gate::default();
     let entrance = gate.clone();
     let server = counting(move |number| {
@@ -30,6 +30,12 @@ fn one_caller_renews_and_the_others_do_not_wait() {
         }
         numbered(number)
     });
+    (server, gate)
+}
+
+#[test]
+fn one_caller_renews_and_the_others_do_not_wait() {
+    let (server, gate) = holding_renewals();
     let client = due(&server);
     std::thread::scope(|scope| {
         let renews = ask(scope, &client, "alice", None, None);
@@ -62,14 +68,7 @@ fn a_service_that_fails_costs_nobody_a_token_that_is_good() {
 
 #[test]
 fn a_caller_whose_time_is_up_gets_the_token_that_is_there() {
-    let gate = Gate::default();
-    let entrance = gate.clone();
-    let server = counting(move |number| {
-        if number > 0 {
-            entrance.pass();
-        }
-        numbered(number)
-    });
+    let (server, gate) = holding_renewals();
     let client = due(&server);
     let began = Instant::now();
     let answer = get_by(&client, "alice", Some(&call_with_timeout(100)));
