@@ -118,7 +118,8 @@ fn calls_that_wait_for_their_turn_are_stopped_with_the_others() {
         let all = join_all(callers);
         assert!(all.iter().all(|back| back.kind() == ErrorKind::Unauthorized));
     });
-    // Five that tell, and what else was under way by then.
+    // Five that tell; what else was under way by then; and the calls whose answer was there, and whose slot
+    // was free again, a moment before they told it.
     let requests = server.requests();
-    assert!(requests <= 5 + u64::from(SLOTS), "{requests} requests");
+    assert!(requests <= 5 + 2 * u64::from(SLOTS), "{requests} requests");
 }
