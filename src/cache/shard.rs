@@ -30,6 +30,19 @@ pub(super) struct ShardState {
     owner: u64,
 }
 
+/// Room for one entry within the bounds. Released on drop, unless an entry takes it.
+pub(super) struct Reservation<'a> {
+    pub(super) bounds: &'a Bounds,
+    pub(super) weight: usize,
+    pub(super) times: Times,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.bounds.release(self.weight);
+    }
+}
+
 /// A shard, locked.
 pub(super) struct Locked<'a> {
     table: &'a GrowingTable,
@@ -127,9 +140,26 @@ impl<'a> Locked<'a> {
         found.entry().map(Arc::clone)
     }
 
-    /// Puts in an entry for which room was reserved, in the place of any that is there. Drop the
-    /// second part of the result when the lock is open again.
-    pub(super) fn put(
+    /// An entry for `token`: in the table if there is a place for it, else only for its caller. Drop the
+    /// second part of the result after the lock.
+    pub(super) fn add(
+        &mut self,
+        key: Key<'_>,
+        token: AccessToken,
+        place: Option<Reservation<'_>>,
+    ) -> (Arc<Entry>, Option<Outgrown<'a>>) {
+        match place {
+            None => (Arc::new(Entry::loose(key, token)), None),
+            Some(place) => {
+                let times = place.times;
+                std::mem::forget(place); // the entry's removal releases it
+                self.put(key, token, times)
+            }
+        }
+    }
+
+    /// Puts in an entry for which room was reserved, and removes the user's older entry.
+    fn put(
         &mut self,
         key: Key<'_>,
         token: AccessToken,

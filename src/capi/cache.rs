@@ -6,9 +6,11 @@ use super::boundary::run;
 use super::buffer::{TextOut, handle, text};
 use super::call::{optional, spike_auth_call};
 use super::client::spike_auth_client;
-use super::error::{Attempts, spike_auth_error};
+use super::error::{Attempts, Failure, spike_auth_error};
 use super::status::spike_auth_status_t;
 use super::version::{SPIKE_AUTH_AUTHORIZATION_SIZE, SPIKE_AUTH_TOKEN_SIZE};
+use crate::call::Call;
+use crate::client::{Client, not_cached};
 
 /// What stands before a token in the value of an Authorization header (RFC 6750, 2.1).
 const SCHEME: &[u8] = b"Bearer ";
@@ -61,15 +63,7 @@ pub unsafe extern "C" fn spike_auth_client_get_token(
             let out = TextOut::new(token, token_cap, token_len, "token")?;
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            client.with_token(
-                user_id,
-                optional(call),
-                || out.require(SPIKE_AUTH_TOKEN_SIZE),
-                |token, attempts| {
-                    out.write(token.as_bytes())?;
-                    Ok(Attempts(attempts))
-                },
-            )
+            write_token(client, user_id, optional(call), &out, b"", SPIKE_AUTH_TOKEN_SIZE)
         })
     }
 }
@@ -104,14 +98,13 @@ pub unsafe extern "C" fn spike_auth_client_get_authorization(
             let out = TextOut::new(out, out_cap, out_len, "out")?;
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            client.with_token(
+            write_token(
+                client,
                 user_id,
                 optional(call),
-                || out.require(SPIKE_AUTH_AUTHORIZATION_SIZE),
-                |token, attempts| {
-                    out.write_both(SCHEME, token.as_bytes())?;
-                    Ok(Attempts(attempts))
-                },
+                &out,
+                SCHEME,
+                SPIKE_AUTH_AUTHORIZATION_SIZE,
             )
         })
     }
@@ -146,7 +139,9 @@ pub unsafe extern "C" fn spike_auth_client_peek_token(
             let out = TextOut::new(token, token_cap, token_len, "token")?;
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            client.with_cached_token(user_id, |token| out.write(token.as_bytes()))
+            let found = client.peek(user_id)?;
+            let token = found.token().ok_or_else(not_cached)?;
+            out.write(token.as_bytes())
         })
     }
 }
@@ -226,4 +221,29 @@ pub unsafe extern "C" fn spike_auth_client_clear(
 ) -> spike_auth_status_t {
     // SAFETY: the header asks of the caller what each of these needs.
     unsafe { run(err, || Ok(handle(client, "client")?.client.clear()?)) }
+}
+
+/// Writes `prefix` and the token of a user. Before an exchange, `out` must hold `size_max`.
+#[inline]
+fn write_token(
+    client: &Client,
+    user_id: &[u8],
+    call: Option<&Call>,
+    out: &TextOut,
+    prefix: &[u8],
+    size_max: usize,
+) -> Result<Attempts, Failure> {
+    let (key, user) = client.signer(user_id)?;
+    let found = client.look_up(user, call)?;
+    if let Some(token) = found.live_token() {
+        out.write_both(prefix, token.as_bytes())?;
+        return Ok(Attempts(0));
+    }
+    let fetched = match out.require(size_max) {
+        Ok(()) => client.fetch(key, user, found, call)?,
+        // The token that is there may fit.
+        Err(too_small) => client.without_fetch(found).ok_or(too_small)?,
+    };
+    out.write_both(prefix, fetched.entry.token().as_bytes())?;
+    Ok(Attempts(fetched.attempts))
 }

@@ -47,14 +47,14 @@ impl AccessToken {
 }
 
 /// A token as the service gave it.
-pub(crate) struct Grant {
+pub(crate) struct TokenResponse {
     pub(crate) token: AccessToken,
     /// How long it is good for, counted from its receipt; `None` where nobody says. Zero: it had
     /// ended before it came.
     pub(crate) lifetime: Option<Duration>,
 }
 
-impl Grant {
+impl TokenResponse {
     /// How long it is good for, by the first of these that is more than nothing: from its `iat` to its
     /// `exp`, which asks no clock; `expires_in`, which the reply said; from `now` to its `exp`, where `now` is
     /// the time by the clock of whoever made the token, which may be off.
@@ -131,8 +131,9 @@ mod tests {
             (none, None, 5000, None),
         ] {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
-            let grant = Grant::new(token(claims), expires_in.map(Duration::from_secs), now);
-            let lifetime = grant.lifetime.map(|lifetime| lifetime.as_secs());
+            let response =
+                TokenResponse::new(token(claims), expires_in.map(Duration::from_secs), now);
+            let lifetime = response.lifetime.map(|lifetime| lifetime.as_secs());
             assert_eq!(lifetime, expected, "{claims} {expires_in:?} {now:?}");
         }
     }
