@@ -8,7 +8,7 @@
 use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::error::{Error, ErrorKind};
 use crate::user_id::{InvalidUserId, USER_ID_MAX, UserId};
@@ -207,56 +207,6 @@ fn key_block(key: &[u8]) -> Block {
     block
 }
 
-/// What finds a key in a text without keeping the key: the inner state of its lowercase.
-#[derive(Clone)]
-pub(crate) struct KeyTrace {
-    folded: State,
-    printable: bool,
-    len: usize,
-}
-
-impl KeyTrace {
-    pub(crate) fn new(key: &[u8]) -> Self {
-        Self {
-            folded: folded_state(key),
-            printable: key.iter().all(u8::is_ascii_graphic),
-            len: key.len(),
-        }
-    }
-
-    /// Whether every byte of the key is a printable character of ASCII.
-    pub(crate) fn is_printable(&self) -> bool {
-        self.printable
-    }
-
-    /// The length of the key.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether `bytes` are the key, in either case of its letters.
-    pub(crate) fn is_left_by(&self, bytes: &[u8]) -> bool {
-        bytes.len() == self.len
-            && bool::from(self.folded.as_slice().ct_eq(folded_state(bytes).as_slice()))
-    }
-}
-
-impl Drop for KeyTrace {
-    fn drop(&mut self) {
-        self.folded.zeroize();
-    }
-}
-
-fn folded_state(key: &[u8]) -> State {
-    let lower = Zeroizing::new(key.to_ascii_lowercase());
-    let mut block = key_block(&lower);
-    block.iter_mut().for_each(|byte| *byte ^= IPAD);
-    let mut state = INITIAL;
-    compress256(&mut state, &[block]);
-    block.zeroize();
-    state
-}
-
 /// The bytes of an id that takes one block, as nearly every one does.
 fn short_id<'a>(user: &Option<UserId<'a>>) -> Option<&'a [u8]> {
     user.map(|user| user.as_bytes()).filter(|id| id.len() <= ONE_BLOCK_MAX)
@@ -445,15 +395,6 @@ mod tests {
         let error = HmacKey::new(&[0; KEY_MAX + 1]).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
         assert!(error.message().contains("4097 bytes"));
-    }
-
-    #[test]
-    fn a_key_recognises_itself() {
-        let key = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
-        assert!(key.is_left_by(b"HMAC_KEY_FROM_ADMIN_CONSOLE"));
-        assert!(key.is_left_by(b"hmac_key_from_admin_consolE"));
-        assert!(!key.is_left_by(b"HMAC_KEY_FROM_ADMIN_CONSOLF"));
-        assert!(!key.is_left_by(b"HMAC_KEY_FROM_ADMIN_CONSOLE\0"));
     }
 
     #[test]

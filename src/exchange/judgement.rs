@@ -141,7 +141,7 @@ const CHECK_URL: &str = "Check the base URL; the service's is https://app-api.sp
 mod tests {
     use super::*;
     use crate::config::DEFAULT_BASE_URL;
-    use crate::signing::{HmacKey, KeyTrace};
+    use crate::signing::HmacKey;
     use crate::user_id::UserId;
     use std::time::Duration;
     use zeroize::Zeroizing;
@@ -161,12 +161,8 @@ mod tests {
     fn judged(reply: Reply) -> Result<Grant, Error> {
         let user = UserId::new(b"my_application_user_123").unwrap();
         let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
-        let trace = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
         let signature = key.signature(user);
-        judge(
-            reply,
-            &Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) },
-        )
+        judge(reply, &Secrets { user, signature: &signature })
     }
 
     fn error(reply: Reply) -> Error {

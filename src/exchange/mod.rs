@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 pub(crate) use crate::http::{Cancel, Deadline};
 use crate::http::{HttpClient, Phase, Settings};
 use crate::random;
-use crate::signing::{KeyTrace, Signature};
+use crate::signing::Signature;
 use crate::token::{AccessToken, Grant};
 use crate::user_id::UserId;
 use hold::{Admission, Hold, Pass};
@@ -35,8 +35,6 @@ pub(crate) struct Exchange {
     max_attempts: u32,
     budget: Budget,
     hold: Hold,
-    /// For keeping the key out of messages.
-    key_trace: Option<KeyTrace>,
 }
 
 /// One user, and the signature that speaks for that user.
@@ -80,7 +78,6 @@ impl Exchange {
             max_attempts: config.max_attempts,
             budget: Budget::new(),
             hold: Hold::new(),
-            key_trace: config.key_trace.clone(),
         })
     }
 
@@ -215,11 +212,7 @@ impl Exchange {
         if pass.was_withdrawn() {
             return Attempt::Withdrawn;
         }
-        let secrets = Secrets {
-            user_id: claim.user.as_bytes(),
-            signature: claim.signature,
-            key: self.key_trace.as_ref(),
-        };
+        let secrets = Secrets { user: claim.user, signature: claim.signature };
         let (result, requests) =
             match self.http.post_json(&permit, body, leave.deadline, leave.cancel) {
                 Ok(reply) => {
