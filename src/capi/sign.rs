@@ -6,7 +6,7 @@ use super::boundary::run;
 use super::buffer::{TextOut, bytes, text};
 use super::error::{Failure, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
-use crate::signing::{HmacKey, Signature};
+use crate::signing::{Key, Signature};
 use crate::user_id::UserId;
 
 /// Signs one user id with a key: HMAC-SHA256 as 64 lowercase hex characters.
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn spike_auth_sign_user(
             let out = TextOut::new(signature, signature_cap, signature_len, "signature")?;
             let key = bytes(key, key_len, "key")?;
             let user = UserId::new(text(user_id, user_id_len, "user_id")?)?;
-            let key = HmacKey::new(key)?;
+            let key = Key::new(key)?;
             out.write_exact(|place| key.sign(user, place))
         })
     }
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn spike_auth_verify_user(
     // SAFETY: the header asks of the caller what each of these needs.
     unsafe {
         run(err, || {
-            let key = HmacKey::new(bytes(key, key_len, "key")?)?;
+            let key = Key::new(bytes(key, key_len, "key")?)?;
             let user = UserId::new(text(user_id, user_id_len, "user_id")?)?;
             let signature = Signature::parse(text(signature, signature_len, "signature")?)?;
             if key.verify(user, &signature) {

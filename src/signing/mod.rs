@@ -1,13 +1,19 @@
 //! Step one: HMAC-SHA256 over the user id (RFC 2104, FIPS 180-4), as 64 lowercase hex characters.
 //!
+//! [`Key`] signs and verifies once, with the `hmac` crate. [`HmacKey`] is prepared once and signs
+//! many times, with half the compressions.
+//!
 //! A broken invariant panics here, because a signature of the wrong bytes is worse. The C boundary
 //! catches the panic.
 
 mod prepared;
 
-use zeroize::Zeroize;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, ErrorKind};
+use crate::user_id::UserId;
 pub use prepared::HmacKey;
 
 /// The longest HMAC key in bytes.
@@ -18,19 +24,45 @@ pub const SIGNATURE_LEN: usize = 64;
 
 type Digest = [u8; SIGNATURE_LEN / 2];
 
-/// Fails with [`ErrorKind::InvalidKey`] unless the key has 1 to 4096 bytes.
-fn check_key(key: &[u8]) -> Result<(), Error> {
-    if key.is_empty() || key.len() > KEY_MAX {
-        return Err(Error::new(
-            ErrorKind::InvalidKey,
-            format!(
-                "Invalid HMAC key: it has {} bytes. Pass the key from the Spike console as it \
-                 is shown there, 1 to {KEY_MAX} bytes, not decoded.",
-                key.len()
-            ),
-        ));
+/// A key for one signature: the raw bytes, of a checked length.
+pub(crate) struct Key<'a>(&'a [u8]);
+
+impl<'a> Key<'a> {
+    /// Takes the key as the console shows it: the raw bytes, never hex- or base64-decoded.
+    ///
+    /// Fails with [`ErrorKind::InvalidKey`] unless it has 1 to 4096 bytes.
+    pub(crate) fn new(key: &'a [u8]) -> Result<Self, Error> {
+        if key.is_empty() || key.len() > KEY_MAX {
+            return Err(Error::new(
+                ErrorKind::InvalidKey,
+                format!(
+                    "Invalid HMAC key: it has {} bytes. Pass the key from the Spike console as it \
+                     is shown there, 1 to {KEY_MAX} bytes, not decoded.",
+                    key.len()
+                ),
+            ));
+        }
+        Ok(Self(key))
     }
-    Ok(())
+
+    /// Signs `user`: 64 lowercase hex characters into `out`.
+    pub(crate) fn sign(&self, user: UserId<'_>, out: &mut [u8; SIGNATURE_LEN]) {
+        write_hex(&self.mac(user).finalize().as_bytes().0, out);
+    }
+
+    /// Whether `signature` is this key's signature of `user`, compared in constant time.
+    pub(crate) fn verify(&self, user: UserId<'_>, signature: &Signature) -> bool {
+        let mut digest = Zeroizing::new(Digest::default());
+        hex::decode_to_slice(signature.as_bytes(), digest.as_mut_slice()).is_ok()
+            && self.mac(user).verify_slice(digest.as_slice()).is_ok()
+    }
+
+    #[allow(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    fn mac(&self, user: UserId<'_>) -> Hmac<Sha256> {
+        Hmac::<Sha256>::new_from_slice(self.0)
+            .expect("HMAC takes a key of any length")
+            .chain_update(user.as_bytes())
+    }
 }
 
 /// A signature: 64 lowercase hex characters.
@@ -102,11 +134,27 @@ mod tests {
 
     #[test]
     fn a_key_has_1_to_4096_bytes() {
-        assert!(check_key(b"").is_err());
-        assert!(check_key(&[0; KEY_MAX]).is_ok());
-        let error = check_key(&[0; KEY_MAX + 1]).err().unwrap();
+        assert!(Key::new(b"").is_err());
+        assert!(Key::new(&[0; KEY_MAX]).is_ok());
+        let error = Key::new(&[0; KEY_MAX + 1]).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidKey);
         assert!(error.message().contains("4097 bytes"));
+    }
+
+    #[test]
+    fn one_signature_is_made_and_verified() {
+        let key = Key::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
+        let user = UserId::new(b"my_application_user_123").unwrap();
+        let mut signature = [0; SIGNATURE_LEN];
+        key.sign(user, &mut signature);
+        assert_eq!(signature, SIGNATURE.as_bytes());
+        let verifies = |text: &[u8]| key.verify(user, &Signature::parse(text).unwrap());
+        assert!(verifies(SIGNATURE.as_bytes()) && verifies(SIGNATURE.to_uppercase().as_bytes()));
+        for position in 0..SIGNATURE_LEN {
+            let mut other = signature;
+            other[position] = if other[position] == b'0' { b'1' } else { b'0' };
+            assert!(!verifies(&other), "{position}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-use super::{Digest, SIGNATURE_LEN, Signature, check_key, write_hex};
-use crate::error::Error;
+use super::{Digest, Key, SIGNATURE_LEN, Signature, write_hex};
+use crate::error::{Error, ErrorKind};
 use crate::user_id::{InvalidUserId, USER_ID_MAX, UserId};
 
 /// How many ids are signed side by side. Their compressions do not depend on each other, so the
@@ -43,6 +43,9 @@ const INITIAL: State = [
     0x5be0_cd19,
 ];
 
+/// The ids of the self-test: one takes one block, the other as many as an id can take.
+const PROOF_IDS: [&[u8]; 2] = [b"proof", &[b'x'; USER_ID_MAX]];
+
 /// The key of an application, as the two states that every signature starts from.
 ///
 /// The bytes of the key are not kept. The states are as secret as the key, and are wiped on drop.
@@ -50,26 +53,54 @@ const INITIAL: State = [
 pub struct HmacKey {
     inner: State,
     outer: State,
+    /// Whether the states gave the `hmac` crate's signatures when the key was made.
+    proved: bool,
 }
 
 impl HmacKey {
     /// Takes the key as the console shows it: the raw bytes, never hex- or base64-decoded.
     ///
-    /// Fails with [`crate::ErrorKind::InvalidKey`] unless it has 1 to 4096 bytes.
+    /// Fails with [`ErrorKind::InvalidKey`] unless it has 1 to 4096 bytes.
     pub fn new(key: &[u8]) -> Result<Self, Error> {
-        check_key(key)?;
-        Ok(Self::from_bytes(key))
+        let checked = Key::new(key)?;
+        let mut this = Self::from_bytes(key);
+        this.proved = this.agrees_with(&checked);
+        Ok(this)
     }
 
     fn from_bytes(key: &[u8]) -> Self {
         let mut block = key_block(key);
-        let mut this = Self { inner: INITIAL, outer: INITIAL };
+        let mut this = Self { inner: INITIAL, outer: INITIAL, proved: false };
         block.iter_mut().for_each(|byte| *byte ^= IPAD);
         compress256(&mut this.inner, &[block]);
         block.iter_mut().for_each(|byte| *byte ^= IPAD ^ OPAD);
         compress256(&mut this.outer, &[block]);
         block.zeroize();
         this
+    }
+
+    /// Whether every path of this file signs as the `hmac` crate does.
+    fn agrees_with(&self, key: &Key<'_>) -> bool {
+        let mut rows = [[0; SIGNATURE_LEN]; PROOF_IDS.len()];
+        self.sign_column(PROOF_IDS.into_iter(), &mut rows, |_, _| {});
+        PROOF_IDS.into_iter().zip(rows).all(|(id, row)| {
+            UserId::check(id).is_ok_and(|user| {
+                key.verify(user, &Signature(row)) && key.verify(user, &self.signature(user))
+            })
+        })
+    }
+
+    /// Fails with [`ErrorKind::Internal`] if the key signs otherwise than the `hmac` crate, as on a
+    /// processor that the block function is wrong for. A client checks this before it signs.
+    pub(crate) fn check_proof(&self) -> Result<(), Error> {
+        if self.proved {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Internal,
+            "Signing fails its self-test: the prepared key and the hmac crate sign the same id \
+             differently. Use another build of libspike_auth or another processor, and report both.",
+        ))
     }
 
     /// Signs `user`: 64 lowercase hex characters into `out`.
@@ -258,8 +289,9 @@ fn digest(state: &State) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use super::super::KEY_MAX;
+    use super::super::{KEY_MAX, Key};
     use super::*;
+    use crate::config::Config;
     use hmac::{Hmac, KeyInit, Mac};
     use proptest::prelude::*;
 
@@ -306,6 +338,31 @@ mod tests {
     #[should_panic(expected = "out of range")]
     fn a_message_that_is_too_long_panics_and_is_not_signed_in_part() {
         HmacKey::new(b"key").unwrap().hash_inner(&[b'x'; BLOCKS_MAX * BLOCK]);
+    }
+
+    #[test]
+    fn a_client_refuses_a_key_that_signs_otherwise_than_the_hmac_crate() {
+        let right = HmacKey::new(b"key").unwrap();
+        let mut wrong_inner = right.clone();
+        wrong_inner.inner[7] ^= 1;
+        let mut wrong_outer = right.clone();
+        wrong_outer.outer[0] ^= 1;
+        for (mut key, agrees) in [(right, true), (wrong_inner, false), (wrong_outer, false)] {
+            key.proved = key.agrees_with(&Key::new(b"key").unwrap());
+            assert_eq!(key.proved, agrees);
+            let mut config = Config::new().unwrap();
+            config.set_application_id(b"1").unwrap();
+            config.set_base_url(b"http://localhost:1").unwrap();
+            config.hmac_key = Some(key);
+            match crate::Client::new(&config) {
+                Ok(_) => assert!(agrees),
+                Err(error) => {
+                    assert!(!agrees, "{error}");
+                    assert_eq!(error.kind(), ErrorKind::Internal);
+                    assert!(error.message().contains("self-test"), "{error}");
+                }
+            }
+        }
     }
 
     proptest! {
