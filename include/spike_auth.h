@@ -504,9 +504,9 @@ const char *spike_auth_status_text(spike_auth_status_t status);
  * @param key_len        1 to 4096
  * @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
  * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param signature      gets the signature and a NUL
+ * @param signature      receives the signature and a NUL
  * @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
- * @param signature_len  gets 64
+ * @param signature_len  receives 64
  * @param err            NULL or where the details go
  *
  * Fails with INVALID_KEY, INVALID_USER_ID, BUFFER_TOO_SMALL.
@@ -533,8 +533,8 @@ spike_auth_status_t spike_auth_sign_user(const uint8_t *key,
  * @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  * @param err            NULL or where the details go
  *
- * OK if it is the right one, SIGNATURE_MISMATCH if it is not. Fails with INVALID_SIGNATURE if it is not
- * 64 hex characters, INVALID_KEY, INVALID_USER_ID.
+ * OK if it matches, else SIGNATURE_MISMATCH. Fails with INVALID_SIGNATURE if it is not 64 hex characters,
+ * INVALID_KEY, INVALID_USER_ID.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE

@@ -40,6 +40,7 @@ impl Client {
             )
         })?;
         crate::random::check()?;
+        config.hmac_key.as_ref().map(HmacKey::check_proof).transpose()?;
         Ok(Self {
             key: config.hmac_key.clone(),
             exchange: Exchange::new(config, application_id)?,

@@ -23,7 +23,7 @@ pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
 
 use crate::error::{Error, ErrorKind};
-use crate::signing::{HmacKey, KeyTrace};
+use crate::signing::HmacKey;
 
 /// The total deadline of one call where none is set.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,8 +71,6 @@ pub(crate) struct CacheLimits {
 pub struct Config {
     pub(crate) application_id: Option<ApplicationId>,
     pub(crate) hmac_key: Option<HmacKey>,
-    /// Of the same key.
-    pub(crate) key_trace: Option<KeyTrace>,
     pub(crate) base_url: BaseUrl,
     pub(crate) timeout: Duration,
     /// `None`: the default.
@@ -92,7 +90,6 @@ impl Config {
         Ok(Self {
             application_id: None,
             hmac_key: None,
-            key_trace: None,
             base_url: BaseUrl::new(DEFAULT_BASE_URL.as_bytes())?,
             timeout: DEFAULT_TIMEOUT,
             connect_timeout: None,
@@ -119,7 +116,6 @@ impl Config {
     /// Sets the HMAC key: 1 to 4096 raw bytes.
     pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
         self.hmac_key = Some(HmacKey::new(key)?);
-        self.key_trace = Some(KeyTrace::new(key));
         Ok(())
     }
 

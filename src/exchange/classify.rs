@@ -5,19 +5,18 @@ use std::time::SystemTime;
 use ureq::http::StatusCode;
 
 use super::reply::{self, Unusable};
-use super::scrub::Secrets;
-use super::{problem, retry_after};
+use super::{SignedUser, problem, retry_after};
 use crate::error::{Error, ErrorKind};
 use crate::http::{Response, connection_lost};
 use crate::token::TokenResponse;
 
 /// The token in `response`, or the failure that it stands for.
-pub(crate) fn classify(response: Response, secrets: &Secrets<'_>) -> Result<TokenResponse, Error> {
+pub(crate) fn classify(response: Response, user: &SignedUser<'_>) -> Result<TokenResponse, Error> {
     if response.status == 200 {
         let status = response.status;
         return accept(response).map_err(|error| error.with_http_status(status));
     }
-    Err(refuse(response, secrets))
+    Err(refuse(response, user))
 }
 
 fn accept(response: Response) -> Result<TokenResponse, Error> {
@@ -51,7 +50,7 @@ fn unusable(why: &str) -> Error {
     )
 }
 
-fn refuse(response: Response, secrets: &Secrets<'_>) -> Error {
+fn refuse(response: Response, user: &SignedUser<'_>) -> Error {
     let body = match response.body {
         Ok(body) => body,
         // Somebody stopped the call; the status has nothing more to say.
@@ -65,7 +64,7 @@ fn refuse(response: Response, secrets: &Secrets<'_>) -> Error {
     let reason =
         StatusCode::from_u16(response.status).ok().and_then(|status| status.canonical_reason());
     let title = reason.map_or(String::new(), |reason| format!(" {reason}"));
-    let said = problem::explain(&body, secrets).map_or(String::new(), |text| format!(" ({text})"));
+    let said = problem::explain(&body, user).map_or(String::new(), |text| format!(" ({text})"));
     let wait = response
         .retry_after
         .and_then(|value| retry_after::parse(&value, response.date.as_deref(), SystemTime::now()));
@@ -141,7 +140,7 @@ const CHECK_URL: &str = "Check the base URL; the service's is https://app-api.sp
 mod tests {
     use super::*;
     use crate::config::DEFAULT_BASE_URL;
-    use crate::signing::{HmacKey, KeyTrace};
+    use crate::signing::HmacKey;
     use crate::user_id::UserId;
     use std::time::Duration;
     use zeroize::Zeroizing;
@@ -161,12 +160,8 @@ mod tests {
     fn classified(response: Response) -> Result<TokenResponse, Error> {
         let user = UserId::new(b"my_application_user_123").unwrap();
         let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
-        let trace = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
         let signature = key.signature(user);
-        classify(
-            response,
-            &Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) },
-        )
+        classify(response, &SignedUser { user, signature: &signature })
     }
 
     fn error(response: Response) -> Error {

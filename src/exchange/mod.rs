@@ -16,13 +16,12 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::http::{HttpClient, Permit, Settings};
 use crate::random;
-use crate::signing::{KeyTrace, Signature};
+use crate::signing::Signature;
 use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
 use hold::{Admission, Hold, Pass};
 use request::RequestBody;
 use retry::Budget;
-use scrub::Secrets;
 
 /// The endpoint's path below the base URL.
 const PATH: &str = "/auth/hmac";
@@ -34,8 +33,6 @@ pub(crate) struct Exchange {
     max_attempts: u32,
     budget: Budget,
     hold: Hold,
-    /// For keeping the key out of messages.
-    key_trace: Option<KeyTrace>,
 }
 
 /// A user and that user's signature.
@@ -68,7 +65,6 @@ impl Exchange {
             max_attempts: config.max_attempts,
             budget: Budget::new(),
             hold: Hold::new(),
-            key_trace: config.key_trace.clone(),
         })
     }
 
@@ -154,16 +150,11 @@ impl Exchange {
         user: &SignedUser<'_>,
         context: &Context,
     ) -> (Result<TokenResponse, Error>, u32) {
-        let secrets = Secrets {
-            user_id: user.user.as_bytes(),
-            signature: user.signature,
-            key: self.key_trace.as_ref(),
-        };
         let body = self.body.with(user.user, user.signature);
         let (result, requests) = match self.http.post_json(&turn.permit, &body, context) {
             Ok(response) => {
                 let requests = response.requests;
-                (classify::classify(response, &secrets), requests)
+                (classify::classify(response, user), requests)
             }
             Err(error) => {
                 let requests = error.attempts();
