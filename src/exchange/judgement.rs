@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use ureq::http::StatusCode;
 
-use super::reply::{self, Unusable};
+use super::reply::{self, InvalidBody};
 use super::scrub::Secrets;
 use super::{problem, retry_after};
 use crate::error::{Error, ErrorKind};
@@ -22,23 +22,23 @@ pub(crate) fn judge(reply: Reply, secrets: &Secrets<'_>) -> Result<Grant, Error>
 
 fn accept(reply: Reply) -> Result<Grant, Error> {
     let body = reply.body?;
-    let said = reply::read(&body).map_err(|why| match (why, reply.content_encoding) {
+    let read = reply::read(&body).map_err(|why| match (why, reply.content_encoding) {
         // Where a length was told, the body is whole, and it is the server that stopped short.
-        (Unusable::CutShort, _) if reply.ends_with_connection => {
+        (InvalidBody::CutShort, _) if reply.ends_with_connection => {
             connection_lost("the reply ends in the middle")
         }
         // Never decoded: none was asked for.
         (_, Some(coding)) => {
             unusable(&format!("it has a Content-Encoding, which was not asked for: {coding}"))
         }
-        (Unusable::CutShort, None) => unusable("it is JSON that ends in the middle"),
-        (Unusable::Because(why), None) => unusable(why),
+        (InvalidBody::CutShort, None) => unusable("it is JSON that ends in the middle"),
+        (InvalidBody::Because(why), None) => unusable(why),
     })?;
     let now = reply
         .date
         .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
         .unwrap_or_else(SystemTime::now);
-    Ok(Grant::new(said.token, said.expires_in, now))
+    Ok(Grant::new(read.token, read.expires_in, now))
 }
 
 fn unusable(why: &str) -> Error {
