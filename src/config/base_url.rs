@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::uri::{Authority, Uri};
+use ::http::uri::{Authority, Uri};
 use rustls::pki_types::DnsName;
 
 use crate::error::{Error, ErrorKind};

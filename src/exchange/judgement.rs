@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use ureq::http::StatusCode;
+use ::http::StatusCode;
 
 use super::reply::{self, InvalidBody};
 use super::scrub::Secrets;
