@@ -1,6 +1,6 @@
 /* spike_auth: signs a user id and exchanges the signature for that user's Spike access token.
  *
- * The smallest use, with every error handled alike:
+ * The smallest use, with one way to handle all errors:
  *
  *     spike_auth_error err;
  *     spike_auth_config *config = NULL;
@@ -20,66 +20,66 @@
  * CONVENTIONS
  *
  * Status. A function that can fail returns a status: 0 is OK, the others are in enum spike_auth_status.
- * It crosses the boundary as an int32_t, so that any number is safe. Where a function says what it fails
- * with, the prefix SPIKE_AUTH_STATUS_ is left off, and so are NULL_POINTER (a required pointer is NULL) and
+ * It crosses the boundary as an int32_t, so that any number is safe. Where a function lists what it fails
+ * with, the prefix SPIKE_AUTH_STATUS_ is omitted. So are NULL_POINTER (a required pointer is NULL) and
  * INVALID_ARGUMENT (a length or capacity over PTRDIFF_MAX), which every function can return.
  *
- * Error detail. Such a function takes a spike_auth_error last. It is yours, NULL is fine, and all of it
- * is rewritten by every call, also on success. There is no last error kept anywhere.
+ * Error detail. Such a function takes a spike_auth_error last. You own it, NULL is fine, and every call
+ * rewrites all of it, also on success. No last error is kept anywhere.
  *
- * Text in. Pointer and length; no NUL is needed. NULL is fine where the length is 0. As the length of a
- * text, SPIKE_AUTH_NUL_TERMINATED means "it ends with a NUL, measure it".
+ * Text in. Pointer and length; no NUL is needed. NULL is fine where the length is 0. The length
+ * SPIKE_AUTH_NUL_TERMINATED of a text means "it ends with a NUL, measure it".
  *
- * Text out. Buffer, capacity, and where the length goes; both pointers are required. The capacity counts
- * the NUL, the length does not. On OK the text ends with a NUL. On BUFFER_TOO_SMALL the length is the one
- * that was needed, and the buffer holds the empty text. On any other failure the length is 0 and the
- * buffer holds the empty text. Buffers may be uninitialised; they are never read. Outputs must not overlap
- * inputs or each other.
+ * Text out. Buffer, capacity, and a place for the length; both pointers are required. The capacity counts
+ * the NUL, the length does not. On OK the text ends with a NUL. On BUFFER_TOO_SMALL the length is the
+ * needed one, and the buffer holds the empty text. On any other failure the length is 0 and the buffer
+ * holds the empty text. Buffers may be uninitialised; they are never read. Outputs must not overlap inputs
+ * or each other.
  *
  * Order of arguments: handle, inputs, outputs, error.
  *
- * Ownership. Nothing is allocated for you but handles. Free each with the _free of its type, once. Freeing
- * NULL is fine. A _new that fails sets its handle to NULL. What you pass in is copied or used up before
- * the function returns.
+ * Ownership. Only handles are allocated for you. Free each once, with the _free of its type. Freeing NULL
+ * is fine. A _new that fails sets its handle to NULL. Inputs are copied or used up before the function
+ * returns.
  *
- * Threads. Any function may be called from any thread, and a client by any number of them at once; only
+ * Threads. Any thread may call any function, and any number of threads may use one client at once. Only
  * _free must not run while another thread is inside a call on the same handle.
  *
- * Signal handlers. A signal handler may call no function of this library: what it interrupts may hold a lock
- * that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set a flag,
- * and call from a thread that reads it.
+ * Signal handlers. A signal handler may call no function of this library: the interrupted code may hold a
+ * lock that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set
+ * a flag, and call from a thread that reads it.
  *
- * Stack. A call needs up to 52 KiB of the stack of the thread that makes it, beside what your own frames
- * take: a thread of 64 KiB is enough.
+ * Stack. A call needs up to 52 KiB of the stack of its thread, beside what your own frames take: a thread
+ * of 64 KiB is enough.
  *
- * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. Only where
- * there is no memory left at all does the library abort. Do not pthread_cancel() a thread that is inside a
- * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no
- * callback, no SIGPIPE, no background thread (the lookup of a name runs on a helper thread with all signals
- * blocked, 16 at the most). Settings come from the environment through
- * spike_auth_config_load_env() alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and
- * SSL_CERT_DIR, which name the platform's trusted roots (these are loaded once per process): do not change
- * the environment in another thread meanwhile. A program with raised privileges (setuid, setgid, file
- * capabilities) takes nothing from its environment, which is chosen by the one who starts it: the first
- * function refuses, the second looks in the system's own places.
+ * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. The
+ * library aborts only when no memory is left at all. Do not pthread_cancel() a thread that is inside a
+ * call: it would end the process. Use spike_auth_call_cancel(). There is no signal handler, no callback, no
+ * SIGPIPE and no background thread; a name is looked up on a helper thread with all signals blocked, of
+ * which there are at most 16. Settings come from the environment only through
+ * spike_auth_config_load_env(). spike_auth_client_new() also reads SSL_CERT_FILE and SSL_CERT_DIR, which
+ * name the platform's trusted roots (loaded once per process): do not change the environment in another
+ * thread meanwhile. A program with raised privileges (setuid, setgid, file capabilities) takes nothing from
+ * its environment, because an unprivileged user chooses it: the first function refuses, the second looks in
+ * the system's own places.
  *
- * Descriptors. Those of the library are close-on-exec, and above 2 even where 0, 1 or 2 is closed: a new
- * socket has a lower number only for the moment between two system calls. Out of reach are the sockets of
- * the C library's resolver during a lookup, and the files of the platform's roots while they are read.
- * Close your own descriptors only. If you close the library's (by closefrom(3), for example), a call in
+ * Descriptors. The library's descriptors are close-on-exec, and above 2 even where 0, 1 or 2 is closed: a
+ * new socket has a lower number only between two system calls. It does not control the sockets of the C
+ * library's resolver during a lookup, nor the files of the platform's roots while they are read.
+ * Close only your own descriptors. If you close the library's (by closefrom(3), for example), a call in
  * flight ends with INTERNAL or at its deadline; the next call fails with INTERNAL before it sends
  * anything, and later ones make new connections. What you have opened under their numbers before that
- * is not closed or shut down. What you open while a call runs can still meet it.
+ * is not closed or shut down. What you open while a call runs can still be affected.
  *
- * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
- * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
- * has the tokens that were in its parent's cache, and a cache of its own from then on. A fork by raw
- * system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at the
- * fork is out of reach.
- * A child that a signal handler forks inside a call gets CANCELLED from its copy of that call.
+ * Fork. A client made before a fork works in the parent and in every child, at once. A child makes its own
+ * connections and does not touch its parent's; what it closes, cancels or frees is its own. It starts with
+ * the tokens of its parent's cache, and has its own cache from then on. A fork by raw system call or
+ * _Fork() is not noticed, and nothing can be done about a lock of the C library's resolver that a thread
+ * held at the fork.
+ * In a child that a signal handler forks inside a call, that call fails with CANCELLED.
  *
- * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and shown by no
- * message. What is in your buffers is yours to wipe.
+ * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and no message
+ * shows them. Wiping your buffers is up to you.
  *
  * Binary compatibility. A program built with this header works with every library of the same
  * SPIKE_AUTH_ABI_VERSION that is as new as the header or newer.
@@ -91,7 +91,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** As the length of a text: it ends with a NUL, measure it. Not for keys and PEM. */
+/** The length of a text that ends with a NUL: measure it. Not for keys and PEM. */
 #define SPIKE_AUTH_NUL_TERMINATED SIZE_MAX
 
 /* Define SPIKE_AUTH_STATIC before including this header when you link the archive on Windows. */
@@ -103,7 +103,7 @@
 #define SPIKE_AUTH_API
 #endif
 
-/* A status that is dropped is a failure that nobody sees: compilers warn. */
+/* Compilers warn where a status is ignored. */
 #if defined(__GNUC__)
 #define SPIKE_AUTH_MUST_USE __attribute__((warn_unused_result))
 #elif defined(_MSC_VER)
@@ -1161,9 +1161,9 @@ spike_auth_status_t spike_auth_client_stats(const struct spike_auth_client *clie
 
 /* Their sizes never change: a program may be older or newer than the library. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
-static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
-static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats is 256 bytes for ever");
+static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error must be 512 bytes");
+static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats must be 256 bytes");
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
-_Static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
-_Static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats is 256 bytes for ever");
+_Static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error must be 512 bytes");
+_Static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats must be 256 bytes");
 #endif

@@ -83,6 +83,8 @@ pub struct Error(Box<Facts>); // boxed, so that a good result stays small
 struct Facts {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// The length of the message's first part, which says what failed.
+    what_len: usize,
     http_status: Option<u16>,
     retry_after: Option<Duration>,
     attempts: u32,
@@ -93,15 +95,28 @@ struct Facts {
 impl Error {
     /// An error that no request was sent for and that would come again.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let message = message.into();
         Self(Box::new(Facts {
             kind,
-            message: message.into(),
+            what_len: message.len(),
+            message,
             http_status: None,
             retry_after: None,
             attempts: 0,
             retryable: false,
             timed_out: false,
         }))
+    }
+
+    /// Adds a sentence to the message: what to do about it.
+    pub(crate) fn with_cure(mut self, cure: &str) -> Self {
+        self.0.message = format!("{}. {cure}", self.0.message).into();
+        self
+    }
+
+    /// The message without its cure.
+    pub(crate) fn what(&self) -> &str {
+        self.0.message.get(..self.0.what_len).unwrap_or_default()
     }
 
     pub(crate) fn with_http_status(mut self, status: u16) -> Self {
@@ -223,6 +238,13 @@ mod tests {
             [0, 1, 2, 3, 9].map(|max| cut("a\u{e9}b", max)),
             ["", "a", "a", "a\u{e9}", "a\u{e9}b"]
         );
+    }
+
+    #[test]
+    fn a_cure_is_a_sentence_of_its_own() {
+        let error = Error::new(ErrorKind::Connect, "It failed. Check 1").with_cure("Check 2.");
+        assert_eq!(error.message(), "It failed. Check 1. Check 2.");
+        assert_eq!(error.what(), "It failed. Check 1");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::entry::{Entry, Key, Times};
 use super::flights::Flights;
 use super::queues::Queues;
 use super::rejections::Rejections;
-use super::table::{Found, GrowingTable, Outgrown};
+use super::table::{Found, GrowingTable, Retired};
 use crate::fork::try_lock;
 use crate::random::Keyed;
 use crate::token::AccessToken;
@@ -147,7 +147,7 @@ impl<'a> Locked<'a> {
         key: Key<'_>,
         token: AccessToken,
         place: Option<Reservation<'_>>,
-    ) -> (Arc<Entry>, Option<Outgrown<'a>>) {
+    ) -> (Arc<Entry>, Option<Retired<'a>>) {
         match place {
             None => (Arc::new(Entry::loose(key, token)), None),
             Some(place) => {
@@ -164,15 +164,15 @@ impl<'a> Locked<'a> {
         key: Key<'_>,
         token: AccessToken,
         times: Times,
-    ) -> (Arc<Entry>, Option<Outgrown<'a>>) {
+    ) -> (Arc<Entry>, Option<Retired<'a>>) {
         if let Some(old) = self.find(key) {
             self.remove(&old);
         }
         let count = self.state.queues.len();
         let entry = self.state.queues.add(key.hash, |node| Entry::new(key, token, times, node));
         self.state.bytes += entry.weight() as u64;
-        let outgrown = self.table.put(Arc::clone(&entry), count);
-        (entry, outgrown)
+        let retired = self.table.put(Arc::clone(&entry), count);
+        (entry, retired)
     }
 
     /// As if a thread had been stopped while it moved the entry.

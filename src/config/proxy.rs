@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::base_url::{BaseUrl, Host};
+use super::base_url::{BaseUrl, Host, host_and_port};
 use crate::error::{Error, ErrorKind};
 
 const DEFAULT_PORT: u16 = 80;
@@ -65,10 +65,10 @@ impl ProxyUrl {
         }
         // The one strict parser of hosts and ports; its own check of http to other machines is for
         // the service, not for a proxy.
-        let url = BaseUrl::parse_authority(authority)?;
+        let (host, port) = host_and_port(authority)?;
         Ok(Self {
-            host: url.0,
-            port: url.1.unwrap_or(DEFAULT_PORT),
+            host,
+            port: port.unwrap_or(DEFAULT_PORT),
             authorization: user_info
                 .filter(|text| !text.is_empty())
                 .map(basic)

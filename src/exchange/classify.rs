@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use ureq::http::StatusCode;
+use ::http::StatusCode;
 
-use super::reply::{self, Unusable};
+use super::reply::{self, InvalidBody};
 use super::{SignedUser, problem, retry_after};
 use crate::error::{Error, ErrorKind};
 use crate::http::{Response, connection_lost};
@@ -21,23 +21,23 @@ pub(crate) fn classify(response: Response, user: &SignedUser<'_>) -> Result<Toke
 
 fn accept(response: Response) -> Result<TokenResponse, Error> {
     let body = response.body?;
-    let said = reply::read(&body).map_err(|why| match (why, response.content_encoding) {
-        // Where a length was told, the body is whole, and it is the server that stopped short.
-        (Unusable::CutShort, _) if response.ends_with_connection => {
+    let read = reply::read(&body).map_err(|why| match (why, response.content_encoding) {
+        // With a Content-Length the body is complete: then it is the server that stopped short.
+        (InvalidBody::CutShort, _) if response.ends_with_connection => {
             connection_lost("the reply ends in the middle")
         }
         // Never decoded: none was asked for.
         (_, Some(coding)) => {
             unusable(&format!("it has a Content-Encoding, which was not asked for: {coding}"))
         }
-        (Unusable::CutShort, None) => unusable("it is JSON that ends in the middle"),
-        (Unusable::Because(why), None) => unusable(why),
+        (InvalidBody::CutShort, None) => unusable("it is JSON that ends in the middle"),
+        (InvalidBody::Because(why), None) => unusable(why),
     })?;
     let now = response
         .date
         .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
         .unwrap_or_else(SystemTime::now);
-    Ok(TokenResponse::new(said.token, said.expires_in, now))
+    Ok(TokenResponse::new(read.token, read.expires_in, now))
 }
 
 fn unusable(why: &str) -> Error {

@@ -197,19 +197,15 @@ fn outcome(socket: OwnSocket) -> io::Result<OwnSocket> {
 
 fn refused(error: Option<io::Error>) -> Error {
     let Some(error) = error else {
-        return Error::new(
-            ErrorKind::Resolve,
-            "The host's name has no address. Check the base URL.",
-        );
+        return Error::new(ErrorKind::Resolve, "The host's name has no address")
+            .with_cure("Check the base URL.");
     };
     if is_lack(&error) {
         return internal("a socket", &error);
     }
-    Error::new(
-        ErrorKind::Connect,
-        format!("No connection could be made: {error}. Check the base URL, the network between, and that the service is up."),
-    )
-    .with_retryable(true)
+    Error::new(ErrorKind::Connect, format!("No connection could be made: {error}"))
+        .with_cure("Check the base URL, the network between, and that the service is up.")
+        .with_retryable(true)
 }
 
 #[cfg(test)]

@@ -48,7 +48,8 @@ pub(crate) fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
         Phase::Handshake => (ErrorKind::Connect, "The TLS handshake did not finish", network),
         _ => (ErrorKind::Connect, "The host did not answer", network),
     };
-    Error::new(kind, format!("{what} within the connect timeout of {ms} ms. Check {check}."))
+    Error::new(kind, format!("{what} within the connect timeout of {ms} ms"))
+        .with_cure(&format!("Check {check}."))
         .with_retryable(true)
         .with_timed_out()
 }

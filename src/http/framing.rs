@@ -1,8 +1,8 @@
 //! How the body of a reply is framed and encoded: what is read, and what is refused before anything waits
 //! for more of it.
 
-use ureq::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, TRANSFER_ENCODING};
-use ureq::http::{Response, Version};
+use ::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use ::http::{Response, Version};
 
 use super::errors::{connection_lost, too_large};
 use crate::error::{Error, ErrorKind, cut};

@@ -123,9 +123,7 @@ pub(super) fn is_lack(error: &io::Error) -> bool {
 }
 
 pub(super) fn not_found(why: &str, may_pass: bool) -> Error {
-    Error::new(
-        ErrorKind::Resolve,
-        format!("The host's name was not found: {why}. Check the base URL and this machine's name servers."),
-    )
-    .with_retryable(may_pass)
+    Error::new(ErrorKind::Resolve, format!("The host's name was not found: {why}"))
+        .with_cure("Check the base URL and this machine's name servers.")
+        .with_retryable(may_pass)
 }
