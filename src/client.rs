@@ -61,6 +61,7 @@ impl Client {
     }
 
     /// What signs and what is signed, both known to be good.
+    #[inline]
     pub(crate) fn signer<'a>(&self, user_id: &'a [u8]) -> Result<(&HmacKey, UserId<'a>), Error> {
         Ok((self.key()?, UserId::new(user_id)?))
     }
@@ -129,7 +130,7 @@ impl Client {
     }
 
     /// Looks in the cache for a call that can make an exchange.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn look_up(&self, user: UserId<'_>, call: Option<&Call>) -> Result<Lookup, Error> {
         if call.is_some_and(|call| call.cancel_token().is_cancelled()) {
             return Err(Error::cancelled());

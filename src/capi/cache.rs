@@ -224,7 +224,7 @@ pub unsafe extern "C" fn spike_auth_client_clear(
 }
 
 /// Writes `prefix` and the token of a user. Before an exchange, `out` must hold `size_max`.
-#[inline]
+#[inline(always)] // a hit saves a tenth of its instructions
 fn write_token(
     client: &Client,
     user_id: &[u8],
