@@ -309,8 +309,9 @@ typedef enum spike_auth_status {
 } spike_auth_status;
 
 /**
- * One call's own deadline and cancellation. Make one, hand it to a call, and cancel it from any other
- * thread. One call at a time uses it; after that it may be used for the next, unless it was cancelled.
+ * The deadline and the cancellation of one call. Make a handle, pass it to a call, and cancel that call from
+ * any thread. Only one call at a time may use a handle. When the call has returned, the next call may use it,
+ * unless it was cancelled.
  */
 typedef struct spike_auth_call spike_auth_call;
 
@@ -334,9 +335,9 @@ typedef struct spike_auth_config spike_auth_config;
 typedef int32_t spike_auth_status_t;
 
 /**
- * What went wrong, in detail. Yours: put one on the stack, pass its address, read it when a function
- * has failed. A function that takes one rewrites all of it, also on success; it need not be
- * initialised. NULL may be passed instead. 512 bytes, for ever.
+ * The detail of a failure. The caller owns it: put one on the stack, pass its address, and read it when a
+ * function has failed. A function that takes it rewrites all of it, also on success, so it need not be
+ * initialised. NULL may be passed instead. Its size is always 512 bytes.
  */
 typedef struct spike_auth_error {
     /**
@@ -344,16 +345,16 @@ typedef struct spike_auth_error {
      */
     int32_t status;
     /**
-     * The status of the HTTP reply; 0 if there was none.
+     * The status code of the HTTP response; 0 if there was none.
      */
     int32_t http_status;
     /**
-     * How long the service asked to wait, in milliseconds; -1 if it did not say.
+     * How long to wait before a retry, in milliseconds; -1 if unknown.
      */
     int64_t retry_after_ms;
     /**
-     * How many requests were sent for this result, also on success: 0 for a token from the cache, and
-     * where no connection could be made.
+     * How many requests were sent for this result, also on success. 0 for a cached token, or if no connection
+     * could be made.
      */
     uint32_t attempts;
     /**
@@ -361,12 +362,12 @@ typedef struct spike_auth_error {
      */
     uint32_t retryable;
     /**
-     * What failed and what to do about it: UTF-8, NUL-terminated, cut on the border of a character.
-     * Never holds a key, a signature, a token, or the user id.
+     * What failed and what to do about it. UTF-8, NUL-terminated, cut at a character boundary. Never contains a
+     * key, a signature, a token, or the user id.
      */
     char message[424];
     /**
-     * Zero. Kept for later versions.
+     * Zero. Reserved for later versions.
      */
     uint64_t reserved[8];
 } spike_auth_error;
@@ -808,10 +809,10 @@ spike_auth_status_t spike_auth_config_set_cache_ttl_ms(struct spike_auth_config 
                                                        struct spike_auth_error *err);
 
 /**
- * Makes a handle with the client's deadline, not cancelled.
+ * Makes a call handle that uses the client's deadline and is not cancelled.
  *
- * @param call  gets the handle; NULL if the function fails. Free it with spike_auth_call_free().
- * @param err   NULL or where the details go
+ * @param call  receives the handle, NULL on failure. Free it with spike_auth_call_free().
+ * @param err   receives the error detail; may be NULL
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -819,9 +820,10 @@ spike_auth_status_t spike_auth_call_new(struct spike_auth_call **call,
                                         struct spike_auth_error *err);
 
 /**
- * Sets the deadline of the next call that uses the handle; it may be shorter or longer than the client's.
+ * Sets the deadline of the next call that uses the handle. It may be shorter or longer than the client's.
  *
- * @param ms  milliseconds, 1 to 600 000; 0 for the client's
+ * @param ms   milliseconds, 1 to 600 000; 0 for the client's deadline
+ * @param err  receives the error detail; may be NULL
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -832,15 +834,15 @@ spike_auth_status_t spike_auth_call_set_timeout_ms(struct spike_auth_call *call,
                                                    struct spike_auth_error *err);
 
 /**
- * Cancels: the call that uses the handle returns CANCELLED at once, wherever it is; one that has not begun
- * yet will; one that has returned is not touched. From any thread, as often as you like; NULL is fine. A
- * cancelled handle stays cancelled. In a child of fork it reaches the child's calls and not the parent's.
+ * Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A call that
+ * has returned is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
+ * of times; NULL is ignored. In a forked child, it cancels the child's calls only, not the parent's.
  */
 SPIKE_AUTH_API
 void spike_auth_call_cancel(struct spike_auth_call *call);
 
 /**
- * Frees a handle. NULL is fine. After the call that used it has returned.
+ * Frees a call handle. NULL is ignored. Free it only after the call that uses it has returned.
  */
 SPIKE_AUTH_API
 void spike_auth_call_free(struct spike_auth_call *call);
@@ -993,36 +995,36 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
                                                          struct spike_auth_error *err);
 
 /**
- * The access token of a user: from the client's cache, else by an exchange that is then kept. However
- * many calls ask for the same user at the same time, one exchange serves them all, its failure too; each
- * waits as long as its own deadline allows. If the call that makes the exchange is cancelled or out of time,
- * another goes on with it, and sends again what was broken off. What spike_auth_client_exchange() says of an
- * exchange holds for this one.
+ * Returns the access token of a user: from the client's cache, or by an exchange whose token is then cached.
+ * Concurrent calls for the same user share one exchange and its result, also if it fails; each waits no longer
+ * than its own deadline. If the call that makes the exchange is cancelled or times out, another call takes
+ * over, and sends an interrupted request again. Retries and rate limits are those of
+ * spike_auth_client_exchange().
  *
- * A token that is in the cache costs no lock and no system call; only a thread's first hit allocates.
+ * A cache hit takes no lock and no system call; only a thread's first hit allocates.
  *
- * A token that will end soon is renewed by the first call that asks for it, which waits for the exchange; the
- * others get the old one at once. If the renewal fails in a way that may pass, that call gets the old token
- * too, and none is begun for 5 to 10 seconds. 401 and 403 end the old token. See
- * spike_auth_config_set_cache_ttl_ms().
+ * The first call that asks for a token due for renewal (see spike_auth_config_set_cache_ttl_ms()) renews it and
+ * waits for the exchange; the others receive the old token at once. If the renewal fails and the failure may
+ * be temporary, that call receives the old token too, and no renewal starts for 5 to 10 seconds. After a 401 or
+ * 403 the old token is dropped.
  *
- * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
- * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param call         NULL for the client's deadline, or a handle that sets another one or cancels
- * @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
- * @param token_cap    SPIKE_AUTH_TOKEN_SIZE is always enough. For a token that is in the cache its own size
- *                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
- *                     before anything is sent.
- * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go. `attempts` is 0 for a token from the cache; a call that
- *                     waited for another's exchange to its end gets that exchange's number.
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         a call handle with its own deadline and cancellation, or NULL for the client's deadline
+ * @param token        receives the token and a NUL: 1 to 8192 characters that are valid in an HTTP header
+ * @param token_cap    size of token in bytes. SPIKE_AUTH_TOKEN_SIZE is always enough. For a cached token, its
+ *                     length + 1 is enough. If an exchange is needed, a size below SPIKE_AUTH_TOKEN_SIZE fails
+ *                     with BUFFER_TOO_SMALL before anything is sent.
+ * @param token_len    receives the token's length without the NUL
+ * @param err          receives the error detail; may be NULL. `attempts` is 0 for a cached token; a call that
+ *                     shared an exchange receives the number of requests of that exchange.
  *
- * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
+ * Fails with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED, and any status from 40 on.
  *
- * TOKEN_REJECTED: see spike_auth_client_invalidate(). UNAUTHORIZED with attempts 0: the service has refused
- * the signatures of five different users in a row, so the key must be wrong. Until a signature is accepted,
- * one request in five seconds is sent to see, and all other calls fail at once; retry_after_ms says when the
- * next is due.
+ * TOKEN_REJECTED: see spike_auth_client_invalidate(). UNAUTHORIZED with `attempts` 0: the service has refused
+ * the signatures of five different users in a row, so the key is probably wrong. Until a signature is accepted,
+ * one request is sent every five seconds, and all other calls fail at once; retry_after_ms is the time until
+ * the next request.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1036,18 +1038,20 @@ spike_auth_status_t spike_auth_client_get_token(const struct spike_auth_client *
                                                 struct spike_auth_error *err);
 
 /**
- * The value of an Authorization header for a user: "Bearer ", and the token as
- * spike_auth_client_get_token() gives it.
+ * Returns the value of an Authorization header for a user: "Bearer " and the token that
+ * spike_auth_client_get_token() returns.
  *
- * @param user_id      as there
- * @param user_id_len  as there
- * @param call         as there
- * @param out          gets the value and a NUL
- * @param out_cap      SPIKE_AUTH_AUTHORIZATION_SIZE is always enough; otherwise as there, with seven more
- * @param out_len      gets the length without the NUL
- * @param err          NULL or where the details go
+ * @param user_id      see spike_auth_client_get_token()
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         see spike_auth_client_get_token()
+ * @param out          receives the value and a NUL
+ * @param out_cap      size of out in bytes. SPIKE_AUTH_AUTHORIZATION_SIZE is always enough. For a cached token,
+ *                     its length + 8 is enough. If an exchange is needed, a size below
+ *                     SPIKE_AUTH_AUTHORIZATION_SIZE fails with BUFFER_TOO_SMALL before anything is sent.
+ * @param out_len      receives the length of the value without the NUL
+ * @param err          receives the error detail; may be NULL
  *
- * Fails as spike_auth_client_get_token() does.
+ * Fails with the statuses of spike_auth_client_get_token().
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1061,16 +1065,17 @@ spike_auth_status_t spike_auth_client_get_authorization(const struct spike_auth_
                                                         struct spike_auth_error *err);
 
 /**
- * The access token of a user if it is in the cache. Never waits and sends nothing. A token that is due for
- * renewal is not given until a call of spike_auth_client_get_token() has begun to renew it: so a program that
- * looks here first goes on to that call when it is time.
+ * Returns the access token of a user if it is cached. Never waits and sends nothing. A token that is due for
+ * renewal counts as not cached until a call of spike_auth_client_get_token() has started to renew it. A program
+ * that peeks first, and calls spike_auth_client_get_token() on NOT_CACHED, therefore renews its tokens in time.
  *
- * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
- * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param token        gets the token and a NUL
- * @param token_cap    the token's own size or more; SPIKE_AUTH_TOKEN_SIZE is always enough
- * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param token        receives the token and a NUL
+ * @param token_cap    size of token in bytes: the token's length + 1 or more. SPIKE_AUTH_TOKEN_SIZE is always
+ *                     enough.
+ * @param token_len    receives the token's length without the NUL
+ * @param err          receives the error detail; may be NULL
  *
  * Fails with NOT_CACHED, INVALID_USER_ID, BUFFER_TOO_SMALL, CLOSED.
  */
@@ -1085,22 +1090,22 @@ spike_auth_status_t spike_auth_client_peek_token(const struct spike_auth_client 
                                                  struct spike_auth_error *err);
 
 /**
- * Reports that the service refused a token (a 401 to a call with it). Drops it from the cache, if it is
- * still the one that is there: so a hundred workers that report the same token make one new exchange. Call
- * spike_auth_client_get_token() afterwards, and try once more with what it gives.
+ * Reports that the service rejected a token: it answered 401 to a request with it. Drops the token from the
+ * cache if it is still the cached one, so any number of threads that report the same token cause one new
+ * exchange. Then call spike_auth_client_get_token() and repeat the request once with the new token.
  *
- * In the five seconds after a report, one exchange gets another token. If that is the rejected one again, or
- * is reported as well, spike_auth_client_get_token() fails with TOKEN_REJECTED until they are over, without a
- * request; retry_after_ms says for how long.
+ * In the five seconds after a report, only one exchange fetches a new token. If the service returns the
+ * rejected token again, or the new one is reported too, spike_auth_client_get_token() fails with
+ * TOKEN_REJECTED, without a request, until the five seconds are over; retry_after_ms is the time that remains.
  *
- * @param user_id       whose token it was
- * @param user_id_len   its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param rejected      the token, without "Bearer "
- * @param rejected_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param err           NULL or where the details go
+ * @param user_id       the user of the token
+ * @param user_id_len   length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param rejected      the rejected token, without "Bearer "
+ * @param rejected_len  length of rejected in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err           receives the error detail; may be NULL
  *
- * Fails with INVALID_USER_ID, INVALID_ARGUMENT (what can be no token, such as an empty text), CLOSED. That the
- * token is not in the cache is no failure.
+ * Succeeds if the token is not cached. Fails with INVALID_USER_ID, INVALID_ARGUMENT (rejected cannot be a
+ * token; an empty text, for example), CLOSED.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1112,15 +1117,14 @@ spike_auth_status_t spike_auth_client_invalidate(const struct spike_auth_client 
                                                  struct spike_auth_error *err);
 
 /**
- * Drops what the cache holds for a user, whatever it is. No other effect: an exchange that is under way goes
- * on for those who wait for it, and its token is not kept. After a 401 use spike_auth_client_invalidate()
- * instead.
+ * Drops the cached token of a user. An exchange in progress continues for the calls that wait for it, but its
+ * token is not cached. After a 401, use spike_auth_client_invalidate() instead.
  *
- * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
- * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param err          NULL or where the details go
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err          receives the error detail; may be NULL
  *
- * Fails with INVALID_USER_ID, CLOSED. That there is nothing to drop is no failure.
+ * Succeeds if nothing is cached. Fails with INVALID_USER_ID, CLOSED.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1130,7 +1134,9 @@ spike_auth_status_t spike_auth_client_forget(const struct spike_auth_client *cli
                                              struct spike_auth_error *err);
 
 /**
- * Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget().
+ * Drops and wipes all cached tokens. Exchanges in progress are treated as by spike_auth_client_forget().
+ *
+ * @param err  receives the error detail; may be NULL
  *
  * Fails with CLOSED.
  */
