@@ -150,7 +150,7 @@ class Tls(unittest.TestCase):
 
     def is_no_ca(self, result: tuple[int, str], sentence: str) -> None:
         self.assertEqual(result[0], 1, result)
-        start = "SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT: The environment variable SPIKE_CA_FILE has a bad value."
+        start = "SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT: The environment variable SPIKE_CA_FILE is invalid."
         self.assertEqual(result[1].split(" Unusable CA certificate: ")[0], start)
         self.assertIn(f" Unusable CA certificate: {sentence}", result[1])
 
@@ -373,9 +373,9 @@ class Tls(unittest.TestCase):
 
         line = len(self.ca.pem.read_text().splitlines()) + 1
         for key, what in (
-            ("P-521", "a key that uses P-521"),
-            ("Ed448", "a key that uses Ed448"),
-            ("RSA-PSS", "a key that uses RSA-PSS"),
+            ("P-521", "a key that is P-521"),
+            ("Ed448", "a key that is Ed448"),
+            ("RSA-PSS", "a key that is RSA-PSS"),
             ("RSA-1024", "an RSA key of 1024 bits"),
         ):
             ca = Authority(self.folder, f"set-{key}", key=key)
