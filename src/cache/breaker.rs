@@ -26,7 +26,8 @@ struct Open {
     probe_at: Instant,
     /// The user of the last probe.
     probe: Option<u64>,
-    /// The timeout of the last probe if that was too short for an answer: a call with a longer one goes first.
+    /// The timeout of the last probe if that was too short for an answer: a call with a longer one goes
+    /// first.
     too_short: Duration,
 }
 

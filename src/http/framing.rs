@@ -6,8 +6,8 @@ use ::http::{Response, Version};
 use super::errors::{connection_lost, too_large};
 use crate::error::{Error, ErrorKind, cut};
 
-/// Whether the head announces a chunked body. Fails for another coding: none was requested, and every HTTP/1.1
-/// client reads chunks (RFC 9112, 6.1 and 7).
+/// Whether the head announces a chunked body. Fails for another coding: none was requested, and every
+/// HTTP/1.1 client reads chunks (RFC 9112, 6.1 and 7).
 pub(crate) fn is_chunked<T>(response: &Response<T>) -> Result<bool, Error> {
     let headers = response.headers();
     let mut codings =

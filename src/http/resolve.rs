@@ -136,8 +136,8 @@ impl Names {
         self.in_progress.last().is_some_and(|started| started.elapsed() < SHARED)
     }
 
-    /// Ends the lookup that started then, and returns the calls to notify: all that wait, for any lookup. After
-    /// a temporary failure they go on waiting if another lookup may still answer.
+    /// Ends the lookup that started then, and returns the calls to notify: all that wait, for any lookup.
+    /// After a temporary failure they go on waiting if another lookup may still answer.
     fn end(&mut self, started: Instant, found: &Found) -> Vec<Arc<Waiter>> {
         if let Some(at) = self.in_progress.iter().position(|other| *other == started) {
             self.in_progress.remove(at);

@@ -167,8 +167,8 @@ impl Transport for SlotTransport {
         }
     }
 
-    /// ureq calls this when it puts a connection into its pool, and again when it takes it out. Only the second
-    /// answer matters, since anything may happen in between; the first makes no system call.
+    /// ureq calls this when it puts a connection into its pool, and again when it takes it out. Only the
+    /// second answer matters, since anything may happen in between; the first makes no system call.
     fn is_open(&mut self) -> bool {
         if std::mem::take(&mut self.just_used) {
             return true;

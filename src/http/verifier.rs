@@ -30,8 +30,9 @@ impl Verifier {
     }
 }
 
-/// Whether the chain that this thread refused last for an unknown issuer ended with a certificate whose issuer
-/// was not sent. Then the server left out an intermediate certificate, or the authority is not trusted.
+/// Whether the chain that this thread refused last for an unknown issuer ended with a certificate whose
+/// issuer was not sent. Then the server left out an intermediate certificate, or the authority is not
+/// trusted.
 pub(super) fn chain_was_incomplete() -> bool {
     INCOMPLETE.get()
 }
