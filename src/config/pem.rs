@@ -25,18 +25,18 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A certificate and its position.
 pub(crate) struct Found {
-    pub(crate) place: Place,
+    pub(crate) position: Position,
     pub(crate) certificate: CertificateDer<'static>,
 }
 
 /// The position of a section among all sections, from 1, and its first line.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     section: usize,
     line: usize,
 }
 
-impl Place {
+impl Position {
     /// A message about this section.
     pub(crate) fn says(self, what: &str) -> String {
         format!("section {} (line {}) {what}", self.section, self.line)
@@ -45,12 +45,12 @@ impl Place {
 
 /// The certificates of a PEM text in order, and an error for each section that cannot be read.
 pub(crate) fn certificates(pem: &[u8]) -> impl Iterator<Item = Result<Found, String>> {
-    let utf16 = is_utf16(pem);
-    let readable = if utf16 { &[] } else { pem };
-    utf16
-        .then(|| Err("it is UTF-16, not PEM: save it as ASCII or UTF-8".to_owned()))
-        .into_iter()
-        .chain(Reader::new(readable))
+    let (error, readable) = if is_utf16(pem) {
+        (Some(Err("it is UTF-16, not PEM: save it as ASCII or UTF-8".to_owned())), &[][..])
+    } else {
+        (None, pem)
+    };
+    error.into_iter().chain(Reader::new(readable))
 }
 
 /// Why a text contains no certificate.
@@ -77,7 +77,7 @@ struct Reader<'a> {
 
 /// A section without its END line so far.
 struct Open<'a> {
-    place: Place,
+    position: Position,
     label: &'a [u8],
     base64: Vec<u8>,
 }
@@ -88,9 +88,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Counts a section that begins in this line.
-    fn begin(&mut self) -> Place {
+    fn begin(&mut self) -> Position {
         self.sections += 1;
-        Place { section: self.sections, line: self.lines.count }
+        Position { section: self.sections, line: self.lines.count }
     }
 
     /// Handles a line; returns the certificate or the error that it completes.
@@ -103,19 +103,19 @@ impl<'a> Reader<'a> {
                 None
             }
             Line::Begin(label) => {
-                let place = self.begin();
-                let before = self.open.replace(Open { place, label, base64: Vec::new() });
+                let position = self.begin();
+                let before = self.open.replace(Open { position, label, base64: Vec::new() });
                 before.map(|open| Err(open.without_end()))
             }
             Line::End(label) => Some(match self.open.take() {
                 Some(open) if open.label == label => return open.read().transpose(),
-                Some(open) => Err(open.place.says("has the END line of another section")),
+                Some(open) => Err(open.position.says("has the END line of another section")),
                 None => Err(self.begin().says("has no BEGIN line")),
             }),
             Line::Malformed(why) => Some(Err(match self.open.take() {
                 Some(open) => {
                     let line = self.lines.count;
-                    open.place.says(&format!("is malformed in line {line}: {why}"))
+                    open.position.says(&format!("is malformed in line {line}: {why}"))
                 }
                 None => self.begin().says(&format!("is malformed: {why}")),
             })),
@@ -141,11 +141,11 @@ impl Open<'_> {
     fn read(mut self) -> Result<Option<Found>, String> {
         if !is_certificate(self.label) {
             return match self.label {
-                b"TRUSTED CERTIFICATE" => Err(self.place.says(
+                b"TRUSTED CERTIFICATE" => Err(self.position.says(
                     "is a TRUSTED CERTIFICATE, a format of OpenSSL: convert it with \
                      `openssl x509 -in FILE -out FILE`",
                 )),
-                b"PKCS7" | b"CMS" | b"PKCS #7 SIGNED DATA" => Err(self.place.says(
+                b"PKCS7" | b"CMS" | b"PKCS #7 SIGNED DATA" => Err(self.position.says(
                     "is PKCS #7: extract its certificates with \
                      `openssl pkcs7 -print_certs -in FILE -out FILE`",
                 )),
@@ -154,13 +154,13 @@ impl Open<'_> {
         }
         self.base64.retain(|byte| !byte.is_ascii_whitespace());
         match BASE64.decode(&self.base64) {
-            Ok(der) => Ok(Some(Found { place: self.place, certificate: der.into() })),
-            Err(_) => Err(self.place.says("is not valid base64")),
+            Ok(der) => Ok(Some(Found { position: self.position, certificate: der.into() })),
+            Err(_) => Err(self.position.says("is not valid base64")),
         }
     }
 
     fn without_end(self) -> String {
-        self.place.says("has no END line")
+        self.position.says("has no END line")
     }
 }
 

@@ -152,7 +152,7 @@ impl NoProxy {
 }
 
 fn matches(entry: &str, host: &Host, port: u16) -> bool {
-    if let Ok(ip) = entry.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+    if let Some(ip) = ip_address(entry) {
         return *host == Host::Ip(ip);
     }
     let (name, entry_port) = match entry.rsplit_once(':') {
@@ -166,13 +166,17 @@ fn matches(entry: &str, host: &Host, port: u16) -> bool {
         return false;
     }
     match host {
-        Host::Ip(ip) => name.trim_start_matches('[').trim_end_matches(']').parse() == Ok(*ip),
+        Host::Ip(ip) => ip_address(name) == Some(*ip),
         Host::Name(host) => {
             let name = name.trim_start_matches('.');
             !name.is_empty()
                 && (host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
         }
     }
+}
+
+fn ip_address(text: &str) -> Option<IpAddr> {
+    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 #[cfg(test)]

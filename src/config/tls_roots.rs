@@ -30,15 +30,15 @@ impl CaCertificates {
     pub(crate) fn from_pem(text: &[u8]) -> Result<Self, Error> {
         let mut store = RootCertStore::empty();
         for found in pem::certificates(text) {
-            let Found { place, certificate } = found.map_err(|why| unusable(&why))?;
+            let Found { position, certificate } = found.map_err(|why| unusable(&why))?;
             // Skipping an unreadable certificate would make every handshake fail without a reason.
             store
                 .add(certificate)
-                .map_err(|_| unusable(&place.says("contains no readable certificate")))?;
+                .map_err(|_| unusable(&position.says("contains no readable certificate")))?;
             let flaw = store.roots.last().and_then(|root| key_flaw(&root.subject_public_key_info));
             if let Some(flaw) = flaw {
                 return Err(refused(
-                    &place.says(&format!("has {flaw}, whose signatures cannot be verified")),
+                    &position.says(&format!("has {flaw}, whose signatures cannot be verified")),
                     &format!("Use a CA whose key is {USABLE_KEYS}"),
                 ));
             }

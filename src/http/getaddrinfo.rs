@@ -120,8 +120,8 @@ pub(super) fn is_lack(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-pub(super) fn not_found(why: &str, may_pass: bool) -> Error {
+pub(super) fn not_found(why: &str, is_temporary: bool) -> Error {
     Error::new(ErrorKind::Resolve, format!("The host name could not be resolved: {why}"))
         .with_cure("Check the base URL and this machine's name servers.")
-        .with_retryable(may_pass)
+        .with_retryable(is_temporary)
 }
