@@ -201,8 +201,8 @@ fn a_reply_that_cannot_be_read_says_why() {
         ("transfer-encoding", "Transfer-Encoding"),
         ("bad-chunk", "chunks are malformed"),
         ("chunk-extension.100", "long extensions"),
-        ("bad-content-length", "Content-Length is no number"),
-        ("bad-content-length.twice", "two that differ"),
+        ("bad-content-length", "Content-Length is not a number"),
+        ("bad-content-length.twice", "two different ones"),
         ("continue-headers", "100 Continue with headers"),
         ("garbage", "not valid HTTP"),
     ] {

@@ -92,7 +92,7 @@ impl<C: Clock> Cache<C> {
             Outcome::Granted(response) => self.succeed(key, &guard.progress, response),
             Outcome::Failed(error) => self.fail(key, &guard.progress, error),
             Outcome::Interrupted(error) => {
-                self.breaker.note_unfinished(key.hash, context.deadline.timeout);
+                self.breaker.note_interrupted(key.hash, context.deadline.timeout);
                 return Err(error); // dropping the guard hands the flight off
             }
         };

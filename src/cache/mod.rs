@@ -259,11 +259,11 @@ impl<C: Clock> Cache<C> {
         let Some(entry) = found.entry() else {
             return Lookup::Missing;
         };
-        entry.note_use();
+        entry.increment_frequency();
         match entry.stage(&self.clock) {
-            Stage::Good => Lookup::Live(found),
+            Stage::Live => Lookup::Live(found),
             Stage::Due => Lookup::Due(found),
-            Stage::Ended => Lookup::Missing,
+            Stage::Expired => Lookup::Missing,
         }
     }
 
@@ -280,11 +280,11 @@ impl<C: Clock> Cache<C> {
     fn live(&self, shard: &mut Locked<'_>, key: Key<'_>) -> Option<(Arc<Entry>, Stage)> {
         let entry = shard.find(key)?;
         let stage = entry.stage(&self.clock);
-        if stage == Stage::Ended {
+        if stage == Stage::Expired {
             shard.remove(&entry);
             return None;
         }
-        entry.note_use();
+        entry.increment_frequency();
         Some((entry, stage))
     }
 
@@ -343,7 +343,9 @@ impl<C: Clock> Cache<C> {
             // What is beyond the clock's range never comes.
             renew_at: now.checked_add(renew_after),
             // Without an end of its own, at twice the age of renewal.
-            ends_after: whole_ms(lifetime.map_or(renew_after, |lifetime| lifetime - renew_after)),
+            expires_after: whole_ms(
+                lifetime.map_or(renew_after, |lifetime| lifetime - renew_after),
+            ),
         })
     }
 }

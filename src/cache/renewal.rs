@@ -80,7 +80,7 @@ impl<C: Clock> Cache<C> {
         // Then another caller may try at once.
         let pause = if is_stopped { Duration::ZERO } else { pause() };
         held.pause_renewal(self.clock.now(), pause);
-        if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Ended {
+        if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Expired {
             return Err(error);
         }
         Ok(Fetched { entry: held, attempts: error.attempts() })

@@ -1,7 +1,7 @@
-//! Problem details (RFC 9457): a server's own words about a failure, made fit to be shown.
+//! Problem details (RFC 9457): a server's description of a failure, made safe to show.
 //!
-//! Only `title`, `detail`, and of `errors` the `location` and `message` are used. `errors[].value`
-//! can echo the whole request, signature included: it is never read.
+//! Only `title`, `detail`, and the `location` and `message` of `errors` are used. `errors[].value` is never
+//! read: it can echo the whole request, including the signature.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,13 +11,12 @@ use super::SignedUser;
 use super::scrub::scrub;
 use crate::error::cut;
 
-/// Of a longer list the first ones say enough.
+/// How many `errors` are shown.
 const ERRORS_MAX: usize = 3;
-/// What of all this fits into a message beside our own words.
+/// The rest of a message is the library's own text.
 const TEXT_MAX: usize = 180;
 
-/// Members as they stand in the body, whatever their types: a document with one wrong member still
-/// has others.
+/// Members as raw JSON, because one of a wrong type must not affect the others.
 #[derive(Deserialize)]
 struct Problem<'a> {
     #[serde(borrow, default)]
@@ -36,7 +35,7 @@ struct Item<'a> {
     message: Option<&'a RawValue>,
 }
 
-/// What `body` says, in one line without secrets; `None` if it says nothing that may be shown.
+/// The description in `body`, one line without secrets; `None` if there is nothing safe to show.
 pub(crate) fn explain(body: &[u8], user: &SignedUser<'_>) -> Option<String> {
     let problem: Problem<'_> = serde_json::from_slice(body).ok()?;
     let text = |member| text(member, user);
@@ -63,7 +62,7 @@ fn text(member: Option<&RawValue>, user: &SignedUser<'_>) -> Option<String> {
     let text: String = serde_json::from_str(member?.get()).ok()?;
     let text = Zeroizing::new(text);
     let shown = scrub(&text, user)?;
-    // A full stop of theirs would stand in the middle of our sentence.
+    // A full stop would end up in the middle of the message's sentence.
     let shown = shown.trim_end_matches(['.', ' ']);
     (!shown.is_empty()).then(|| shown.to_owned())
 }
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn detail_before_title_and_then_the_errors() {
+    fn the_detail_or_the_title_is_followed_by_the_errors() {
         let body = r#"{"title":"Unprocessable Entity","status":422,"detail":"validation failed.","errors":[
             {"location":"body.signature","message":"expected length 64","value":"x"},
             {"message":"no location"},{"location":"body"},{"message":"a fourth"}]}"#;
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_types_and_other_bodies_say_nothing() {
+    fn wrong_types_and_other_bodies_are_not_shown() {
         for body in [
             "",
             "<html>",
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn depth_uses_no_stack() {
         let body =
             format!(r#"{{"errors":{}{},"title":"A"}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(explained(&body).unwrap(), "A");
@@ -141,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_at_all(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = explained(&String::from_utf8_lossy(&body));
         }
 

@@ -131,7 +131,7 @@ impl Never {
 
     fn note_success(&self) {}
 
-    fn note_unfinished(&self, _: u64, _: Duration) {}
+    fn note_interrupted(&self, _: u64, _: Duration) {}
 
     fn note_refusal(&self, _: u64, _: Duration) {}
 }
