@@ -1,43 +1,41 @@
-//! Many threads, every kind of trouble, for a while: each result must be explained by what was done
-//! to its call, and nothing may be left behind.
+//! Many threads and every kind of trouble: each result must be explained by what was done to its call,
+//! and nothing may be left behind.
 //!
-//! It runs for five seconds, or for as many as `SPIKE_AUTH_SOAK_SECONDS` says (`make soak`).
+//! Runs for five seconds, or for `SPIKE_AUTH_SOAK_SECONDS` (`make soak`).
 
-#![allow(unsafe_code)] // an allocator that counts
-#![cfg(target_os = "linux")] // it looks into /proc
+#![cfg(target_os = "linux")] // for /proc
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use common::{Sandbox, subject};
+use common::allocator::Counting;
+use common::timing::GRACE;
+use common::{Sandbox, call_with_timeout, subject};
 use spike_auth::{AccessToken, Call, Client, Error, ErrorKind};
 
 const THREADS: u64 = 64;
-/// Fewer than the threads that meet on one client, so that calls wait for their turn too.
+/// Fewer than the threads on one client, so that calls wait for their turn too.
 const MAX_CONCURRENCY: u32 = 3;
-/// How long after its deadline, its cancellation or its client's close a call may come back.
-const GRACE: Duration = Duration::from_millis(100);
-/// The machine may be late by itself: this part of the calls that came to the same may be, and two
-/// of them if they are few; and none by more than this.
+/// A busy machine may be late by itself. Of the calls with one result this part may return later than
+/// [`GRACE`], and two of them if they are few; none later than [`LATE_MAX`].
 const LATE_PERCENT: u64 = 3;
 const LATE_MAX: Duration = Duration::from_secs(5);
-/// What one time may cost and is not given back: lazily made statics, of std's and of rustls's.
+/// What is allocated once and not freed: lazy statics of std and rustls.
 const HEAP_SLACK: isize = 64 * 1024;
 const RSS_SLACK: u64 = 16 * 1024 * 1024;
 
-// ---- what can be asked for, and what may come of it
+// ---- faults, and what may come of them
 
 use ErrorKind::*;
 
-/// (fault as a part of the user id, whether there may be a token, the kinds of failure). That its
-/// time was up, or that it was stopped, may come of every call.
+/// (fault as a part of the user id, whether there may be a token, the kinds of failure). Every call may
+/// also time out or be stopped.
 type Fault = (&'static str, bool, &'static [ErrorKind]);
 
 const FAULTS: &[Fault] = &[
@@ -58,7 +56,7 @@ const FAULTS: &[Fault] = &[
     ("close-next", true, &[]),
     ("drip.1", true, &[]),
     ("drip-body.2", true, &[]),
-    // Once; the retry may not fit in what is left, or the client's budget may be spent.
+    // The retry may not fit in the time left, or the client's budget may be spent.
     ("status.503.x1", true, &[ServerError]),
     ("status.500.x2", true, &[ServerError]),
     ("status.429.and.retry-after.0.x1", true, &[RateLimited]),
@@ -84,7 +82,7 @@ const FAULTS: &[Fault] = &[
     ("stall", false, &[]),
     ("stall-mid-head", false, &[]),
     ("stall-mid-body", false, &[]),
-    // The status was told; what the body would have said is not waited for beyond the deadline.
+    // The status was told; the body is not waited for beyond the deadline.
     ("status.401.and.stall-mid-body", false, &[Unauthorized]),
     ("status.503.and.stall-mid-body", false, &[ServerError]),
     ("drip.50", false, &[]),
@@ -92,7 +90,7 @@ const FAULTS: &[Fault] = &[
     ("endless-body", false, &[ResponseTooLarge]),
 ];
 
-/// Where a reply now and then asks all calls to wait.
+/// Replies that now and then ask all calls to wait.
 const HOLDS: &[Fault] = &[
     ("", true, &[ServerError, RateLimited]),
     ("", true, &[ServerError, RateLimited]),
@@ -102,7 +100,7 @@ const HOLDS: &[Fault] = &[
     ("status.429.and.retry-after.1.x1", true, &[ServerError, RateLimited]),
 ];
 
-/// (the sandbox's address, how many clients share the work there, what may come of it).
+/// (the sandbox's address, how many clients it has, the faults there).
 const PLACES: &[(&str, usize, &[Fault])] = &[
     ("http", 4, FAULTS),
     ("https", 4, FAULTS),
@@ -115,33 +113,14 @@ const PLACES: &[(&str, usize, &[Fault])] = &[
     ("cut_handshake", 1, &[("", false, &[Tls])]),
 ];
 
-// ---- what is counted from outside
-
-struct Counting;
+// ---- what is left behind
 
 static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
 
-fn count(bytes: usize, sign: isize) {
-    LIVE_BYTES.fetch_add(sign * bytes as isize, Ordering::Relaxed);
-}
-
-// SAFETY: all memory is the system allocator's; this only counts it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 1);
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count(layout.size(), -1);
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(|_, size, sign| {
+    LIVE_BYTES.fetch_add(sign * size as isize, Ordering::Relaxed);
+});
 
 fn entries(directory: &str) -> usize {
     std::fs::read_dir(directory).unwrap().count()
@@ -167,7 +146,7 @@ fn resident_bytes() -> u64 {
 
 // ---- one run
 
-/// A client that will be closed one day, and when it was.
+/// A client, and when it was closed.
 struct Target {
     client: Client,
     faults: &'static [Fault],
@@ -179,7 +158,7 @@ struct Target {
 struct Moment(Mutex<Option<Instant>>);
 
 impl Moment {
-    /// Noted before it happens, so that no effect of it is seen that is not explained.
+    /// To be noted before it happens, so that every effect is explained.
     fn now(&self) {
         self.0.lock().unwrap().get_or_insert_with(Instant::now);
     }
@@ -189,7 +168,7 @@ impl Moment {
     }
 }
 
-/// A call that will be cancelled at a moment that was chosen before.
+/// A call that will be cancelled.
 struct Doomed {
     call: Arc<Call>,
     cancelled: Arc<Moment>,
@@ -198,6 +177,7 @@ struct Doomed {
 struct Soak {
     sandbox: Sandbox,
     targets: Vec<RwLock<Arc<Target>>>,
+    /// By the moment at which they will be cancelled.
     doomed: Mutex<BTreeMap<(Instant, u64), Doomed>>,
     stop: AtomicBool,
     serial: AtomicU64,
@@ -210,7 +190,7 @@ struct Tally {
     unexplained: Vec<String>,
 }
 
-/// How the calls with one outcome kept their time.
+/// How late the calls with one outcome were.
 #[derive(Default)]
 struct Times {
     calls: u64,
@@ -235,7 +215,7 @@ impl fmt::Debug for Times {
     }
 }
 
-/// xorshift64: it need not be good, and a seed makes it the same every time.
+/// xorshift64: good enough, and repeatable.
 struct Dice(u64);
 
 impl Dice {
@@ -292,7 +272,7 @@ impl Soak {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Goes on until the workers have ended: some of them wait for it.
+    /// Goes on until the workers have ended: some wait for their cancellation.
     fn cancel_the_doomed(&self) {
         while self.running() || !self.doomed.lock().unwrap().is_empty() {
             let now = Instant::now();
@@ -309,7 +289,7 @@ impl Soak {
         }
     }
 
-    /// One client after the other is closed in the middle of its calls, and another takes its place.
+    /// Closes one client after the other in the middle of its calls, and replaces it.
     fn close_clients(&self) {
         let mut dice = Dice(1);
         while self.running() {
@@ -341,8 +321,7 @@ impl Soak {
             fault => format!("fault.{fault}.soak-{serial}"),
         };
         let timeout = Duration::from_millis(10 + dice.roll(490));
-        let call = Arc::new(Call::new());
-        call.set_timeout_ms(timeout.as_millis() as u32).unwrap();
+        let call = Arc::new(call_with_timeout(timeout.as_millis() as u32));
         let cancelled = Arc::new(Moment::default());
         let start = Instant::now();
         if dice.roll(6) == 0 {
@@ -386,7 +365,7 @@ impl Soak {
     }
 }
 
-/// What was done to a call, to judge its result by.
+/// What was done to a call, and what may come of it.
 struct Outcome {
     user: String,
     may_have_token: bool,
@@ -397,7 +376,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// How long it went on after the first of what should have ended it.
+    /// How long it went on after the first event that should have ended it.
     fn overrun(&self) -> Duration {
         let first = self.ended_after.iter().flatten().min();
         first.map_or(Duration::ZERO, |&first| self.end.saturating_duration_since(first))
@@ -422,7 +401,7 @@ impl Outcome {
             Timeout => deadline,
             Cancelled => cancelled,
             Closed => closed,
-            // Such a status may be told when the time is up, but not when the call was stopped.
+            // Such a status may be the result when the time is up, but not when the call was stopped.
             kind if self.user.contains("stall-mid-body") => {
                 deadline && self.failures.contains(&kind)
             }
@@ -442,7 +421,7 @@ fn every_result_is_explained_and_nothing_is_left_behind() {
     let time = Duration::from_secs_f64(seconds());
     let (descriptors, threads) = (entries("/proc/self/fd"), entries("/proc/self/task"));
 
-    // What is made once, is made here.
+    // Makes what is made once.
     let warm_up = Soak::start();
     warm_up.run(time / 5);
     drop(warm_up);
