@@ -50,9 +50,14 @@ pub fn stall<const N: usize>(bytes: [Bytes; N]) -> Delivery {
     script(steps.collect(), Ending::Close)
 }
 
+/// A whole reply.
+pub fn complete(steps: Vec<Step>, ending: Ending) -> Delivery {
+    Delivery::Script(Script::complete(steps, ending))
+}
+
 /// A whole reply, after which the connection goes on.
 pub fn resume(steps: Vec<Step>) -> Delivery {
-    Delivery::Script(Script::complete(steps, Ending::Resume))
+    complete(steps, Ending::Resume)
 }
 
 pub fn join(mut head: BytesMut, body: &[u8]) -> Bytes {
