@@ -7,7 +7,7 @@ use crate::{answer::Answer, success::Case};
 const INJECTION: &str = r#""token\r\nX-Injected: yes""#;
 /// The longest token that the library accepts.
 const TOKEN_LIMIT: i64 = 8192;
-/// Bodies are allocated whole; more than this is the business of `endless-body`.
+/// Bodies are allocated whole. For more there is `endless-body`.
 const BODY_LIMIT: i64 = 256 * 1024 * 1024;
 
 pub const TABLE: &[Entry] = faults! { Answer:

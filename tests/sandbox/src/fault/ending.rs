@@ -1,4 +1,4 @@
-//! Faults that end the connection: too early, without notice, or when the client thinks that it is kept.
+//! Faults that end the connection: too early, without notice, or while the client keeps it.
 
 use bytes::Bytes;
 
@@ -19,11 +19,11 @@ pub const TABLE: &[Entry] = faults! { Delivery:
         |a, _| cut([half(&a.bytes(), a.body.len())]);
     "close-mid-chunk": "closes in the middle of a chunk" => |a, _| cut([half_chunk(a)]);
     "close-delimited": "a complete reply without a length, ended by the close (HTTP/1.0 style)" =>
-        |a, _| complete(vec![Step::Send(join(a.head(CLOSE), &a.body))], Ending::Close);
+        |a, _| complete(vec![Step::Send(delimited(a))], Ending::Close);
     "close-delimited-cut": "the same, but the body is cut in half" =>
-        |a, _| script(vec![Step::Send(half(&join(a.head(CLOSE), &a.body), a.body.len()))], Ending::Close);
+        |a, _| script(vec![Step::Send(half(&delimited(a), a.body.len()))], Ending::Close);
     "close-delimited-abrupt": "close-delimited, but TLS's close_notify is missing" =>
-        |a, _| cut([join(a.head(CLOSE), &a.body)]);
+        |a, _| cut([delimited(a)]);
     "reset-before": "resets after the request, without a byte" =>
         |_, _| script(vec![], Ending::Reset);
     "reset-mid": "resets in the middle of the body" =>
@@ -32,9 +32,14 @@ pub const TABLE: &[Entry] = faults! { Delivery:
         "a good kept-alive reply, then closes after N ms, reading no other request" =>
         |a, n| complete(vec![Step::Send(a.bytes()), Step::Pause(n.millis())], Ending::Close);
     "close-next":
-        "a good kept-alive reply; the next request on the connection is read and met with a close" =>
+        "a good kept-alive reply; the next request on the connection is answered with a close" =>
         |_, _| Delivery::CloseNext;
 };
+
+/// A reply whose body ends with the connection.
+fn delimited(answer: &Answer) -> Bytes {
+    join(answer.head(CLOSE), &answer.body)
+}
 
 fn half_chunk(answer: &Answer) -> Bytes {
     let mut reply = answer.head(CHUNKED);

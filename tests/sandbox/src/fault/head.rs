@@ -28,12 +28,12 @@ pub const TABLE: &[Entry] = faults! { Answer:
         "Retry-After: the HTTP date N seconds from now; a 503 unless joined with a status" =>
         |answer, _, argument| retry_after(answer, &http_date(argument.number()));
     "retry-after-garbage" [Word(&["words", "float", "overflow", "empty", "date", "plus", "twice"])]:
-        "Retry-After: what is neither seconds nor a date (twice: two that differ)" =>
+        "an invalid Retry-After (twice: two valid ones that differ)" =>
         retry_after_garbage;
     "date-skew" [number(3600, -DATE_RANGE, DATE_RANGE)]: "the Date header is N seconds off" =>
         |answer, _, argument| answer.date_skew = Some(argument.number());
     "no-date": "no Date header" => |answer, _, _| answer.date_skew = None;
-    "date-garbage": "a Date header that is no date" =>
+    "date-garbage": "an invalid Date header" =>
         |answer, _, _| {
             answer.date_skew = None;
             answer.set_header(hyper::header::DATE, "Someday, 99 Foo 20xx 25:61:61 GMT");
@@ -49,7 +49,7 @@ pub const TABLE: &[Entry] = faults! { Answer:
 
 const X_PADDING: HeaderName = HeaderName::from_static("x-padding");
 
-/// A plain success makes no sense with the header; a status that was asked for stays.
+/// A plain success with the header becomes a 503. A status that was asked for stays.
 fn retry_after(answer: &mut Answer, value: &str) {
     if answer.status == StatusCode::OK {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "try again later");

@@ -1,6 +1,6 @@
 //! Faults: their names, arguments, and effects on a reply.
 //!
-//! Each table stands beside the functions that it names, so that name, help and effect stay together.
+//! Each table stands beside its functions, so that name, help and effect stay together.
 
 /// A table of faults with one kind of effect. A row is `NAME [ARGUMENT]: HELP => FUNCTION;`.
 macro_rules! faults {
@@ -68,14 +68,14 @@ pub enum Argument {
     Word(&'static str),
 }
 
-/// When a fault acts; the fields of a reply are settled in this order.
+/// What a fault acts on, in the order in which a reply is made.
 #[derive(Debug)]
 pub enum Effect {
-    /// On the token that is about to be made.
+    /// The token to be made.
     Token(fn(&mut Plan, Argument)),
-    /// On status, headers and body.
+    /// Status, headers and body.
     Answer(fn(&mut Answer, &Case<'_>, Argument)),
-    /// On how the reply goes on the wire.
+    /// How the reply is sent.
     Delivery(fn(&Answer, Argument) -> Delivery),
 }
 
@@ -87,7 +87,7 @@ impl Argument {
         }
     }
 
-    /// For sizes and times, whose limits in the tables are never negative.
+    /// For sizes and times, which are never negative.
     pub fn size(self) -> usize {
         usize::try_from(self.number()).unwrap_or(0)
     }

@@ -9,7 +9,7 @@ use crate::{
     success::Case,
 };
 
-/// Where a redirect leads; who goes there is counted.
+/// The target of redirects. Requests to it are counted.
 pub const REDIRECT_TARGET: &str = "/v3/redirected";
 
 const HTML: &str = "text/html; charset=utf-8";

@@ -19,9 +19,9 @@ const UPGRADE: &[u8] =
 
 pub const TABLE: &[Entry] = faults! { Delivery:
     "bad-content-length" [Word(&["text", "negative", "plus", "overflow", "empty", "twice"])]:
-        "a Content-Length that is none (twice: two that differ)" => bad_content_length;
+        "an invalid Content-Length (twice: two that differ)" => bad_content_length;
     "garbage": "bytes that are not HTTP" => |_, _| cut([Bytes::from_static(GARBAGE)]);
-    "bad-status-line" [Word(&["text", "version", "short", "long"])]: "a status line that is none" =>
+    "bad-status-line" [Word(&["text", "version", "short", "long"])]: "an invalid status line" =>
         bad_status_line;
     "bad-header" [Word(&["no-colon", "space", "nul", "folded", "bare-lf"])]:
         "a header that is malformed, or folded as HTTP once allowed" => bad_header;
@@ -35,7 +35,7 @@ pub const TABLE: &[Entry] = faults! { Delivery:
         };
     "upgrade": "101 Switching Protocols, then silence" =>
         |_, _| stall([Bytes::from_static(UPGRADE)]);
-    "http10": "a good reply by HTTP/1.0, then closes" => http10;
+    "http10": "a good reply over HTTP/1.0, then closes" => http10;
     "response-twice": "two replies at once to one request" => response_twice;
 };
 
@@ -90,7 +90,7 @@ fn http10(answer: &Answer, _: Argument) -> Delivery {
     complete(vec![Step::Send(reply)], Ending::Close)
 }
 
-/// A client that leaves the second reply in its buffer hands it to the next user.
+/// A client that keeps the second reply in its buffer gives it to the next user.
 fn response_twice(answer: &Answer, _: Argument) -> Delivery {
     let mut second = answer.clone();
     second.body = Bytes::from_static(br#"{"access_token":"the-second-reply-to-one-request"}"#);

@@ -1,4 +1,4 @@
-//! Faults of the token's lifetime; the token stays a good one.
+//! Faults of the token's lifetime. The token stays a good one.
 
 use super::{Entry, Takes::Word, number};
 
@@ -12,7 +12,7 @@ pub const TABLE: &[Entry] = faults! { Token:
     "expires-in" [number(3600, i64::MIN, i64::MAX)]: "the reply has expires_in: N" =>
         |plan, argument| plan.expires_in = Some(argument.number().to_string());
     "expires-in-garbage" [Word(&["text", "number-text", "float", "overflow", "null", "object"])]:
-        "the reply has an expires_in that is no number of seconds" =>
+        "the reply has an invalid expires_in" =>
         |plan, argument| plan.expires_in = Some(garbage(argument.word()).to_owned());
 };
 
