@@ -236,6 +236,7 @@ fn no_message_shows_credentials_that_a_proxy_echoes() {
         );
         let error = failure_with(&config_to_nobody(&url_with_credentials(saying(line).address)));
         assert_eq!(error.kind(), ErrorKind::Proxy);
+        assert!(error.message().contains(&status.to_string()), "{error}");
         assert_no_credentials(&error);
     }
 }

@@ -9,17 +9,16 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use common::allocator::Counting;
 use common::timing::GRACE;
-use common::{Sandbox, call_with_timeout, subject};
+use common::{Dice, Sandbox, call_with_timeout, client, subject};
 use spike_auth::{AccessToken, Call, Client, Error, ErrorKind};
 
-const THREADS: u64 = 64;
+const THREADS: usize = 64;
 /// Fewer than the threads on one client, so that calls wait for their turn too.
 const MAX_CONCURRENCY: u32 = 3;
 /// A busy machine may be late by itself. Of the calls with one result this part may return later than
@@ -146,39 +145,24 @@ fn resident_bytes() -> u64 {
 
 // ---- one run
 
-/// A client, and when it was closed.
+/// A client, and when it was closed: noted first, so that every effect is explained.
 struct Target {
     client: Client,
     faults: &'static [Fault],
-    closed: Moment,
+    closed: OnceLock<Instant>,
 }
 
-/// When something happened, once it has.
-#[derive(Default)]
-struct Moment(Mutex<Option<Instant>>);
-
-impl Moment {
-    /// To be noted before it happens, so that every effect is explained.
-    fn now(&self) {
-        self.0.lock().unwrap().get_or_insert_with(Instant::now);
-    }
-
-    fn get(&self) -> Option<Instant> {
-        *self.0.lock().unwrap()
-    }
-}
-
-/// A call that will be cancelled.
-struct Doomed {
+/// A call that will be cancelled. When is noted first, so that every effect is explained.
+struct Cancellation {
     call: Arc<Call>,
-    cancelled: Arc<Moment>,
+    at: Arc<OnceLock<Instant>>,
 }
 
 struct Soak {
     sandbox: Sandbox,
     targets: Vec<RwLock<Arc<Target>>>,
-    /// By the moment at which they will be cancelled.
-    doomed: Mutex<BTreeMap<(Instant, u64), Doomed>>,
+    /// By their time.
+    cancellations: Mutex<BTreeMap<(Instant, u64), Cancellation>>,
     stop: AtomicBool,
     serial: AtomicU64,
     tally: Mutex<Tally>,
@@ -191,12 +175,12 @@ struct Tally {
 }
 
 /// How late the calls with one outcome were.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Times {
     calls: u64,
     late: u64,
     latest: Duration,
-    latest_was: String,
+    latest_user: String,
 }
 
 impl Times {
@@ -205,32 +189,10 @@ impl Times {
     }
 }
 
-impl fmt::Debug for Times {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}, {} late, the latest by {:?} ({})",
-            self.calls, self.late, self.latest, self.latest_was
-        )
-    }
-}
-
-/// xorshift64: good enough, and repeatable.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 fn target(sandbox: &Sandbox, place: &str, faults: &'static [Fault]) -> Arc<Target> {
     let mut config = sandbox.config_for(sandbox.url(place));
     config.set_max_concurrency(MAX_CONCURRENCY).unwrap();
-    Arc::new(Target { client: Client::new(&config).unwrap(), faults, closed: Moment::default() })
+    Arc::new(Target { client: client(&config), faults, closed: OnceLock::new() })
 }
 
 /// One place per client.
@@ -248,7 +210,7 @@ impl Soak {
         Self {
             sandbox,
             targets,
-            doomed: Mutex::default(),
+            cancellations: Mutex::default(),
             stop: AtomicBool::new(false),
             serial: AtomicU64::new(0),
             tally: Mutex::default(),
@@ -258,10 +220,10 @@ impl Soak {
     fn run(&self, time: Duration) {
         self.stop.store(false, Ordering::Relaxed);
         std::thread::scope(|scope| {
-            scope.spawn(|| self.cancel_the_doomed());
+            scope.spawn(|| self.cancel_calls());
             scope.spawn(|| self.close_clients());
             for number in 0..THREADS {
-                scope.spawn(move || self.work(Dice(0x9E37_79B9_7F4A_7C15 ^ (number + 1))));
+                scope.spawn(move || self.work(Dice::new(number)));
             }
             std::thread::sleep(time);
             self.stop.store(true, Ordering::Relaxed);
@@ -273,17 +235,17 @@ impl Soak {
     }
 
     /// Goes on until the workers have ended: some wait for their cancellation.
-    fn cancel_the_doomed(&self) {
-        while self.running() || !self.doomed.lock().unwrap().is_empty() {
+    fn cancel_calls(&self) {
+        while self.running() || !self.cancellations.lock().unwrap().is_empty() {
             let now = Instant::now();
             let due = {
-                let mut doomed = self.doomed.lock().unwrap();
-                let later = doomed.split_off(&(now, u64::MAX));
-                std::mem::replace(&mut *doomed, later)
+                let mut all = self.cancellations.lock().unwrap();
+                let later = all.split_off(&(now, u64::MAX));
+                std::mem::replace(&mut *all, later)
             };
-            for doomed in due.values() {
-                doomed.cancelled.now();
-                doomed.call.cancel();
+            for cancellation in due.values() {
+                cancellation.at.get_or_init(Instant::now);
+                cancellation.call.cancel();
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -291,14 +253,14 @@ impl Soak {
 
     /// Closes one client after the other in the middle of its calls, and replaces it.
     fn close_clients(&self) {
-        let mut dice = Dice(1);
+        let mut dice = Dice::new(0);
         while self.running() {
             std::thread::sleep(Duration::from_millis(20 + dice.roll(80)));
             let index = dice.roll(self.targets.len() as u64) as usize;
             let (place, faults) = places().nth(index).unwrap();
             let next = target(&self.sandbox, place, faults);
             let old = std::mem::replace(&mut *self.targets[index].write().unwrap(), next);
-            old.closed.now();
+            old.closed.get_or_init(Instant::now);
             old.client.close();
         }
     }
@@ -322,12 +284,12 @@ impl Soak {
         };
         let timeout = Duration::from_millis(10 + dice.roll(490));
         let call = Arc::new(call_with_timeout(timeout.as_millis() as u32));
-        let cancelled = Arc::new(Moment::default());
+        let cancelled = Arc::new(OnceLock::new());
         let start = Instant::now();
         if dice.roll(6) == 0 {
             let at = start + Duration::from_millis(dice.roll(200));
-            let doomed = Doomed { call: Arc::clone(&call), cancelled: Arc::clone(&cancelled) };
-            self.doomed.lock().unwrap().insert((at, serial), doomed);
+            let cancellation = Cancellation { call: Arc::clone(&call), at: Arc::clone(&cancelled) };
+            self.cancellations.lock().unwrap().insert((at, serial), cancellation);
         }
         let result = target.client.exchange(user.as_bytes(), Some(&call));
         let end = Instant::now();
@@ -338,8 +300,8 @@ impl Soak {
             // The client may have been closed before the call began.
             ended_after: [
                 Some(start + timeout),
-                cancelled.get(),
-                target.closed.get().map(|at| at.max(start)),
+                cancelled.get().copied(),
+                target.closed.get().map(|at| start.max(*at)),
             ],
             end,
         };
@@ -360,7 +322,7 @@ impl Soak {
         times.late += u64::from(overrun > GRACE);
         if overrun > times.latest {
             times.latest = overrun;
-            times.latest_was.clone_from(&outcome.user);
+            times.latest_user.clone_from(&outcome.user);
         }
     }
 }
