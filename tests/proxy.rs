@@ -6,16 +6,18 @@
 mod common;
 
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::server::{Outcome, Server, config_for, read_request};
 use common::timing::{check_cancel, check_close, fails_after};
 use common::{APPLICATION_ID, KEY, Sandbox, client, exchange, failure};
+use socket2::{Domain, Socket, Type};
 use spike_auth::{Client, Config, Error, ErrorKind, TlsRoots};
 
-/// Nobody is there: no call gets beyond the proxy.
+/// A host that does not exist: no call gets beyond the proxy.
 const BASE_URL: &str = "https://api.shop.invalid/v3";
 
 const USER: &str = "canary-proxy-user";
@@ -74,9 +76,15 @@ fn url_with_credentials(address: SocketAddr) -> String {
     format!("http://{USER}:{PASSWORD}@{address}")
 }
 
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// An address that is taken, without a listener.
+fn dead_address() -> SocketAddr {
+    static HELD: OnceLock<Socket> = OnceLock::new();
+    let socket = HELD.get_or_init(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket
+    });
+    socket.local_addr().unwrap().as_socket().unwrap()
 }
 
 fn socket_address(url: &str) -> SocketAddr {
@@ -93,7 +101,7 @@ fn config_through(sandbox: &Sandbox, proxy: &str) -> Config {
 }
 
 /// [`BASE_URL`] through `proxy`, with one attempt.
-fn config_to_nobody(proxy: &str) -> Config {
+fn config_for_proxy(proxy: &str) -> Config {
     let mut config = config_for(BASE_URL, None);
     config.set_tls_roots(TlsRoots::Bundled);
     config.set_max_attempts(1).unwrap();
@@ -173,7 +181,7 @@ fn the_request_to_the_proxy_is_exactly_this() {
         for (proxy, suffix, credentials) in
             [(&plain, "", ""), (&with, "", &*authorization), (&plain, " shop/1.2", "")]
         {
-            let mut config = config_to_nobody(proxy);
+            let mut config = config_for_proxy(proxy);
             config.set_base_url(base_url.as_bytes()).unwrap();
             config.set_user_agent(suffix.trim().as_bytes()).unwrap();
             assert_eq!(failure_with(&config).kind(), ErrorKind::Proxy);
@@ -212,7 +220,7 @@ const REPLIES: &[(&str, bool, &str)] = &[
 fn every_refusal_says_what_it_was_and_is_tried_again_only_if_it_may_pass() {
     for &(reply, may_pass, words) in REPLIES {
         let proxy = saying(reply);
-        let mut config = config_to_nobody(&url_with_credentials(proxy.address));
+        let mut config = config_for_proxy(&url_with_credentials(proxy.address));
         config.set_max_attempts(3).unwrap();
         let error = failure_with(&config);
         assert_eq!(
@@ -234,7 +242,7 @@ fn no_message_shows_credentials_that_a_proxy_echoes() {
         let line = format!(
             "HTTP/1.1 {status} {USER}:{PASSWORD} Basic {ENCODED}\r\nX: {PASSWORD}\r\n\r\n{ENCODED}"
         );
-        let error = failure_with(&config_to_nobody(&url_with_credentials(saying(line).address)));
+        let error = failure_with(&config_for_proxy(&url_with_credentials(saying(line).address)));
         assert_eq!(error.kind(), ErrorKind::Proxy);
         assert!(error.message().contains(&status.to_string()), "{error}");
         assert_no_credentials(&error);
@@ -255,7 +263,7 @@ fn a_reply_that_is_no_http_is_refused_at_once() {
         holding(b"\x05\xff"),
     ] {
         let start = Instant::now();
-        let error = failure_with(&config_to_nobody(&url_of(&proxy)));
+        let error = failure_with(&config_for_proxy(&url_of(&proxy)));
         assert_eq!((error.kind(), error.retryable()), (ErrorKind::Proxy, false), "{error}");
         assert!(error.message().contains("not valid HTTP"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(2), "{error}");
@@ -287,7 +295,7 @@ fn what_follows_the_head_belongs_to_the_tunnel() {
     // It is no TLS record. If it were dropped, or taken for a part of the proxy's reply, the call
     // would wait until its deadline.
     let proxy = holding("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
-    let error = failure_with(&config_to_nobody(&url_of(&proxy)));
+    let error = failure_with(&config_for_proxy(&url_of(&proxy)));
     assert_eq!((error.kind(), error.retryable()), (ErrorKind::Tls, false), "{error}");
     assert!(error.message().contains("is not TLS"), "{error}");
 }
@@ -308,9 +316,9 @@ fn the_certificate_is_checked_inside_the_tunnel_too() {
 fn a_proxy_that_cannot_be_reached_is_the_proxys_failure() {
     let unknown = format!("http://{USER}:{PASSWORD}@proxy.shop.invalid:3128");
     for (proxy, words) in
-        [(url_with_credentials(nobody()), "could not be reached"), (unknown, "proxy")]
+        [(url_with_credentials(dead_address()), "could not be reached"), (unknown, "proxy")]
     {
-        let error = failure_with(&config_to_nobody(&proxy));
+        let error = failure_with(&config_for_proxy(&proxy));
         assert_eq!(error.kind(), ErrorKind::Proxy, "{error}");
         // "No such host" lasts. No connection, or no name server at all, may pass.
         assert_eq!(error.retryable(), !error.message().contains("no such host"), "{error}");
@@ -481,7 +489,7 @@ fn a_proxy_for_http_is_never_used_and_no_proxy_serves_http() {
         [("https", ["HTTP_PROXY", "http_proxy"]), ("http", ["https_proxy", "all_proxy"])]
     {
         let variables = names.map(|name| (name, &*url));
-        let result = outcome(&format!("{scheme}://{}", nobody()), "", &variables);
+        let result = outcome(&format!("{scheme}://{}", dead_address()), "", &variables);
         assert!(result.starts_with("Connect"), "{scheme}: {result}");
     }
     assert_eq!(proxy.connections(), 0);
@@ -491,7 +499,7 @@ fn a_proxy_for_http_is_never_used_and_no_proxy_serves_http() {
 fn set_proxy_goes_before_the_environment_whichever_came_first() {
     let (found, set) = (marked(441), marked(442));
     let (found_url, set_url) = (url_of(&found), url_of(&set));
-    let base_url = format!("https://{}", nobody());
+    let base_url = format!("https://{}", dead_address());
     for when in ["a", "b"] {
         for found_url in [&*found_url, "socks5h://127.0.0.1:1080"] {
             let variables = [("https_proxy", found_url), ("no_proxy", "")];
@@ -512,8 +520,8 @@ fn set_proxy_goes_before_the_environment_whichever_came_first() {
 fn no_proxy_makes_exceptions_and_its_lower_case_goes_first() {
     let proxy = marked(441);
     let url = url_of(&proxy);
-    let nobody = nobody();
-    let ip = format!("https://{nobody}");
+    let dead = dead_address();
+    let ip = format!("https://{dead}");
     let nested = "https://a.b.shop.invalid";
     for (lower, upper, base_url, excepted) in [
         ("*", "", &*ip, true),
@@ -523,7 +531,7 @@ fn no_proxy_makes_exceptions_and_its_lower_case_goes_first() {
         ("127.0.0.1", "x.invalid", &ip, true),
         ("x.invalid", "127.0.0.1", &ip, false),
         ("localhost", "", &ip, false),
-        (&nobody.to_string(), "", &ip, true),
+        (&dead.to_string(), "", &ip, true),
         (" , ,", "", &ip, false),
         ("b.shop.invalid", "", nested, true),
         ("a.b.shop.invalid.com", "", nested, false),
@@ -537,7 +545,7 @@ fn no_proxy_makes_exceptions_and_its_lower_case_goes_first() {
 
 #[test]
 fn a_bad_proxy_in_the_environment_makes_no_client_only_where_it_would_be_used() {
-    let ip = format!("https://{}", nobody());
+    let ip = format!("https://{}", dead_address());
     let other = marked(441);
     let other_url = url_of(&other);
     let bad = ("all_proxy", "socks5h://canary-user:canary-pass@127.0.0.1:1080");

@@ -33,7 +33,7 @@ pub struct Identities {
 impl Identities {
     pub fn make() -> Result<Self> {
         let (ca_pem, ca) = authority("Spike sandbox CA")?;
-        let (_, other_ca) = authority("Spike sandbox CA that nobody trusts")?;
+        let (_, other_ca) = authority("Spike sandbox CA that is not trusted")?;
         let signed = |leaf: CertificateParams| Identity::signed(&leaf, &ca);
         let proper = signed(leaf(&LOOPBACK, 2024, 2100)?)?;
         Ok(Self {
