@@ -14,7 +14,7 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-// The examples read the settings from the environment, which points to a sandbox here.
+// The examples are configured by the environment, which points to a sandbox here.
 
 func Example() {
 	client, err := spikeauth.NewFromEnv()
@@ -50,7 +50,7 @@ func ExampleNew() {
 		spikeauth.WithTimeout(5*time.Second),
 		spikeauth.WithUserAgent("shop/1.2"),
 	)
-	clear(hmacKey) // the client has no need of it any more
+	clear(hmacKey) // the client has its own copy
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -76,7 +76,7 @@ func ExampleClient_Token_deadline() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_, err = client.Token(ctx, "fault.stall") // a user for whom the sandbox never answers
+	_, err = client.Token(ctx, "fault.stall") // the sandbox never replies for this user
 	fmt.Println(errors.Is(err, context.DeadlineExceeded))
 	// Output: true
 }
@@ -95,13 +95,13 @@ func ExampleClient_Invalidate() {
 		fmt.Println(err)
 		return
 	}
-	// The service has answered 401 to a call with that token.
+	// The API has replied 401 to a call with that token.
 	if err := client.Invalidate(user, token); err != nil {
 		fmt.Println(err)
 		return
 	}
 	_, err = client.Token(ctx, user)
-	// Here the sandbox makes the same token again, which would only be refused again.
+	// The sandbox issues the same token again, which would be refused again.
 	fmt.Println(errors.Is(err, spikeauth.StatusTokenRejected))
 	// Output: true
 }
@@ -141,11 +141,11 @@ func ExampleClient_SignUsers() {
 }
 
 func ExampleClient_RoundTripper() {
-	// A service that wants a token.
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	// An API that requires a token.
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%.10s...", r.Header.Get("Authorization"))
 	}))
-	defer service.Close()
+	defer api.Close()
 
 	spike, err := spikeauth.NewFromEnv()
 	if err != nil {
@@ -155,7 +155,7 @@ func ExampleClient_RoundTripper() {
 	defer spike.Close()
 
 	client := &http.Client{Transport: spike.RoundTripper("my_application_user_123", nil)}
-	resp, err := client.Get(service.URL)
+	resp, err := client.Get(api.URL)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -191,7 +191,7 @@ func ExampleError() {
 	}
 	defer client.Close()
 
-	_, err = client.Token(context.Background(), "fault.retry-after.60") // a user for whom the sandbox has no time
+	_, err = client.Token(context.Background(), "fault.retry-after.60") // the sandbox asks this user to wait
 	var e *spikeauth.Error
 	switch {
 	case errors.Is(err, spikeauth.StatusUnauthorized):

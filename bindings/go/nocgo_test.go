@@ -12,7 +12,7 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-func TestWithoutCgoEveryCallSaysSo(t *testing.T) {
+func TestWithoutCgoEveryCallReturnsErrNoCgo(t *testing.T) {
 	ctx, key := context.Background(), []byte("key")
 	for _, client := range []*spikeauth.Client{nil, new(spikeauth.Client)} {
 		for name, call := range map[string]func() error{

@@ -20,18 +20,18 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-// api is a service that wants a token: it remembers what it was sent, and answers with 401 as often as it is told.
+// api is the API that is called with a token. It records requests and refuses as many as it is told.
 type api struct {
 	*httptest.Server
-	mutex   sync.Mutex
-	refuse  int
-	headers []string
-	bodies  []string
-	from    map[string]bool
+	mutex       sync.Mutex
+	refuse      int
+	headers     []string // Authorization
+	bodies      []string
+	connections map[string]bool
 }
 
 func newAPI(t *testing.T) *api {
-	a := &api{from: map[string]bool{}}
+	a := &api{connections: map[string]bool{}}
 	a.Server = httptest.NewServer(http.HandlerFunc(a.serve))
 	t.Cleanup(a.Close)
 	return a
@@ -42,7 +42,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	a.mutex.Lock()
 	a.headers = append(a.headers, strings.Join(r.Header.Values("Authorization"), ", "))
 	a.bodies = append(a.bodies, string(body))
-	a.from[r.RemoteAddr] = true
+	a.connections[r.RemoteAddr] = true
 	refused := a.refuse > 0
 	a.refuse--
 	a.mutex.Unlock()
@@ -70,7 +70,7 @@ func get(t *testing.T, client *http.Client, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-func TestARequestCarriesTheToken(t *testing.T) {
+func TestRequestsCarryTheToken(t *testing.T) {
 	spike, a := server.client(t, "http"), newAPI(t)
 	for _, base := range []http.RoundTripper{nil, http.DefaultTransport} {
 		client := &http.Client{Transport: spike.RoundTripper("carried", base)}
@@ -85,7 +85,7 @@ func TestARequestCarriesTheToken(t *testing.T) {
 	}
 }
 
-func TestTheCallersRequestIsLeftAlone(t *testing.T) {
+func TestTheCallersRequestIsNotModified(t *testing.T) {
 	s, a := newSandbox(t, "--fresh-tokens"), newAPI(t)
 	a.refuse = 1
 	req, err := http.NewRequest("POST", a.URL, strings.NewReader("sent twice"))
@@ -113,7 +113,7 @@ func TestTheCallersRequestIsLeftAlone(t *testing.T) {
 	resp.Body.Close()
 }
 
-func TestA401IsTriedOnceMore(t *testing.T) {
+func TestA401IsRetried(t *testing.T) {
 	s, a := newSandbox(t, "--fresh-tokens"), newAPI(t)
 	spike := s.client(t, "http")
 	client := &http.Client{Transport: spike.RoundTripper("alice", new(http.Transport))}
@@ -128,17 +128,16 @@ func TestA401IsTriedOnceMore(t *testing.T) {
 	if !slices.Equal(a.bodies, []string{"sent twice", "sent twice"}) || a.headers[0] == a.headers[1] {
 		t.Errorf("%q, %q", a.bodies, a.headers)
 	}
-	if len(a.from) != 1 {
-		t.Errorf("%d connections: the first reply was not read to its end", len(a.from))
+	if len(a.connections) != 1 {
+		t.Errorf("%d connections: the 401 was not read to its end", len(a.connections))
 	}
 	token, _ := spike.Token(t.Context(), "alice")
 	if a.headers[1] != "Bearer "+token {
-		t.Error("the new token was not kept")
+		t.Error("the new token is not cached")
 	}
-
 }
 
-func TestA401TwiceIsReturnedAndReported(t *testing.T) {
+func TestASecond401IsReturned(t *testing.T) {
 	s, a := newSandbox(t, "--fresh-tokens"), newAPI(t)
 	spike := s.client(t, "http")
 	client := &http.Client{Transport: spike.RoundTripper("alice", nil)}
@@ -147,20 +146,20 @@ func TestA401TwiceIsReturnedAndReported(t *testing.T) {
 		t.Errorf("%d, %q, %d requests", status, body, len(a.headers))
 	}
 	if _, err := spike.Token(t.Context(), "alice"); !errors.Is(err, spikeauth.StatusTokenRejected) {
-		t.Errorf("the second refusal was not reported: %v", err)
+		t.Errorf("the second token was not invalidated: %v", err)
 	}
 	if n := s.requests(t, "alice"); n != 2 {
 		t.Errorf("%d exchanges", n)
 	}
 }
 
-func TestA401WithABodyThatDoesNotEndIsNotWaitedFor(t *testing.T) {
+func TestAnEndlessBodyOfA401IsNotRead(t *testing.T) {
 	s := newSandbox(t, "--fresh-tokens")
 	var requests atomic.Int32
 	a := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if requests.Add(1) == 1 {
 			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, "the beginning")
+			fmt.Fprint(w, "the start")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 			return
@@ -181,7 +180,7 @@ func TestA401WithABodyThatDoesNotEndIsNotWaitedFor(t *testing.T) {
 	resp.Body.Close()
 }
 
-func TestOnlyABodyThatWasSentIsSentAgain(t *testing.T) {
+func TestARetryHasNoBodyIfTheRequestHadNone(t *testing.T) {
 	client := newSandbox(t, "--fresh-tokens").client(t, "http")
 	for name, none := range map[string]io.ReadCloser{"nil": nil, "NoBody": http.NoBody} {
 		var sent []io.ReadCloser
@@ -189,7 +188,7 @@ func TestOnlyABodyThatWasSentIsSentAgain(t *testing.T) {
 			sent = append(sent, r.Body)
 			return &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}, nil
 		})
-		req, err := http.NewRequest("POST", "https://example.com", strings.NewReader("taken away"))
+		req, err := http.NewRequest("POST", "https://example.com", strings.NewReader("removed"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,10 +202,10 @@ func TestOnlyABodyThatWasSentIsSentAgain(t *testing.T) {
 	}
 }
 
-func TestA401ThatCannotBeTriedAgainIsReturned(t *testing.T) {
+func TestA401ThatCannotBeRetriedIsReturned(t *testing.T) {
 	a := newAPI(t)
 	a.refuse = 100
-	t.Run("a body that is gone", func(t *testing.T) {
+	t.Run("the body cannot be sent again", func(t *testing.T) {
 		s := newSandbox(t, "--fresh-tokens")
 		spike := s.client(t, "http")
 		first, _ := spike.Token(t.Context(), "alice")
@@ -221,10 +220,10 @@ func TestA401ThatCannotBeTriedAgainIsReturned(t *testing.T) {
 			t.Errorf("%q, %v, %d requests", body, err, len(a.headers))
 		}
 		if second, _ := spike.Token(t.Context(), "alice"); second == first || second == "" {
-			t.Error("the token was not reported")
+			t.Error("the token was not invalidated")
 		}
 	})
-	t.Run("no other token", func(t *testing.T) {
+	t.Run("no new token", func(t *testing.T) {
 		before := len(a.headers)
 		client := &http.Client{Transport: server.client(t, "http").RoundTripper("no-other", nil)}
 		if status, body := get(t, client, a.URL); status != 401 || body != "the body" || len(a.headers) != before+1 {
@@ -233,7 +232,7 @@ func TestA401ThatCannotBeTriedAgainIsReturned(t *testing.T) {
 	})
 }
 
-func TestATokenDoesNotFollowARedirectElsewhere(t *testing.T) {
+func TestRedirectsToAnotherOriginCarryNoToken(t *testing.T) {
 	here, elsewhere := newAPI(t), newAPI(t)
 	spike := server.client(t, "http")
 	client := &http.Client{Transport: spike.RoundTripper("redirected", nil)}
@@ -246,26 +245,26 @@ func TestATokenDoesNotFollowARedirectElsewhere(t *testing.T) {
 		url             string
 		here, elsewhere []string
 	}{
-		"the same place":     {here.URL + "/?to=/next", []string{ours, ours}, nil},
-		"another port":       {here.URL + "/?to=" + elsewhere.URL, []string{ours}, []string{""}},
-		"another name":       {here.URL + "/?to=" + strings.Replace(here.URL, "127.0.0.1", "localhost", 1), []string{ours, ""}, nil},
-		"and back":           {here.URL + "/?to=" + elsewhere.URL + "/?to=" + here.URL, []string{ours, ""}, []string{""}},
-		"begun at the other": {elsewhere.URL + "/?to=" + here.URL, []string{""}, []string{ours}},
+		"same origin":       {here.URL + "/?to=/next", []string{ours, ours}, nil},
+		"another port":      {here.URL + "/?to=" + elsewhere.URL, []string{ours}, []string{""}},
+		"another name":      {here.URL + "/?to=" + strings.Replace(here.URL, "127.0.0.1", "localhost", 1), []string{ours, ""}, nil},
+		"and back":          {here.URL + "/?to=" + elsewhere.URL + "/?to=" + here.URL, []string{ours, ""}, []string{""}},
+		"started elsewhere": {elsewhere.URL + "/?to=" + here.URL, []string{""}, []string{ours}},
 	} {
 		here.headers, elsewhere.headers = nil, nil
-		elsewhere.refuse = 1 // a refusal there is no reason to give up the token
+		elsewhere.refuse = 1 // a 401 from there must not invalidate the token
 		get(t, client, row.url)
 		if !slices.Equal(here.headers, row.here) || !slices.Equal(elsewhere.headers, row.elsewhere) {
 			t.Errorf("%s: %q and %q", name, here.headers, elsewhere.headers)
 		}
 	}
 	if again, err := spike.Token(t.Context(), "redirected"); again != token {
-		t.Errorf("the token was given up: %v", err)
+		t.Errorf("the token was invalidated: %v", err)
 	}
 }
 
-// A response without its request tells nothing of where it came from.
-func TestATokenDoesNotFollowWhatItDoesNotKnow(t *testing.T) {
+// The origin of a response without its request is unknown.
+func TestARedirectFromAnUnknownOriginCarriesNoToken(t *testing.T) {
 	sent := make(chan string, 1)
 	base := roundTrip(func(r *http.Request) (*http.Response, error) {
 		sent <- r.Header.Get("Authorization")
@@ -293,7 +292,7 @@ func (b *body) Close() error {
 	return nil
 }
 
-func TestPlainHTTPIsForThisMachine(t *testing.T) {
+func TestPlainHTTPOnlyToThisMachine(t *testing.T) {
 	reached := ""
 	base := roundTrip(func(r *http.Request) (*http.Response, error) {
 		reached = r.URL.Host
@@ -323,7 +322,7 @@ func TestPlainHTTPIsForThisMachine(t *testing.T) {
 	}
 }
 
-func TestARequestWithoutATokenIsNotSent(t *testing.T) {
+func TestWithoutATokenNothingIsSent(t *testing.T) {
 	a := newAPI(t)
 	spike := server.client(t, "http")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -331,11 +330,11 @@ func TestARequestWithoutATokenIsNotSent(t *testing.T) {
 	sent := &body{Reader: strings.NewReader("sent")}
 	req, _ := http.NewRequestWithContext(ctx, "POST", a.URL, sent)
 	if _, err := spike.RoundTripper("never", nil).RoundTrip(req); !errors.Is(err, context.Canceled) || !sent.closed {
-		t.Errorf("a context that is done: %v", err)
+		t.Errorf("done context: %v", err)
 	}
 	client := &http.Client{Transport: spike.RoundTripper("fault.status.403", nil)}
 	if _, err := client.Get(a.URL); !errors.Is(err, spikeauth.StatusForbidden) {
-		t.Errorf("no token for this user: %v", err)
+		t.Errorf("forbidden user: %v", err)
 	}
 	if len(a.headers) != 0 {
 		t.Errorf("%d requests", len(a.headers))
