@@ -14,22 +14,6 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-// everyCall returns every method that can fail.
-func everyCall(ctx context.Context, client *spikeauth.Client, token string) map[string]func() error {
-	return map[string]func() error{
-		"SignUser":          func() error { _, err := client.SignUser("closed"); return err },
-		"AppendSignature":   func() error { _, err := client.AppendSignature(nil, "closed"); return err },
-		"SignUsers":         func() error { _, err := client.SignUsers([]string{"closed"}); return err },
-		"Exchange":          func() error { _, err := client.Exchange(ctx, "closed"); return err },
-		"ExchangeSignature": func() error { _, err := client.ExchangeSignature(ctx, "closed", strings.Repeat("0", 64)); return err },
-		"Token":             func() error { _, err := client.Token(ctx, "closed"); return err },
-		"Authorization":     func() error { _, err := client.Authorization(ctx, "closed"); return err },
-		"Invalidate":        func() error { return client.Invalidate("closed", token) },
-		"Forget":            func() error { return client.Forget("closed") },
-		"Stats":             func() error { _, err := client.Stats(); return err },
-	}
-}
-
 func TestCallsAfterCloseReturnErrClosed(t *testing.T) {
 	client := server.client(t, "http")
 	token, err := client.Token(t.Context(), "closed")
@@ -41,7 +25,7 @@ func TestCallsAfterCloseReturnErrClosed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for name, call := range everyCall(t.Context(), client, token) {
+	for name, call := range everyCall(t.Context(), client, "closed", token) {
 		if err := call(); !errors.Is(err, spikeauth.ErrClosed) || !errors.Is(err, spikeauth.StatusClosed) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -50,7 +34,7 @@ func TestCallsAfterCloseReturnErrClosed(t *testing.T) {
 
 func TestANilOrZeroClientReturnsErrClosed(t *testing.T) {
 	for _, client := range []*spikeauth.Client{nil, new(spikeauth.Client)} {
-		for name, call := range everyCall(t.Context(), client, "token") {
+		for name, call := range everyCall(t.Context(), client, "closed", "token") {
 			if err := call(); !errors.Is(err, spikeauth.ErrClosed) || !strings.Contains(err.Error(), "New") {
 				t.Errorf("%s: %v", name, err)
 			}

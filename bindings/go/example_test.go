@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -19,23 +20,20 @@ import (
 func Example() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
 	for range 2 {
 		token, err := client.Token(context.Background(), "my_application_user_123")
 		if err != nil {
-			fmt.Println(err)
-			return
+			log.Fatal(err)
 		}
 		fmt.Println("a token of", len(token), "characters")
 	}
 	stats, err := client.Stats()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println("requests sent:", stats.Requests)
 	// Output:
@@ -52,25 +50,17 @@ func ExampleNew() {
 	)
 	clear(hmacKey) // the client has its own copy
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 	fmt.Println(client.SignUser("my_application_user_123"))
 	// Output: e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199 <nil>
 }
 
-func ExampleNew_invalid() {
-	_, err := spikeauth.New("9999", []byte("key"), spikeauth.WithBaseURL("http://example.com"))
-	fmt.Println(errors.Is(err, spikeauth.StatusInvalidURL))
-	// Output: true
-}
-
 func ExampleClient_Token_deadline() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
@@ -84,21 +74,18 @@ func ExampleClient_Token_deadline() {
 func ExampleClient_Invalidate() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 	ctx, user := context.Background(), "my_application_user_123"
 
 	token, err := client.Token(ctx, user)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	// The API has replied 401 to a call with that token.
 	if err := client.Invalidate(user, token); err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	_, err = client.Token(ctx, user)
 	// The sandbox issues the same token again, which would be refused again.
@@ -109,8 +96,7 @@ func ExampleClient_Invalidate() {
 func ExampleClient_AppendSignature() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
@@ -123,8 +109,7 @@ func ExampleClient_AppendSignature() {
 func ExampleClient_SignUsers() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
@@ -149,16 +134,14 @@ func ExampleClient_RoundTripper() {
 
 	spike, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer spike.Close()
 
 	client := &http.Client{Transport: spike.RoundTripper("my_application_user_123", nil)}
 	resp, err := client.Get(api.URL)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
@@ -186,8 +169,7 @@ func ExampleVerifyUser() {
 func ExampleError() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 

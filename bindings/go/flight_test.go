@@ -205,22 +205,39 @@ func TestCancelEndsOneCallAtOnce(t *testing.T) {
 	checkIdle(t, client)
 }
 
-func TestCancelEndsTwentyThousandCallsAtOnce(t *testing.T) {
-	client := envClient(t)
-	const goroutines = 20000
+// Calls for one slow user leave the permits to others, also while its token is being dropped.
+func TestTwentyThousandCallsForOneUserTakeOnePermit(t *testing.T) {
+	client := envClient(t, WithMaxConcurrency(2))
+	const n = 20000
 	InTime(t, 10*time.Second, func() time.Duration {
-		user := fmt.Sprint("fault.stall.mass-", unique.Add(1))
+		user := fmt.Sprint("fault.stall.one-permit-", unique.Add(1))
+		drop := []func() error{
+			func() error { return client.Invalidate(user, "token") },
+			func() error { return client.Forget(user) },
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		var results []<-chan error
-		for range goroutines {
-			results = append(results, Async(func() (string, error) { return client.Token(ctx, user) }))
+		for i := range n {
+			results = append(results, Async(func() (string, error) {
+				if err := drop[i%len(drop)](); err != nil {
+					t.Error(err)
+				}
+				return client.Token(ctx, user)
+			}))
 		}
-		Until(t, "all calls wait", func() bool { return client.handle.waiting(user) == goroutines-1 })
+		Until(t, "all calls wait", func() bool { return client.handle.waiting(user) == n-1 })
+		if free := len(client.handle.calls); free != 1 {
+			t.Errorf("%d permits are free", free)
+		}
+		other := func() {
+			if _, err := client.Token(t.Context(), fmt.Sprint("other-", unique.Add(1))); err != nil {
+				t.Error(err)
+			}
+		}
+		other()
 		start := time.Now()
 		cancel()
-		if _, err := client.Token(t.Context(), fmt.Sprint("bystander-", unique.Add(1))); err != nil {
-			t.Error(err)
-		}
+		other()
 		for _, result := range results {
 			if err := <-result; !errors.Is(err, context.Canceled) {
 				t.Error(err)
@@ -228,42 +245,6 @@ func TestCancelEndsTwentyThousandCallsAtOnce(t *testing.T) {
 		}
 		return time.Since(start)
 	})
-	checkIdle(t, client)
-}
-
-// Calls for one slow user leave the permits to others, also after the user's token was dropped.
-func TestOneUserTakesOnePermit(t *testing.T) {
-	client := envClient(t, WithMaxConcurrency(2))
-	const user, n = "fault.stall.one-permit", 300
-	ctx, cancel := context.WithCancel(t.Context())
-	var results []<-chan error
-	for i := range n {
-		results = append(results, Async(func() (string, error) {
-			drop := []func() error{
-				func() error { return client.Invalidate(user, "token") },
-				func() error { return client.Forget(user) },
-			}[i%2]
-			if err := drop(); err != nil {
-				t.Error(err)
-			}
-			return client.Token(ctx, user)
-		}))
-	}
-	Until(t, "all calls wait", func() bool { return client.handle.waiting(user) == n-1 })
-	if free := len(client.handle.calls); free != 1 {
-		t.Errorf("%d permits are free", free)
-	}
-	for i := range 20 {
-		if _, err := client.Token(t.Context(), fmt.Sprint("other-", i)); err != nil {
-			t.Error(err)
-		}
-	}
-	cancel()
-	for _, result := range results {
-		if err := <-result; !errors.Is(err, context.Canceled) {
-			t.Error(err)
-		}
-	}
 	checkIdle(t, client)
 }
 

@@ -13,19 +13,31 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-// program returns the README's program.
-func program(t *testing.T) string {
+// readme returns the README, which quotes the messages below.
+func readme(t *testing.T) string {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
+	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(readme), "```go\n")
-	program, _, found := strings.Cut(rest, "```")
-	if !found {
-		t.Fatal("the README has no program")
+	return string(text)
+}
+
+// checkREADME checks that the README quotes a message.
+func checkREADME(t *testing.T, message string) {
+	t.Helper()
+	if !strings.Contains(readme(t), message) {
+		t.Errorf("the README does not contain %q", message)
 	}
-	return program
+}
+
+// write creates a file and returns its folder.
+func write(t *testing.T, folder, name, text string) string {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return folder
 }
 
 // command runs a command in a folder and returns its output.
@@ -49,10 +61,12 @@ func run(folder string, env []string, args ...string) (string, error) {
 // module creates a module that vendors the package and has the README's program.
 func module(t *testing.T) string {
 	t.Helper()
-	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "main.go"), []byte(program(t)), 0o600); err != nil {
-		t.Fatal(err)
+	_, rest, _ := strings.Cut(readme(t), "```go\n")
+	program, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the README has no program")
 	}
+	folder := write(t, t.TempDir(), "main.go", program)
 	here, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
@@ -99,12 +113,13 @@ func TestVendoredModule(t *testing.T) {
 		}
 		checkProgram(t, folder, "LC_ALL=C", program)
 	})
-	t.Run("without cgo", func(t *testing.T) {
+	t.Run("without a compiler", func(t *testing.T) {
 		program := filepath.Join(folder, "nocgo")
-		command(t, folder, []string{"CGO_ENABLED=0", "GOFLAGS=-mod=vendor"}, "go", "build", "-o", program, ".")
-		if output, err := run(folder, nil, program); err == nil || !strings.Contains(output, "built without cgo") {
+		command(t, folder, withoutCompiler(t, "CGO_ENABLED="), "go", "build", "-o", program, ".")
+		if output, err := run(folder, nil, program); err == nil || !strings.Contains(output, spikeauth.ErrNoCgo.Error()) {
 			t.Error(output, err)
 		}
+		checkREADME(t, "spikeauth: built without cgo")
 	})
 }
 
@@ -118,18 +133,6 @@ func checkNotFound(t *testing.T, folder, program string) {
 		t.Log("the library is installed on this machine")
 	} else if !strings.Contains(output, want) {
 		t.Error(output, err)
-	}
-}
-
-// checkREADME checks that the README quotes a message.
-func checkREADME(t *testing.T, text string) {
-	t.Helper()
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(readme), text) {
-		t.Errorf("the README does not contain %q", text)
 	}
 }
 
@@ -156,20 +159,12 @@ func TestTheBuildNamesWhatIsMissing(t *testing.T) {
 	base := []string{"GOFLAGS=-mod=vendor", "GOWORK=off", "LC_ALL=C", "PKG_CONFIG_LIBDIR=" + bare}
 	pc := func(t *testing.T, cflags, libs string) []string {
 		t.Helper()
-		folder := t.TempDir()
 		text := "Name: spike_auth\nDescription: for a test\nVersion: 0.1.0\nCflags: " + cflags + "\nLibs: " + libs + "\n"
-		if err := os.WriteFile(filepath.Join(folder, "spike_auth.pc"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return append(base, "PKG_CONFIG_PATH="+folder)
+		return append(base, "PKG_CONFIG_PATH="+write(t, t.TempDir(), "spike_auth.pc", text))
 	}
-	header := func(t *testing.T, text string) string {
-		t.Helper()
-		folder := t.TempDir()
-		if err := os.WriteFile(filepath.Join(folder, "spike_auth.h"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return "-I" + folder
+	header := func(abi, version int) string {
+		text := fmt.Sprintf("#define SPIKE_AUTH_ABI_VERSION %d\n#define SPIKE_AUTH_VERSION_NUMBER %d\n", abi, version)
+		return "-I" + write(t, t.TempDir(), "spike_auth.h", text)
 	}
 	include, err := filepath.Abs(filepath.Join(root, "include"))
 	if err != nil {
@@ -182,8 +177,8 @@ func TestTheBuildNamesWhatIsMissing(t *testing.T) {
 		{"pkg-config", `exec: "no-such-pkg-config": executable file not found in $PATH`, append(base, "PKG_CONFIG=no-such-pkg-config")},
 		{"the pkg-config file", "Package spike_auth was not found in the pkg-config search path.", append(base, "PKG_CONFIG_PATH="+bare)},
 		{"the header", "spike_auth.h was not found where pkg-config says", pc(t, "", "")},
-		{"the right ABI", "spike_auth.h has another ABI than this package", pc(t, header(t, "#define SPIKE_AUTH_ABI_VERSION 2\n#define SPIKE_AUTH_VERSION_NUMBER 256\n"), "")},
-		{"a newer header", "spike_auth.h is older than this package", pc(t, header(t, "#define SPIKE_AUTH_ABI_VERSION 1\n#define SPIKE_AUTH_VERSION_NUMBER 1\n"), "")},
+		{"the right ABI", "spike_auth.h has another ABI than this package", pc(t, header(2, 256), "")},
+		{"a newer header", "spike_auth.h is older than this package", pc(t, header(1, 1), "")},
 		{"the library", "cannot find -lspike_auth", pc(t, "-I"+include, "-L"+bare+" -lspike_auth")},
 		{"the archive", "cannot find -l:libspike_auth.a", append(pc(t, "-I"+include, "-L"+bare+" -lspike_auth"), "GOFLAGS=-mod=vendor -tags=spikeauth_static")},
 		{"a C compiler", `C compiler "gcc" not found`, withoutCompiler(t, "CGO_ENABLED=1")},
@@ -206,28 +201,14 @@ func withoutCompiler(t *testing.T, cgo string) []string {
 		"GOPROXY=off", "GOTOOLCHAIN=local", "GOWORK=off"}
 }
 
-func TestTheProgramSaysThatTheCompilerWasMissing(t *testing.T) {
-	folder := module(t)
-	program := filepath.Join(folder, "program")
-	command(t, folder, withoutCompiler(t, "CGO_ENABLED="), "go", "build", "-o", program, ".")
-	output, err := run(folder, nil, program)
-	if err == nil || !strings.Contains(output, spikeauth.ErrNoCgo.Error()) {
-		t.Error(output, err)
-	}
-	checkREADME(t, "spikeauth: built without cgo")
-}
-
 func TestVetReportsACopiedClient(t *testing.T) {
-	folder := module(t)
 	const copied = `package main
 
 import spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 
 func copied(client *spikeauth.Client) { _ = *client }
 `
-	if err := os.WriteFile(filepath.Join(folder, "copied.go"), []byte(copied), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	folder := write(t, module(t), "copied.go", copied)
 	output, err := run(folder, withoutCompiler(t, "CGO_ENABLED=0"), "go", "vet", ".")
 	if err == nil || !strings.Contains(output, "copies lock value") {
 		t.Errorf("%v: %s", err, output)

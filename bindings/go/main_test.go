@@ -181,17 +181,6 @@ func (s *sandbox) control(t testing.TB, path string, into any) {
 	}
 }
 
-func readJSON(t testing.TB, path string, into any) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // subject returns the user of a sandbox token.
 func subject(token string) string {
 	parts := strings.Split(token, ".")

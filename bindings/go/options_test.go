@@ -114,13 +114,6 @@ func TestTheCacheTTLIsUsed(t *testing.T) {
 	})
 }
 
-func TestTheShortestTimeoutIsNotTheDefault(t *testing.T) {
-	client := server.client(t, "http", spikeauth.WithTimeout(1), spikeauth.WithConnectTimeout(1))
-	if _, err := client.Token(context.Background(), "fault.stall.shortest"); !errors.Is(err, spikeauth.StatusTimeout) {
-		t.Error(err)
-	}
-}
-
 func TestNewFromEnv(t *testing.T) {
 	for _, row := range []struct {
 		name, variable, value, user string

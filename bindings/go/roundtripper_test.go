@@ -13,14 +13,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-// api is the API that is called with a token. It records requests and refuses as many as it is told.
+// api is the API that is called with a token. It records requests and replies with 401 to as many as refuse says.
 type api struct {
 	*httptest.Server
 	mutex       sync.Mutex
@@ -56,9 +54,9 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "the body")
 }
 
-func get(t *testing.T, client *http.Client, url string) (int, string) {
+// read returns the status and the body of a response, and closes it.
+func read(t *testing.T, resp *http.Response, err error) (int, string) {
 	t.Helper()
-	resp, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +66,37 @@ func get(t *testing.T, client *http.Client, url string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(body)
+}
+
+func get(t *testing.T, client *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := client.Get(url)
+	return read(t, resp, err)
+}
+
+// transport is a base that a test observes.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// body is a request's body that cannot be sent again.
+type body struct {
+	io.Reader
+	closed bool
+}
+
+func (b *body) Close() error {
+	b.closed = true
+	return nil
+}
+
+func newRequest(t *testing.T, url string, body io.Reader) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
 }
 
 func TestRequestsCarryTheToken(t *testing.T) {
@@ -86,20 +115,14 @@ func TestRequestsCarryTheToken(t *testing.T) {
 }
 
 func TestTheCallersRequestIsNotModified(t *testing.T) {
-	s, a := newSandbox(t, "--fresh-tokens"), newAPI(t)
+	client, a := newSandbox(t, "--fresh-tokens").client(t, "http"), newAPI(t)
 	a.refuse = 1
-	req, err := http.NewRequest("POST", a.URL, strings.NewReader("sent twice"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	req := newRequest(t, a.URL, strings.NewReader("sent twice"))
 	req.Header.Set("Authorization", "Basic of the caller")
 	req.Header.Set("X-Other", "kept")
 	before, body := req.Header.Clone(), req.Body
-	resp, err := s.client(t, "http").RoundTripper("alice", nil).RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
+	resp, err := client.RoundTripper("alice", nil).RoundTrip(req)
+	read(t, resp, err)
 	if !maps.EqualFunc(req.Header, before, slices.Equal) || req.Body != body {
 		t.Errorf("%v", req.Header)
 	}
@@ -107,10 +130,10 @@ func TestTheCallersRequestIsNotModified(t *testing.T) {
 		t.Errorf("%q", a.headers)
 	}
 	bare := &http.Request{Method: "GET", URL: req.URL}
-	if resp, err = s.client(t, "http").RoundTripper("alice", nil).RoundTrip(bare); err != nil || bare.Header != nil {
-		t.Fatalf("%v, %v", err, bare.Header)
+	resp, err = client.RoundTripper("alice", nil).RoundTrip(bare)
+	if read(t, resp, err); bare.Header != nil {
+		t.Error(bare.Header)
 	}
-	resp.Body.Close()
 }
 
 func TestA401IsRetried(t *testing.T) {
@@ -120,19 +143,16 @@ func TestA401IsRetried(t *testing.T) {
 	defer client.CloseIdleConnections()
 	a.refuse = 1
 	resp, err := client.Post(a.URL, "text/plain", strings.NewReader("sent twice"))
-	if err != nil || resp.StatusCode != 200 {
-		t.Fatalf("%v, %v", resp, err)
+	if status, _ := read(t, resp, err); status != 200 {
+		t.Errorf("%d", status)
 	}
-	io.Copy(io.Discard, resp.Body)
-	resp.Body.Close()
 	if !slices.Equal(a.bodies, []string{"sent twice", "sent twice"}) || a.headers[0] == a.headers[1] {
 		t.Errorf("%q, %q", a.bodies, a.headers)
 	}
 	if len(a.connections) != 1 {
 		t.Errorf("%d connections: the 401 was not read to its end", len(a.connections))
 	}
-	token, _ := spike.Token(t.Context(), "alice")
-	if a.headers[1] != "Bearer "+token {
+	if token, _ := spike.Token(t.Context(), "alice"); a.headers[1] != "Bearer "+token {
 		t.Error("the new token is not cached")
 	}
 }
@@ -153,45 +173,15 @@ func TestASecond401IsReturned(t *testing.T) {
 	}
 }
 
-func TestAnEndlessBodyOfA401IsNotRead(t *testing.T) {
-	s := newSandbox(t, "--fresh-tokens")
-	var requests atomic.Int32
-	a := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if requests.Add(1) == 1 {
-			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, "the start")
-			w.(http.Flusher).Flush()
-			<-r.Context().Done()
-			return
-		}
-		fmt.Fprint(w, "the body")
-	}))
-	defer a.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", a.URL, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := s.client(t, "http").RoundTripper("alice", nil).RoundTrip(req)
-	if err != nil || resp.StatusCode != 200 {
-		t.Fatalf("%v, %v", resp, err)
-	}
-	resp.Body.Close()
-}
-
 func TestARetryHasNoBodyIfTheRequestHadNone(t *testing.T) {
 	client := newSandbox(t, "--fresh-tokens").client(t, "http")
 	for name, none := range map[string]io.ReadCloser{"nil": nil, "NoBody": http.NoBody} {
 		var sent []io.ReadCloser
-		base := roundTrip(func(r *http.Request) (*http.Response, error) {
+		base := transport(func(r *http.Request) (*http.Response, error) {
 			sent = append(sent, r.Body)
 			return &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}, nil
 		})
-		req, err := http.NewRequest("POST", "https://example.com", strings.NewReader("removed"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		req := newRequest(t, "https://example.com", strings.NewReader("removed"))
 		req.Body = none
 		if _, err := client.RoundTripper("none-"+name, base).RoundTrip(req); err != nil {
 			t.Error(err)
@@ -202,22 +192,35 @@ func TestARetryHasNoBodyIfTheRequestHadNone(t *testing.T) {
 	}
 }
 
+func TestAnEndlessBodyOfA401IsNotRead(t *testing.T) {
+	endless, writer := io.Pipe() // a read blocks
+	defer writer.Close()
+	replies := []*http.Response{
+		{StatusCode: http.StatusUnauthorized, Body: endless, ContentLength: -1},
+		{StatusCode: http.StatusOK, Body: http.NoBody},
+	}
+	base := transport(func(*http.Request) (*http.Response, error) {
+		reply := replies[0]
+		replies = replies[1:]
+		return reply, nil
+	})
+	client := newSandbox(t, "--fresh-tokens").client(t, "http")
+	resp, err := client.RoundTripper("alice", base).RoundTrip(newRequest(t, "https://example.com", nil))
+	if status, _ := read(t, resp, err); status != 200 {
+		t.Errorf("%d", status)
+	}
+}
+
 func TestA401ThatCannotBeRetriedIsReturned(t *testing.T) {
 	a := newAPI(t)
 	a.refuse = 100
 	t.Run("the body cannot be sent again", func(t *testing.T) {
-		s := newSandbox(t, "--fresh-tokens")
-		spike := s.client(t, "http")
+		spike := newSandbox(t, "--fresh-tokens").client(t, "http")
 		first, _ := spike.Token(t.Context(), "alice")
 		client := &http.Client{Transport: spike.RoundTripper("alice", nil)}
-		resp, err := client.Post(a.URL, "text/plain", io.MultiReader(strings.NewReader("once")))
-		if err != nil || resp.StatusCode != 401 {
-			t.Fatalf("%v, %v", resp, err)
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if string(body) != "the body" || err != nil || len(a.headers) != 1 {
-			t.Errorf("%q, %v, %d requests", body, err, len(a.headers))
+		resp, err := client.Post(a.URL, "text/plain", &body{Reader: strings.NewReader("once")})
+		if status, body := read(t, resp, err); status != 401 || body != "the body" || len(a.headers) != 1 {
+			t.Errorf("%d, %q, %d requests", status, body, len(a.headers))
 		}
 		if second, _ := spike.Token(t.Context(), "alice"); second == first || second == "" {
 			t.Error("the token was not invalidated")
@@ -225,7 +228,7 @@ func TestA401ThatCannotBeRetriedIsReturned(t *testing.T) {
 	})
 	t.Run("no new token", func(t *testing.T) {
 		before := len(a.headers)
-		client := &http.Client{Transport: server.client(t, "http").RoundTripper("no-other", nil)}
+		client := &http.Client{Transport: server.client(t, "http").RoundTripper("no-new-token", nil)}
 		if status, body := get(t, client, a.URL); status != 401 || body != "the body" || len(a.headers) != before+1 {
 			t.Errorf("%d, %q, %d requests", status, body, len(a.headers)-before)
 		}
@@ -265,40 +268,26 @@ func TestRedirectsToAnotherOriginCarryNoToken(t *testing.T) {
 
 // The origin of a response without its request is unknown.
 func TestARedirectFromAnUnknownOriginCarriesNoToken(t *testing.T) {
-	sent := make(chan string, 1)
-	base := roundTrip(func(r *http.Request) (*http.Response, error) {
-		sent <- r.Header.Get("Authorization")
+	base := transport(func(r *http.Request) (*http.Response, error) {
+		if got := r.Header.Get("Authorization"); got != "" {
+			t.Error(got)
+		}
 		return nil, errors.New("sent")
 	})
-	req, _ := http.NewRequest("GET", "https://example.com", nil)
+	req := newRequest(t, "https://example.com", nil)
 	req.Response = new(http.Response)
-	_, _ = server.client(t, "http").RoundTripper("unknown", base).RoundTrip(req)
-	if got := <-sent; got != "" {
-		t.Error(got)
+	if _, err := server.client(t, "http").RoundTripper("unknown", base).RoundTrip(req); err == nil || err.Error() != "sent" {
+		t.Error(err)
 	}
 }
 
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-type body struct {
-	io.Reader
-	closed bool
-}
-
-func (b *body) Close() error {
-	b.closed = true
-	return nil
-}
-
 func TestPlainHTTPOnlyToThisMachine(t *testing.T) {
-	reached := ""
-	base := roundTrip(func(r *http.Request) (*http.Response, error) {
-		reached = r.URL.Host
+	reached := false
+	base := transport(func(*http.Request) (*http.Response, error) {
+		reached = true
 		return nil, errors.New("sent")
 	})
-	transport := server.client(t, "http").RoundTripper("plain", base)
+	plain := server.client(t, "http").RoundTripper("plain", base)
 	for url, want := range map[string]bool{
 		"http://localhost:1/":   true,
 		"http://127.8.8.8/":     true,
@@ -309,34 +298,30 @@ func TestPlainHTTPOnlyToThisMachine(t *testing.T) {
 		"http://10.0.0.1/":      false,
 		"ftp://example.com/":    false,
 	} {
+		reached = false
 		sent := &body{Reader: strings.NewReader("sent")}
-		req, err := http.NewRequest("POST", url, sent)
-		if err != nil {
-			t.Fatal(err)
-		}
-		reached = ""
-		_, err = transport.RoundTrip(req)
-		if got := reached != ""; got != want || got == errors.Is(err, spikeauth.StatusInvalidURL) || !got && !sent.closed {
+		_, err := plain.RoundTrip(newRequest(t, url, sent))
+		if reached != want || reached == errors.Is(err, spikeauth.StatusInvalidURL) || !reached && !sent.closed {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
 }
 
 func TestWithoutATokenNothingIsSent(t *testing.T) {
-	a := newAPI(t)
+	base := transport(func(*http.Request) (*http.Response, error) {
+		t.Error("sent")
+		return nil, errors.New("sent")
+	})
 	spike := server.client(t, "http")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	sent := &body{Reader: strings.NewReader("sent")}
-	req, _ := http.NewRequestWithContext(ctx, "POST", a.URL, sent)
-	if _, err := spike.RoundTripper("never", nil).RoundTrip(req); !errors.Is(err, context.Canceled) || !sent.closed {
+	req := newRequest(t, "https://example.com", sent).WithContext(ctx)
+	if _, err := spike.RoundTripper("never", base).RoundTrip(req); !errors.Is(err, context.Canceled) || !sent.closed {
 		t.Errorf("done context: %v", err)
 	}
-	client := &http.Client{Transport: spike.RoundTripper("fault.status.403", nil)}
-	if _, err := client.Get(a.URL); !errors.Is(err, spikeauth.StatusForbidden) {
+	client := &http.Client{Transport: spike.RoundTripper("fault.status.403", base)}
+	if _, err := client.Get("https://example.com"); !errors.Is(err, spikeauth.StatusForbidden) {
 		t.Errorf("forbidden user: %v", err)
-	}
-	if len(a.headers) != 0 {
-		t.Errorf("%d requests", len(a.headers))
 	}
 }

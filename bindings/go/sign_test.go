@@ -3,7 +3,10 @@
 package spikeauth_test
 
 import (
+	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +19,13 @@ func TestKnownSignatures(t *testing.T) {
 		Key        string
 		Signatures map[string]string
 	}
-	readJSON(t, "tests/vectors/signatures.json", &vectors)
+	text, err := os.ReadFile(filepath.Join(root, "tests/vectors/signatures.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &vectors); err != nil {
+		t.Fatal(err)
+	}
 	if vectors.Key != key || len(vectors.Signatures) < 1000 {
 		t.Fatal("these are not the vectors of this key")
 	}
@@ -46,19 +55,11 @@ func TestAnInvalidUserIDIsNotSent(t *testing.T) {
 	client := server.client(t, "http")
 	before := server.counters(t).Requests
 	for _, id := range []string{"", "not valid", "a\x00b", strings.Repeat("a", 129)} {
-		for name, call := range map[string]func() error{
-			"SignUser":          func() error { _, err := spikeauth.SignUser([]byte(key), id); return err },
-			"VerifyUser":        func() error { return spikeauth.VerifyUser([]byte(key), id, strings.Repeat("0", 64)) },
-			"Client.SignUser":   func() error { _, err := client.SignUser(id); return err },
-			"AppendSignature":   func() error { _, err := client.AppendSignature(nil, id); return err },
-			"SignUsers":         func() error { _, err := client.SignUsers([]string{id}); return err },
-			"Token":             func() error { _, err := client.Token(t.Context(), id); return err },
-			"Authorization":     func() error { _, err := client.Authorization(t.Context(), id); return err },
-			"Exchange":          func() error { _, err := client.Exchange(t.Context(), id); return err },
-			"ExchangeSignature": func() error { _, err := client.ExchangeSignature(t.Context(), id, "00"); return err },
-			"Invalidate":        func() error { return client.Invalidate(id, "token") },
-			"Forget":            func() error { return client.Forget(id) },
-		} {
+		calls := everyCall(t.Context(), client, id, "token")
+		delete(calls, "Stats")
+		calls["package SignUser"] = func() error { _, err := spikeauth.SignUser([]byte(key), id); return err }
+		calls["VerifyUser"] = func() error { return spikeauth.VerifyUser([]byte(key), id, strings.Repeat("0", 64)) }
+		for name, call := range calls {
 			var e *spikeauth.Error
 			if err := call(); !errors.As(err, &e) || e.Status != spikeauth.StatusInvalidUserID || e.Attempts != 0 {
 				t.Errorf("%s(%.20q): %v", name, id, err)
