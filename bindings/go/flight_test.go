@@ -314,11 +314,12 @@ func TestAPanickingContextHoldsNothing(t *testing.T) {
 	checkIdle(t, client)
 }
 
-// The first leader has no time to wait, and the second is cancelled.
+// The first leader has no time to wait, and the second is cancelled. The library itself keeps to the Retry-After of a 429
+// or 503.
 func TestEveryLeaderKeepsToRetryAfter(t *testing.T) {
 	client := envClient(t)
 	for round := 1; ; round++ {
-		user := fmt.Sprintf("fault.delay.200.and.retry-after.1.x1.handed-off-%d", unique.Add(1))
+		user := fmt.Sprintf("fault.delay.200.and.status.500.and.retry-after.1.x1.handed-off-%d", unique.Add(1))
 		start := time.Now()
 		_, first := joinFor(t, client, user, 1100*time.Millisecond)
 		cancelSecond, second := joinFor(t, client, user, 40*time.Second)
@@ -349,7 +350,7 @@ func TestEveryLeaderKeepsToRetryAfter(t *testing.T) {
 func TestCloseEndsTheWaitForRetryAfter(t *testing.T) {
 	InTime(t, 100*time.Millisecond, func() time.Duration {
 		client := envClient(t)
-		user := fmt.Sprintf("fault.delay.200.and.retry-after.60.x1.closed-%d", unique.Add(1))
+		user := fmt.Sprintf("fault.delay.200.and.status.500.and.retry-after.60.x1.closed-%d", unique.Add(1))
 		_, first := joinFor(t, client, user, 20*time.Second)
 		_, second := joinFor(t, client, user, 5*time.Minute)
 		if err := <-first; !errors.Is(err, StatusServerError) {
