@@ -33,9 +33,9 @@ fn a_call_is_cancelled_at_once_wherever_it_is() {
     let rows = [
         ("full", "alice", "connecting"),
         ("silent_tls", "alice", "the TLS handshake"),
-        ("silent", "alice", "waiting for the reply"),
-        ("http", "fault.stall", "waiting for the reply"),
-        ("https", "fault.stall", "waiting for the reply by TLS"),
+        ("silent", "alice", "waiting for the response"),
+        ("http", "fault.stall", "waiting for the response"),
+        ("https", "fault.stall", "waiting for the response by TLS"),
         ("http", "fault.delay.5000", "a slow reply"),
         ("http", "fault.stall-mid-head", "in the headers"),
         ("https", "fault.stall-mid-head", "in the headers by TLS"),

@@ -57,7 +57,7 @@ pub unsafe extern "C" fn spike_auth_client_get_token(
     token_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = TextOut::new(token, token_cap, token_len, "token")?;
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn spike_auth_client_get_authorization(
     out_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = TextOut::new(out, out_cap, out_len, "out")?;
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn spike_auth_client_peek_token(
     token_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = TextOut::new(token, token_cap, token_len, "token")?;
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn spike_auth_client_invalidate(
     rejected_len: usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let client = &handle(client, "client")?.client;
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn spike_auth_client_forget(
     user_id_len: usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let client = &handle(client, "client")?.client;
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn spike_auth_client_clear(
     client: *const spike_auth_client,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe { run(err, || Ok(handle(client, "client")?.client.clear()?)) }
 }
 

@@ -23,7 +23,7 @@ pub unsafe extern "C" fn spike_auth_call_new(
     call: *mut *mut spike_auth_call,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             HandleOut::new(call, "call")?.put(spike_auth_call { call: Call::new() });
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn spike_auth_call_set_timeout_ms(
     ms: u32,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe { run(err, || Ok(handle(call, "call")?.call.set_timeout_ms(ms)?)) }
 }
 
@@ -55,7 +55,7 @@ pub unsafe extern "C" fn spike_auth_call_set_timeout_ms(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
     run_quietly(|| {
-        // SAFETY: the header asks of the caller what this needs.
+        // SAFETY: the caller keeps the header's contract.
         if let Ok(call) = unsafe { handle(call, "call") } {
             call.call.cancel();
         }
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
 /// Frees a call handle. NULL is ignored. Free it only after the call that uses it has returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_free(call: *mut spike_auth_call) {
-    // SAFETY: the header asks of the caller what this needs.
+    // SAFETY: the caller keeps the header's contract.
     run_quietly(|| unsafe { free(call) });
 }
 

@@ -36,7 +36,7 @@ pub unsafe extern "C" fn spike_auth_sign_user(
     signature_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = TextOut::new(signature, signature_cap, signature_len, "signature")?;
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn spike_auth_verify_user(
     signature_len: usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let key = Key::new(bytes(key, key_len, "key")?)?;

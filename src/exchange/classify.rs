@@ -24,7 +24,7 @@ fn accept(response: Response) -> Result<TokenResponse, Error> {
     let read = reply::read(&body).map_err(|why| match (why, response.content_encoding) {
         // With a Content-Length the body is complete: then it is the server that stopped short.
         (InvalidBody::CutShort, _) if response.ends_with_connection => {
-            connection_lost("the reply ends in the middle")
+            connection_lost("the response ends in the middle")
         }
         // Never decoded: none was asked for.
         (_, Some(coding)) => {
@@ -44,8 +44,8 @@ fn unusable(why: &str) -> Error {
     Error::new(
         ErrorKind::InvalidResponse,
         format!(
-            "200 OK: the reply holds no usable token ({why}). Check that the base URL is the \
-             service's, and that nothing between answers in its place."
+            "200 OK: the response holds no usable token ({why}). Check that the base URL is the \
+             service's, and that nothing in between answers instead."
         ),
     )
 }
@@ -120,13 +120,13 @@ impl Meaning {
             500..=599 => row(ErrorKind::ServerError, "the service failed", CHECK_URL, false),
             300..=303 | 305..=399 => row(
                 ErrorKind::UnexpectedStatus,
-                "the reply is a redirect, which is not followed because it would carry a credential elsewhere",
+                "the response is a redirect, which is not followed because it would send a credential elsewhere",
                 CHECK_URL,
                 false,
             ),
             _ => row(
                 ErrorKind::UnexpectedStatus,
-                "the service is not known to answer so",
+                "the service is not known to send this status",
                 CHECK_URL,
                 false,
             ),

@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::control::Control;
+use super::call_io::CallIo;
 use super::errors::{Phase, internal};
 use super::getaddrinfo::is_lack;
 use super::limits::ADDRESSES_MAX;
@@ -74,27 +74,26 @@ impl Target {
     }
 
     /// Connects to the host, through the proxy if there is one.
-    pub(crate) fn connect(&self, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
+    pub(crate) fn connect(&self, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
         match &self.proxy {
-            None => self.dial(&self.host, self.port, control),
+            None => self.dial(&self.host, self.port, call),
             Some(proxy) => {
-                let socket = self
-                    .dial(&proxy.url.host, proxy.url.port, control)
-                    .map_err(proxy::unreachable)?;
-                proxy::tunnel(socket, proxy, &self.host, self.port, control)
+                let socket =
+                    self.dial(&proxy.url.host, proxy.url.port, call).map_err(proxy::unreachable)?;
+                proxy::tunnel(socket, proxy, &self.host, self.port, call)
             }
         }
     }
 
-    fn dial(&self, host: &Host, port: u16, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
-        let addresses = self.names.resolve(host, port, control)?;
-        let race = Race { control, started: Vec::new(), last_error: None };
+    fn dial(&self, host: &Host, port: u16, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
+        let addresses = self.names.resolve(host, port, call)?;
+        let race = Race { call, started: Vec::new(), last_error: None };
         let stream = race.run(&interleaved(&addresses)).inspect_err(|error| {
             if error.kind() == ErrorKind::Connect {
                 self.names.forget();
             }
         })?;
-        Ok(WaitingSocket::new(stream, Arc::clone(control)))
+        Ok(WaitingSocket::new(stream, Arc::clone(call)))
     }
 }
 
@@ -115,7 +114,7 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 
 /// Parallel connection attempts; the first that succeeds wins.
 struct Race<'a> {
-    control: &'a Control,
+    call: &'a CallIo,
     started: Vec<OwnSocket>,
     last_error: Option<io::Error>,
 }
@@ -135,7 +134,7 @@ impl Race<'_> {
         }
         let found = self.wait(None)?;
         found.ok_or_else(|| match self.last_error {
-            Some(error) if is_not_a_socket(&error) => self.control.descriptor_closed(),
+            Some(error) if is_not_a_socket(&error) => self.call.descriptor_closed(),
             error => refused(error),
         })
     }
@@ -159,7 +158,7 @@ impl Race<'_> {
     fn wait(&mut self, pause: Option<Instant>) -> Result<Option<OwnSocket>, Error> {
         while !self.started.is_empty() {
             let fds: Vec<_> = self.started.iter().map(AsFd::as_fd).collect();
-            let ready = self.control.wait_any(&fds, Ready::Write, Phase::Connect, pause)?;
+            let ready = self.call.wait_any(&fds, Ready::Write, Phase::Connect, pause)?;
             let Some(index) = ready.filter(|&index| index < self.started.len()) else {
                 return Ok(None);
             };

@@ -1,11 +1,11 @@
-//! What goes wrong in more than one place, in words.
+//! Errors that more than one file reports.
 
 use std::io;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 
-/// What a call is doing, for its deadline and its error.
+/// What a call is doing: decides which timeout holds, and is named in the error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Permit,
@@ -28,20 +28,20 @@ impl Phase {
         match self {
             Self::Permit => "waiting until another exchange of this client had ended",
             Self::Start => "before the request was sent",
-            Self::Resolve => "looking up the host's name",
+            Self::Resolve => "looking up the host name",
             Self::Connect => "connecting",
             Self::Tunnel => "waiting for the proxy",
             Self::Handshake => "in the TLS handshake",
-            Self::Exchange => "waiting for the reply",
+            Self::Exchange => "waiting for the response",
         }
     }
 }
 
 pub(crate) fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
     let ms = timeout.as_millis();
-    let network = "the network between, a firewall, and the base URL";
+    let network = "the network, a firewall, and the base URL";
     let (kind, what, check) = match phase {
-        Phase::Resolve => (ErrorKind::Resolve, "The host's name was not found", network),
+        Phase::Resolve => (ErrorKind::Resolve, "The host name could not be resolved", network),
         Phase::Tunnel => {
             (ErrorKind::Proxy, "The proxy did not answer", "the proxy's URL, and that it is up")
         }
@@ -65,7 +65,7 @@ pub(crate) fn internal(what: &str, error: &io::Error) -> Error {
 pub(crate) fn connection_lost(why: &str) -> Error {
     Error::new(
         ErrorKind::ConnectionLost,
-        format!("The connection ended before the whole reply was there: {why}. Try again."),
+        format!("The connection ended before the response was complete: {why}. Try again."),
     )
     .with_retryable(true)
 }
@@ -73,7 +73,7 @@ pub(crate) fn connection_lost(why: &str) -> Error {
 pub(crate) fn too_large() -> Error {
     Error::new(
         ErrorKind::ResponseTooLarge,
-        "The reply is too large: more than 64 KiB of body, 16 KiB of headers, 128 headers, or 1 MiB in \
-         all. Check that the base URL is the service's, and that nothing between answers in its place.",
+        "The response is too large: more than 64 KiB of body, 16 KiB of headers, 128 headers, or 1 MiB in \
+         all. Check that the base URL is the service's, and that nothing in between answers instead.",
     )
 }

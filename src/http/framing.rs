@@ -1,10 +1,9 @@
-//! The framing and encoding of a response body, and the errors of ureq.
+//! The framing and encoding of a response body.
 
 use ::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use ::http::{Response, Version};
 
-use super::errors::{connection_lost, too_large};
-use crate::error::{Error, ErrorKind, cut};
+use crate::error::{Error, ErrorKind};
 
 /// Whether the head announces a chunked body. Fails for another coding: none was requested, and every
 /// HTTP/1.1 client reads chunks (RFC 9112, 6.1 and 7).
@@ -51,38 +50,7 @@ pub(crate) fn bare_line_end() -> Error {
     unreadable("a line of its chunks ends with a line feed or a carriage return alone")
 }
 
-/// An error that ureq itself found in the response or at the end of the connection.
-pub(crate) fn translate(error: &ureq::Error) -> Error {
-    match error {
-        ureq::Error::Io(error) => connection_lost(cut(&error.to_string(), 100)),
-        ureq::Error::BodyStalled => connection_lost("the response is incomplete"),
-        ureq::Error::LargeResponseHeader(..) => too_large(),
-        // The error type of ureq-proto cannot be named here, and some of its texts quote the response.
-        ureq::Error::Protocol(error) => of_protocol(&error.to_string()),
-        ureq::Error::Http(_) => unreadable("it is not valid HTTP"),
-        other => Error::new(
-            ErrorKind::Internal,
-            format!("The HTTP layer failed: {}.", cut(&other.to_string(), 100)),
-        ),
-    }
-}
-
-fn of_protocol(text: &str) -> Error {
-    if text.contains("too many headers") {
-        return too_large();
-    }
-    unreadable(if text.starts_with("chunk") {
-        "its chunks are malformed, or have long extensions"
-    } else if text.contains("content-length") {
-        "its Content-Length is not a number, or there are two different ones"
-    } else if text.contains("100-continue") {
-        "a 100 Continue with headers precedes it"
-    } else {
-        "it is not valid HTTP"
-    })
-}
-
-fn unreadable(why: &str) -> Error {
+pub(super) fn unreadable(why: &str) -> Error {
     Error::new(
         ErrorKind::InvalidResponse,
         format!(

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use zeroize::Zeroizing;
 
-use super::control::Control;
+use super::call_io::CallIo;
 use super::errors::Phase;
 use super::socket::Socket;
 use crate::config::{Host, ProxyUrl};
@@ -27,7 +27,7 @@ pub(crate) fn tunnel(
     proxy: &Proxy,
     host: &Host,
     port: u16,
-    control: &Control,
+    call: &CallIo,
 ) -> Result<Socket, Error> {
     socket.set_phase(Phase::Tunnel);
     let request = request(proxy, host, port);
@@ -38,7 +38,7 @@ pub(crate) fn tunnel(
         )
         .with_retryable(true);
         // If the call was stopped, the reason for that says more.
-        control.cause_of(control.fail(why))
+        call.failure_or(|| why)
     };
     socket.write_all(request.as_bytes()).map_err(lost)?;
     let status = read_status(&mut socket, lost)?;

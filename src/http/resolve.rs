@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::control::Control;
+use super::call_io::CallIo;
 use super::errors::{Phase, internal};
 use super::getaddrinfo::{self, not_found};
 use super::own_socket::OwnSocket;
@@ -69,12 +69,12 @@ impl NameCache {
     }
 
     /// At least one address, or an error.
-    pub(crate) fn resolve(&self, host: &Host, port: u16, control: &Control) -> Found {
+    pub(crate) fn resolve(&self, host: &Host, port: u16, call: &CallIo) -> Found {
         match host {
             Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
             // Never looked up: no hosts file or name server may move it to another machine (RFC 6761, 6.3).
             Host::Name(name) if name == "localhost" => Ok(loopback(port)),
-            Host::Name(name) => self.look_up(name, port, control),
+            Host::Name(name) => self.look_up(name, port, call),
         }
     }
 
@@ -83,7 +83,7 @@ impl NameCache {
         lock(&self.0).answer = None;
     }
 
-    fn look_up(&self, name: &str, port: u16, control: &Control) -> Found {
+    fn look_up(&self, name: &str, port: u16, call: &CallIo) -> Found {
         let (guard, done) = {
             let mut names = lock(&self.0);
             if let Some(addresses) = names.fresh_answer() {
@@ -96,7 +96,7 @@ impl NameCache {
             }
             (self.register(&mut names, sender), done)
         };
-        control.wait(done.as_fd(), Ready::Read, Phase::Resolve)?;
+        call.wait(done.as_fd(), Ready::Read, Phase::Resolve)?;
         let ended = || Err(not_found("the lookup ended without an answer", true));
         guard.waiter.found.get().cloned().unwrap_or_else(ended)
     }

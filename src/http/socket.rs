@@ -1,10 +1,10 @@
-//! A TCP connection that waits through the [`Control`] of its call.
+//! A TCP connection that waits through the [`CallIo`] of its call.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::control::{Control, is_passing};
+use super::call_io::{CallIo, is_passing};
 use super::errors::Phase;
 use super::own_socket::{OwnSocket, is_not_a_socket};
 use super::poll::Ready;
@@ -13,7 +13,7 @@ use crate::fork::generation;
 /// Reads and writes like a blocking socket, until the deadline of the call.
 pub(crate) struct Socket {
     stream: OwnSocket,
-    control: Arc<Control>,
+    call: Arc<CallIo>,
     phase: Phase,
     /// For TLS: the position in the records that were read.
     records: Option<RecordBoundary>,
@@ -22,8 +22,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: OwnSocket, control: Arc<Control>) -> Self {
-        Self { stream, control, phase: Phase::Exchange, records: None, made_in: generation() }
+    pub(crate) fn new(stream: OwnSocket, call: Arc<CallIo>) -> Self {
+        Self { stream, call, phase: Phase::Exchange, records: None, made_in: generation() }
     }
 
     pub(crate) fn set_phase(&mut self, phase: Phase) {
@@ -37,7 +37,7 @@ impl Socket {
 
     /// Whether its descriptors were not closed by the program.
     pub(crate) fn is_intact(&self) -> bool {
-        self.control.is_intact(&self.stream)
+        self.call.is_intact(&self.stream)
     }
 
     /// Whether it can carry another request: it is open, and nothing is to read or half read. An unexpected
@@ -50,15 +50,15 @@ impl Socket {
     }
 
     fn wait(&self, ready: Ready) -> io::Result<()> {
-        self.control
+        self.call
             .wait(self.stream.as_fd(), ready, self.phase)
-            .map_err(|error| self.control.fail_io(error))
+            .map_err(|error| self.call.fail_io(error))
     }
 
     /// The error of a read or a write. If the program closed the descriptor, that is recorded as the cause.
     fn lost(&self, error: io::Error) -> io::Error {
         if is_not_a_socket(&error) {
-            return self.control.fail_io(self.control.descriptor_closed());
+            return self.call.fail_io(self.call.descriptor_closed());
         }
         error
     }

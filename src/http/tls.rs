@@ -7,7 +7,7 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::control::Control;
+use super::call_io::CallIo;
 use super::errors::connection_lost;
 use super::sessions::Sessions;
 use super::socket::{Socket, describe};
@@ -48,15 +48,15 @@ pub(crate) fn handshake(
     socket: Socket,
     config: &Arc<ClientConfig>,
     name: &ServerName<'static>,
-    control: &Control,
+    call: &CallIo,
 ) -> Result<TlsStream, Error> {
     let connection =
         ClientConnection::new(Arc::clone(config), name.clone()).map_err(|error| failed(&error))?;
     let mut stream = StreamOwned::new(connection, socket);
     while stream.conn.is_handshaking() {
         if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
-            let cause = error_within(&error).map_or_else(|| interrupted(&error), failed);
-            return Err(control.cause_of(control.fail(cause)));
+            let cause = || error_within(&error).map_or_else(|| interrupted(&error), failed);
+            return Err(call.failure_or(cause));
         }
     }
     Ok(stream)

@@ -10,53 +10,56 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::buffers::WipedBuffers;
+use super::call_io::CallIo;
 use super::chunks::Chunks;
 use super::connect::Target;
-use super::control::Control;
 use super::errors::{Phase, connection_lost, too_large};
 use super::limits::RESPONSE_MAX;
 use super::socket::{Socket, describe};
 use super::tls::{self, TlsStream};
 
 /// Makes a pooled connection.
-pub(crate) struct SlotConnector {
+pub(crate) struct UreqConnector {
     pub(crate) target: Arc<Target>,
-    pub(crate) control: Arc<Control>,
+    pub(crate) call: Arc<CallIo>,
 }
 
-impl Connector for SlotConnector {
-    type Out = SlotTransport;
+impl Connector for UreqConnector {
+    type Out = UreqTransport;
 
     fn connect(
         &self,
         _: &ConnectionDetails,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        self.open().map(Some).map_err(|error| self.control.fail(error))
+        self.open().map(Some).map_err(|error| {
+            self.call.fail(error);
+            ureq::Error::ConnectionFailed
+        })
     }
 }
 
-impl SlotConnector {
-    fn open(&self) -> Result<SlotTransport, crate::error::Error> {
-        if self.control.is_broken() {
-            return Err(self.control.descriptor_closed());
+impl UreqConnector {
+    fn open(&self) -> Result<UreqTransport, crate::error::Error> {
+        if self.call.is_broken() {
+            return Err(self.call.descriptor_closed());
         }
-        self.control.note_connect();
-        let mut socket = self.target.connect(&self.control)?;
+        self.call.note_connect();
+        let mut socket = self.target.connect(&self.call)?;
         let stream = match &self.target.tls {
             None => Stream::Plain(socket),
             Some((config, name)) => {
                 socket.set_phase(Phase::Handshake);
                 socket.watch_records();
-                let mut tls = tls::handshake(socket, config, name, &self.control)?;
+                let mut tls = tls::handshake(socket, config, name, &self.call)?;
                 tls.sock.set_phase(Phase::Exchange);
                 Stream::Tls(Box::new(tls))
             }
         };
-        Ok(SlotTransport {
+        Ok(UreqTransport {
             stream,
             buffers: WipedBuffers::new(),
-            control: Arc::clone(&self.control),
+            call: Arc::clone(&self.call),
             received: 0,
             chunks: None,
             just_used: false,
@@ -64,17 +67,17 @@ impl SlotConnector {
     }
 }
 
-impl fmt::Debug for SlotConnector {
+impl fmt::Debug for UreqConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SlotConnector")
+        f.write_str("UreqConnector")
     }
 }
 
 /// An open connection.
-pub(crate) struct SlotTransport {
+pub(crate) struct UreqTransport {
     stream: Stream,
     buffers: WipedBuffers,
-    control: Arc<Control>,
+    call: Arc<CallIo>,
     /// Bytes since the request was sent.
     received: usize,
     /// Follows a chunked body.
@@ -88,12 +91,12 @@ enum Stream {
     Tls(Box<TlsStream>),
 }
 
-impl SlotTransport {
+impl UreqTransport {
     fn send_pending(&mut self) -> io::Result<()> {
         if self.buffers.pending().is_empty() {
             return Ok(());
         }
-        self.control.note_request();
+        self.call.note_request();
         (self.received, self.chunks) = (0, None);
         let sent = match &mut self.stream {
             Stream::Plain(socket) => socket.write_all(self.buffers.pending()),
@@ -105,11 +108,11 @@ impl SlotTransport {
 
     fn receive(&mut self) -> io::Result<usize> {
         if let Some(refusal) = self.chunks.as_ref().and_then(Chunks::refusal) {
-            return Err(self.control.fail_io(refusal));
+            return Err(self.call.fail_io(refusal));
         }
         let room = self.buffers.input_append_buf();
         if room.is_empty() || self.received > RESPONSE_MAX {
-            return Err(self.control.fail_io(too_large()));
+            return Err(self.call.fail_io(too_large()));
         }
         match &mut self.stream {
             Stream::Plain(socket) => socket.read(room),
@@ -127,13 +130,14 @@ impl SlotTransport {
 
     /// Records the error, unless a more precise one was recorded.
     fn lost(&self, error: &io::Error) -> ureq::Error {
-        self.control.fail(tls::broken(error).unwrap_or_else(|| connection_lost(&describe(error))))
+        self.call.fail(tls::broken(error).unwrap_or_else(|| connection_lost(&describe(error))));
+        ureq::Error::ConnectionFailed
     }
 }
 
-impl Transport for SlotTransport {
+impl Transport for UreqTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        if self.chunks.is_none() && self.control.reads_chunks() {
+        if self.chunks.is_none() && self.call.reads_chunks() {
             // The head was consumed, and nothing of the body yet.
             let mut chunks = Chunks::new();
             chunks.pass(self.buffers.input());
@@ -157,7 +161,7 @@ impl Transport for SlotTransport {
                 self.note_received(amount);
                 // Decrypted bytes only: a close_notify is not an answer.
                 if amount > 0 {
-                    self.control.note_answer();
+                    self.call.note_answer();
                 }
                 Ok(amount > 0)
             }
@@ -178,7 +182,7 @@ impl Transport for SlotTransport {
             Stream::Tls(tls) => &tls.sock,
         };
         if !socket.is_intact() {
-            self.control.descriptor_closed(); // fails the attempt when it would connect
+            self.call.descriptor_closed(); // fails the attempt when it would connect
             return false;
         }
         match &mut self.stream {
@@ -192,9 +196,9 @@ impl Transport for SlotTransport {
     }
 }
 
-impl fmt::Debug for SlotTransport {
+impl fmt::Debug for UreqTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SlotTransport")
+        f.write_str("UreqTransport")
     }
 }
 

@@ -156,7 +156,7 @@ impl Model {
         if let Some(report) = self.report(user) {
             if report.token == token {
                 report.is_blocked = true;
-                return Err(ErrorKind::TokenRejected);
+                return self.fall_back(user).ok_or(ErrorKind::TokenRejected);
             }
             report.replacement = Some(token);
         }
@@ -172,6 +172,14 @@ impl Model {
             self.held.insert(user, Held { token, ends, due });
         }
         Ok(token)
+    }
+
+    /// The token that is due, after its renewal failed.
+    fn fall_back(&mut self, user: u8) -> Option<u8> {
+        let next = (self.now + WINDOW, self.now + 2 * WINDOW);
+        let token = self.holds(user)?;
+        self.held.entry(user).and_modify(|held| held.due = Some(next));
+        Some(token)
     }
 
     fn ask_in_vain(&mut self, user: u8, exchanged: bool) -> Result<u8, ErrorKind> {

@@ -1,6 +1,6 @@
 //! How one call waits for its connection, what wakes it, and why it ended.
 //!
-//! Everything that may block blocks in [`Control::wait`], on the socket and on a wake-up descriptor
+//! Everything that may block blocks in [`CallIo::wait`], on the socket and on a wake-up descriptor
 //! together. So a call that is stopped returns at once, in every phase.
 
 use std::io;
@@ -11,14 +11,13 @@ use std::task::Wake;
 use std::time::Instant;
 
 use super::errors::{Phase, connect_timed_out, internal};
-use super::framing;
 use super::own_socket::OwnSocket;
 use super::poll::{Polled, Ready, poll};
 use crate::context::{Context, Deadline};
 use crate::error::{Error, ErrorKind};
 
 /// Shared by the call that uses a connection and the thread that may stop that call.
-pub(crate) struct Control {
+pub(crate) struct CallIo {
     /// A byte was sent to the wake-up descriptor and is not yet read.
     woken: AtomicBool,
     /// A descriptor of the connection was closed by the program.
@@ -59,7 +58,7 @@ impl Attempt {
     }
 }
 
-impl Control {
+impl CallIo {
     /// Costs two descriptors, close-on-exec.
     pub(crate) fn new(context: &Context) -> io::Result<Self> {
         let (wake_sender, wake_receiver) = OwnSocket::pair()?;
@@ -170,7 +169,7 @@ impl Control {
         }
     }
 
-    /// A descriptor of the slot does not stand for what it did: the slot is of no more use, and so are
+    /// A descriptor of the connection does not stand for what it did: the connection is of no more use, and so are
     /// the others that rest.
     pub(crate) fn descriptor_closed(&self) -> Error {
         self.broken.store(true, Ordering::Release);
@@ -217,22 +216,21 @@ impl Control {
         Ok(deadline.at.min(connect.at))
     }
 
-    /// Keeps `error` as the reason of the call's failure, and gives ureq one to carry.
-    pub(crate) fn fail(&self, error: Error) -> ureq::Error {
+    /// Keeps `error` as the reason of the call's failure, unless there is one.
+    pub(crate) fn fail(&self, error: Error) {
         self.attempt().failure.get_or_insert(error);
-        ureq::Error::ConnectionFailed
     }
 
-    /// Likewise for code that speaks `std::io`.
+    /// The same for code that returns `std::io::Error`.
     pub(crate) fn fail_io(&self, error: Error) -> io::Error {
-        self.attempt().failure.get_or_insert(error);
+        self.fail(error);
         // Not a kind that means "the connection ended": ureq takes that for the end of a body.
         io::Error::other("stopped")
     }
 
-    /// What ended the call, in our own terms.
-    pub(crate) fn cause_of(&self, error: ureq::Error) -> Error {
-        self.attempt().failure.take().unwrap_or_else(|| framing::translate(&error))
+    /// The reason that was kept, or else `other`.
+    pub(crate) fn failure_or(&self, other: impl FnOnce() -> Error) -> Error {
+        self.attempt().failure.take().unwrap_or_else(other)
     }
 
     fn attempt(&self) -> MutexGuard<'_, Attempt> {
@@ -241,7 +239,7 @@ impl Control {
 }
 
 /// Ends a wait of the attempt, from any thread.
-impl Wake for Control {
+impl Wake for CallIo {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
