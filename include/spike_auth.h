@@ -496,19 +496,18 @@ SPIKE_AUTH_API
 const char *spike_auth_status_text(spike_auth_status_t status);
 
 /**
- * Signs one user id with a key: HMAC-SHA256 as 64 lowercase hex characters.
+ * Signs one user id with a key: HMAC-SHA256 as 64 lowercase hex characters. A client signs faster, because
+ * it prepares the key once: see spike_auth_client_sign_user().
  *
- * A client does the same faster (spike_auth_client_sign_user()): it prepares the key once.
- *
- * @param key            the raw bytes of the key as the Spike console shows it, never hex- or
- *                       base64-decoded. Not a text: SPIKE_AUTH_NUL_TERMINATED is refused.
- * @param key_len        1 to 4096
- * @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
- * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param signature      receives the signature and a NUL
- * @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
+ * @param key            the raw bytes of the key as the Spike console shows it, not hex- or base64-decoded.
+ *                       Not a text: SPIKE_AUTH_NUL_TERMINATED is refused.
+ * @param key_len        length of key in bytes, 1 to 4096
+ * @param user_id        1 to 128 bytes of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
+ * @param user_id_len    length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      receives the signature and a NUL. It never expires: protect it like a password.
+ * @param signature_cap  size of signature in bytes: SPIKE_AUTH_SIGNATURE_SIZE or more
  * @param signature_len  receives 64
- * @param err            NULL or where the details go
+ * @param err            receives the error detail; may be NULL
  *
  * Fails with INVALID_KEY, INVALID_USER_ID, BUFFER_TOO_SMALL.
  */
@@ -526,16 +525,16 @@ spike_auth_status_t spike_auth_sign_user(const uint8_t *key,
 /**
  * Checks a signature against a key and a user id, in constant time.
  *
- * @param key            as in spike_auth_sign_user()
- * @param key_len        1 to 4096
- * @param user_id        as in spike_auth_sign_user()
- * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param signature      64 hex characters in either case
- * @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param err            NULL or where the details go
+ * @param key            see spike_auth_sign_user()
+ * @param key_len        length of key in bytes, 1 to 4096
+ * @param user_id        1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len    length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      64 hex characters in upper or lower case
+ * @param signature_len  length of signature in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err            receives the error detail; may be NULL
  *
- * OK if it matches, else SIGNATURE_MISMATCH. Fails with INVALID_SIGNATURE if it is not 64 hex characters,
- * INVALID_KEY, INVALID_USER_ID.
+ * Returns OK if it matches, else SIGNATURE_MISMATCH. Fails with INVALID_KEY, INVALID_USER_ID,
+ * INVALID_SIGNATURE (not 64 hex characters).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -871,7 +870,8 @@ void spike_auth_call_free(struct spike_auth_call *call);
  *
  * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (the connect timeout is longer than the timeout of a call),
  * INVALID_ENVIRONMENT (the base URL would be reached through a proxy that spike_auth_config_load_env() found
- * and that cannot be used), TLS_ROOTS, INTERNAL (the system provides no random numbers).
+ * and that cannot be used), TLS_ROOTS, INTERNAL (the system provides no random numbers, or the self-test of
+ * signing failed).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE

@@ -29,7 +29,8 @@ pub struct spike_auth_client {
 ///
 /// Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (the connect timeout is longer than the timeout of a call),
 /// INVALID_ENVIRONMENT (the base URL would be reached through a proxy that spike_auth_config_load_env() found
-/// and that cannot be used), TLS_ROOTS, INTERNAL (the system provides no random numbers).
+/// and that cannot be used), TLS_ROOTS, INTERNAL (the system provides no random numbers, or the self-test of
+/// signing failed).
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_new(
