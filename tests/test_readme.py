@@ -20,6 +20,7 @@ PAGES = [
 TEXT = HEADER.read_text()
 # The comment at the top of the header.
 CONVENTIONS = TEXT.partition("*/")[0]
+FOLDERS = "src|tests|bindings|include|docs|examples|benches"
 
 C_PROGRAM = """\
 #include <spike_auth.h>
@@ -199,6 +200,17 @@ class Documentation(unittest.TestCase):
         self.assertEqual(one_line(DOCS["behaviour"]).count("A signal handler may call nothing of the library"), 1)
         self.assertNotRegex(TEXT.removeprefix(CONVENTIONS), "signal handler")  # or one would be an exception
 
+    def test_imports_go_one_way_as_architecture_says(self):
+        order = [row[0].strip("`") for row in table("ARCHITECTURE", "## Modules")]
+        modules = {path.stem for path in (ROOT / "src").iterdir()} - {"lib"}
+        self.assertEqual(set(order), modules)
+        for above, module in enumerate(order):
+            home = ROOT / "src" / module
+            for path in [*home.rglob("*.rs")] if home.is_dir() else [home.with_suffix(".rs")]:
+                for imported in re.findall(r"\bcrate::([a-z_]+)", path.read_text()):
+                    if imported != module:
+                        self.assertIn(imported, order[above + 1:], path)
+
     def test_the_oldest_rust_is_the_same_everywhere(self):
         oldest = re.search(r'^rust-version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
         workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
@@ -220,6 +232,11 @@ class Documentation(unittest.TestCase):
                 self.assertTrue(target.exists(), f"{page}: {path}")
                 if anchor:
                     self.assertIn(anchor, anchors(target.read_text()), f"{page}: {path}#{anchor}")
+
+    def test_every_file_that_is_named_exists(self):
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+            for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", page.read_text()):
+                self.assertTrue((ROOT / path).exists(), f"{page}: {path}")
 
 
 if __name__ == "__main__":
