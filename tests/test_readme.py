@@ -1,14 +1,67 @@
-"""What the README prints is what there is: its program, its table, its commands."""
+"""What the README and docs/ say is what there is: programs, tables, commands, links, files."""
 
+import os
 import re
+import sys
+import textwrap
 import unittest
 from pathlib import Path
 
 from support.project import CC, HEADER, RELEASE, ROOT, clean_env, run, sandbox, scratch, settings
 
 README = (ROOT / "README.md").read_text()
+DOCS = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "bindings").glob("*/README.md"),
+    *(ROOT / "benches").glob("README.md"),
+]
+TEXT = HEADER.read_text()
 # The comment at the top of the header.
-CONVENTIONS = HEADER.read_text().partition("*/")[0]
+CONVENTIONS = TEXT.partition("*/")[0]
+FOLDERS = "src|tests|bindings|include|docs|examples|benches"
+
+C_PROGRAM = """\
+#include <spike_auth.h>
+#include <stdio.h>
+int main(void) {
+    spike_auth_error err;
+    spike_auth_config *config = NULL;
+    spike_auth_client *client = NULL;
+    char header[SPIKE_AUTH_AUTHORIZATION_SIZE];
+    size_t header_len = 0;
+%s
+    spike_auth_client_free(client);
+    spike_auth_config_free(config);
+    printf("%%.7s %%zu\\n", header, header_len);
+    return header_len == 0;
+}
+"""
+GO_PROGRAM = """\
+package main
+
+import (
+	"context"
+	"fmt"
+
+	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
+)
+
+func get(ctx context.Context) error {
+%s
+	if err == nil {
+		fmt.Println(authorization[:7], len(authorization))
+	}
+	return err
+}
+
+func main() {
+	if err := get(context.Background()); err != nil {
+		panic(err)
+	}
+}
+"""
 
 
 def one_line(text: str) -> str:
@@ -16,56 +69,174 @@ def one_line(text: str) -> str:
     return re.sub(r"\s+(\* )?", " ", text)
 
 
-def block(language: str) -> str:
-    return re.search(rf"^```{language}\n(.*?)^```", README, re.S | re.M).group(1)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading."""
+    _, _, rest = DOCS[page].partition(f"\n{heading}\n")
+    rows = re.search(r"(?:^\|.*\n)+", rest, re.M).group(0).splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 class Readme(unittest.TestCase):
-    def test_its_program_is_the_example(self):
-        self.assertEqual(block("c"), (ROOT / "examples" / "token.c").read_text())
+    def test_it_takes_a_minute_to_read(self):
+        self.assertLessEqual(len(README.splitlines()), 120)
 
-    def test_its_program_compiles_and_gets_a_token(self):
+    def test_its_c_compiles_and_gets_a_header(self):
         with scratch() as folder, sandbox() as addresses:
-            source, program = Path(folder) / "token.c", Path(folder) / "token"
-            source.write_text(block("c"))
+            source, program = Path(folder) / "snippet.c", Path(folder) / "snippet"
+            source.write_text(C_PROGRAM % textwrap.indent(blocks("c")[0], "    "))
             warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
-            run(CC, *warnings, source, f"-I{ROOT / 'include'}", f"-L{RELEASE}", "-lspike_auth", "-o", program)
+            run(CC, *warnings, source, f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", "-o", program)
             env = clean_env(LD_LIBRARY_PATH=str(RELEASE), **settings(addresses))
-            self.assertRegex(run(program, "alice", env=env), r"\Agot a token of \d+ characters twice; requests sent: 1\n\Z")
+            self.assertRegex(run(program, env=env), r"\ABearer  \d+\n\Z")
 
-    def test_its_program_says_what_is_wrong(self):
+    def test_its_python_gets_a_header_and_what_it_replaces_gets_a_token(self):
+        replaced, snippet = blocks("python")
+        binding = ROOT / "bindings" / "python" / "src"
+        with sandbox() as addresses:
+            env = clean_env(PYTHONPATH=str(binding), SPIKE_AUTH_LIBRARY=str(RELEASE / "libspike_auth.so"), **settings(addresses))
+            said = run(sys.executable, "-B", "-c", f"{snippet}\nprint(headers['Authorization'][:7])", env=env)
+            self.assertEqual(said, "Bearer \n")
+            url = "https://app-api.spikeapi.com/v3"
+            self.assertEqual(replaced.count(url), 1)
+            program = replaced.replace(url, addresses["http"]) + "\nprint(len(access_token('alice')) > 10)"
+            self.assertEqual(run(sys.executable, "-B", "-c", program, env=env), "True\n")
+            self.assertEqual(len(list(filter(None, replaced.splitlines()))), 10)
+
+    def test_its_go_gets_a_header(self):
+        tool = os.environ.get("GO", "go")
+        offline = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+        module = "github.com/spike-auth/spike-auth/bindings/go"
+        with scratch() as folder, sandbox() as addresses:
+            (Path(folder) / "main.go").write_text(GO_PROGRAM % textwrap.indent(blocks("go")[0], "\t"))
+            env = clean_env(PKG_CONFIG_PATH=str(ROOT / "target" / "go"), **offline, **settings(addresses))
+            run(tool, "mod", "init", "example.com/readme", cwd=folder, env=env)
+            replaced = [f"-require={module}@v0.0.0", f"-replace={module}={ROOT / 'bindings' / 'go'}"]
+            run(tool, "mod", "edit", "-go=1.24", *replaced, cwd=folder, env=env)
+            self.assertRegex(run(tool, "run", ".", cwd=folder, env=env), r"\ABearer  \d+\n\Z")
+
+    def test_the_whole_program_gets_a_token(self):
         with scratch() as folder, sandbox() as addresses:
             program = Path(folder) / "token"
-            run(CC, ROOT / "examples" / "token.c", f"-I{ROOT / 'include'}", f"-L{RELEASE}", "-lspike_auth", "-o", program)
-            env = clean_env(LD_LIBRARY_PATH=str(RELEASE), **settings(addresses) | {"SPIKE_HMAC_KEY": "wrong"})
+            warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+            source = ROOT / "examples" / "token.c"
+            run(CC, *warnings, source, f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", "-o", program)
+            env = clean_env(LD_LIBRARY_PATH=str(RELEASE), **settings(addresses))
+            self.assertRegex(run(program, "alice", env=env), r"\Agot a token of \d+ characters twice; requests sent: 1\n\Z")
+            env["SPIKE_HMAC_KEY"] = "wrong"
             with self.assertRaisesRegex(AssertionError, "SPIKE_AUTH_STATUS_UNAUTHORIZED: 401 Unauthorized"):
                 run(program, "alice-in-chains", env=env)
 
-    def test_its_table_has_every_status_with_its_number(self):
-        rows = dict(re.findall(r"^\| (\d+) \| `(\w+)` \|", README, re.M))
-        header = re.findall(r"SPIKE_AUTH_STATUS_(\w+) = (\d+),", HEADER.read_text())
-        self.assertEqual(rows, {number: name for name, number in header})
+
+class Documentation(unittest.TestCase):
+    def test_errors_has_every_status_with_its_number(self):
+        rows = re.findall(r"^\| (\d+) \| `(\w+)` \| (.*) \| (.*) \|$", DOCS["errors"], re.M)
+        header = re.findall(r"SPIKE_AUTH_STATUS_(\w+) = (\d+),", TEXT)
+        self.assertEqual([(name, number) for number, name, _, _ in rows], header)
+        for number, name, cause, cure in rows:
+            self.assertTrue(cause and (cure or number == "0"), name)
+
+    def test_configuration_has_every_setting(self):
+        setters = set(re.findall(r"spike_auth_config_set_(\w+)\(struct", TEXT))
+        self.assertEqual({row[0].strip("`") for row in table("configuration", "## Settings")}, setters)
+        languages = table("configuration", "## The same in C, Python and Go")
+        self.assertEqual({row[0].strip("`").removeprefix("spike_auth_config_set_") for row in languages}, setters)
+        python = (ROOT / "bindings" / "python" / "src" / "spike_auth" / "_settings.py").read_text()
+        offered = dict(re.findall(r'^    "(\w+)": \("(\w+)", ', python, re.M))
+        go = (ROOT / "bindings" / "go" / "options.go").read_text()
+        options = {"New", *re.findall(r"^func (With\w+)\(", go, re.M)}
+        for setter, in_python, in_go in languages:
+            name = re.match(r"`(\w+)`|not offered", in_python).group(1)
+            self.assertEqual(offered.pop(name, None), name and setter.strip("`").removeprefix("spike_auth_config_set_"))
+            self.assertIn(in_go.strip("`"), options | {"not offered"})
+        self.assertEqual(offered, {})
+        self.assertEqual(options, {row[2].strip("`") for row in languages} - {"not offered"})
+
+    def test_configuration_has_the_sources_defaults_and_limits(self):
+        source = (ROOT / "src" / "config" / "mod.rs").read_text()
+        constants = dict(re.findall(r"const (\w+): \w+ =\s+(.*);", source))
+        rows = {row[0].strip("`"): row for row in table("configuration", "## Settings")}
+        for constant, value, setting, said in [
+            ("DEFAULT_TIMEOUT", "Duration::from_secs(10)", "timeout_ms", "10 000 ms"),
+            ("TIMEOUT_MAX_MS", "600_000", "timeout_ms", "600 000 ms"),
+            ("DEFAULT_CONNECT_TIMEOUT", "Duration::from_millis(3100)", "connect_timeout_ms", "3100 ms"),
+            ("DEFAULT_ATTEMPTS", "3", "max_attempts", "3"),
+            ("ATTEMPTS_MAX", "10", "max_attempts", "1 to 10"),
+            ("DEFAULT_CONCURRENCY", "32", "max_concurrency", "32"),
+            ("CONCURRENCY_MAX", "1024", "max_concurrency", "1 to 1024"),
+            ("DEFAULT_CACHE_ENTRIES", "100_000", "cache_capacity", "100 000"),
+            ("DEFAULT_CACHE_BYTES", "64 * 1024 * 1024", "cache_max_bytes", "64 MiB"),
+            ("DEFAULT_CACHE_TTL", "Duration::from_secs(3600)", "cache_ttl_ms", "1 h"),
+            ("USER_AGENT_SUFFIX_MAX", "256", "user_agent", "256"),
+        ]:
+            with self.subTest(constant):
+                self.assertEqual(constants[constant], value)
+                self.assertIn(said, " ".join(rows[setting][1:3]))
+
+    def test_configuration_has_every_environment_variable(self):
+        source = (ROOT / "src" / "config" / "environment.rs").read_text().partition("#[cfg(test)]")[0]
+        read = set(re.findall(r'"(SPIKE_\w+|(?:https|all|no)_proxy|(?:HTTPS|ALL|NO)_PROXY)"', source))
+        rows = table("configuration", "## Environment")
+        self.assertEqual({name for row in rows for name in re.findall(r"`(\w+)`", row[0])}, read)
+        for name in read:
+            self.assertIn(name, CONVENTIONS + TEXT)
 
     def test_the_stack_that_it_and_the_header_promise_is_the_one_that_is_tested(self):
         tested = dict(re.findall(r"\b(STACK_KIB|PROMISED_KIB) = (\d+)", (ROOT / "tests" / "c" / "stack.c").read_text()))
-        for text in (README, CONVENTIONS):
+        for text in (DOCS["behaviour"], CONVENTIONS):
             needed, enough = re.findall(r"needs up to (\d+) KiB of the stack .* a thread of (\d+) KiB is enough", one_line(text))[0]
             self.assertEqual(tested, {"PROMISED_KIB": needed, "STACK_KIB": enough})
 
-    def test_what_a_signal_handler_may_call_is_said_once_in_the_header_and_in_the_readme(self):
+    def test_what_a_signal_handler_may_call_is_said_once_in_the_header_and_in_the_docs(self):
         self.assertEqual(one_line(CONVENTIONS).count("A signal handler may call no function of this library"), 1)
-        self.assertEqual(one_line(README).count("A signal handler may call nothing of the library"), 1)
-        functions = HEADER.read_text().removeprefix(CONVENTIONS)
-        self.assertNotRegex(functions, "signal handler")  # or one would be an exception
+        self.assertEqual(one_line(DOCS["behaviour"]).count("A signal handler may call nothing of the library"), 1)
+        self.assertNotRegex(TEXT.removeprefix(CONVENTIONS), "signal handler")  # or one would be an exception
 
-    def test_every_make_target_it_names_exists(self):
+    def test_imports_go_one_way_as_architecture_says(self):
+        order = [row[0].strip("`") for row in table("ARCHITECTURE", "## Modules")]
+        modules = {path.stem for path in (ROOT / "src").iterdir()} - {"lib"}
+        self.assertEqual(set(order), modules)
+        for above, module in enumerate(order):
+            home = ROOT / "src" / module
+            for path in [*home.rglob("*.rs")] if home.is_dir() else [home.with_suffix(".rs")]:
+                for imported in re.findall(r"\bcrate::([a-z_]+)", path.read_text()):
+                    if imported != module:
+                        self.assertIn(imported, order[above + 1:], path)
+
+    def test_the_oldest_rust_is_the_same_everywhere(self):
+        oldest = re.search(r'^rust-version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+        workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+        for text in [README, DOCS["install"], workflow, (ROOT / "RELEASING.md").read_text()]:
+            found = re.findall(r"(?:rustup\.rs\)|toolchain install|cargo \+) ?(1\.\d+)", text)
+            self.assertEqual(set(found), {oldest})
+
+    def test_every_make_target_that_is_named_exists(self):
         makefile = (ROOT / "Makefile").read_text()
-        for target in set(re.findall(r"`make ([a-z-]+)", README)):
-            self.assertRegex(makefile, rf"(?m)^{target}:", target)
+        for page in PAGES:
+            for target in set(re.findall(r"`make ([a-z-]+)", page.read_text())):
+                self.assertRegex(makefile, rf"(?m)^{target}:", f"{page}: {target}")
 
-    def test_every_file_it_names_exists(self):
-        for path in set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README)):
-            self.assertTrue((ROOT / path).exists(), path)
+    def test_every_link_leads_somewhere(self):
+        for page in PAGES:
+            text = page.read_text()
+            for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+                target = page.parent / path if path else page
+                self.assertTrue(target.exists(), f"{page}: {path}")
+                if anchor:
+                    self.assertIn(anchor, anchors(target.read_text()), f"{page}: {path}#{anchor}")
+
+    def test_every_file_that_is_named_exists(self):
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+            for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", page.read_text()):
+                self.assertTrue((ROOT / path).exists(), f"{page}: {path}")
 
 
 if __name__ == "__main__":

@@ -17,18 +17,7 @@
 //! | `rejections.rs`, `breaker.rs` | when not to ask |
 //! | `counters.rs`, `clock.rs` | what was done; the time |
 //!
-//! # Why no cache crate
-//!
-//! The well-kept ones are moka, quick_cache, mini-moka, foyer and stretto. moka has bounds by weight
-//! and an end for each entry, but brings seventeen crates; quick_cache (twelve, S3-FIFO, bounds by
-//! weight) has no end for entries; mini-moka is no longer developed, stretto and foyer are larger
-//! still. All of them read under locks: one hot user then costs two threads seven times what it costs
-//! one (measured with a `RwLock`), and a child that was forked while a thread held such a lock waits for
-//! it for ever. None can be read after a fork without asking its locks. Concurrent maps without locks
-//! (papaya, crossbeam's) wait, before they free anything, for threads that a forked child does not have,
-//! so that a child would never wipe a token again. What is taken from a crate is the one part that must
-//! not be written by hand: `arc-swap` (no dependencies), with which a reader holds an entry without
-//! writing to memory that others read, and which owes a thread that is gone one entry at the most.
+//! docs/ARCHITECTURE.md says why no cache crate is used.
 
 mod bounds;
 mod breaker;
