@@ -104,7 +104,6 @@ struct Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        // A signal handler that forks inside a call leaves the child with locks of the parent's threads.
         if self.made_in != generation() {
             return;
         }
@@ -155,9 +154,15 @@ impl Context {
         self.closed.is_cancelled()
     }
 
+    /// Whether the call began in the parent, and a signal handler forked in the middle of it. Then a
+    /// thread of the parent may hold any lock.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.made_in != generation()
+    }
+
     /// Fails if the call was stopped. Does not look at the deadline.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.made_in != generation() {
+        if self.is_inherited() {
             return Err(left_to_the_parent());
         }
         if self.is_closed() {

@@ -16,6 +16,7 @@ use super::{Cache, Clock};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exchange::{Outcome, Progress, SignedUser};
+use crate::fork::generation;
 use crate::token::TokenResponse;
 
 /// Makes exchanges. In its two steps, because the breaker is asked between them.
@@ -86,13 +87,16 @@ impl<C: Clock> Cache<C> {
         fetcher: &F,
         context: &Context,
     ) -> FlightResult {
-        let mut guard = LeaderGuard { cache: self, key, progress, is_over: false };
+        let mut guard =
+            LeaderGuard { cache: self, key, progress, made_in: generation(), is_over: false };
         let outcome = self.exchange(key, user, fetcher, context, &mut guard.progress);
         let result = match outcome {
             Outcome::Granted(response) => self.succeed(key, &guard.progress, response),
             Outcome::Failed(error) => self.fail(key, &guard.progress, error),
             Outcome::Interrupted(error) => {
-                self.breaker.note_interrupted(key.hash, context.deadline.timeout);
+                if !context.is_inherited() {
+                    self.breaker.note_interrupted(key.hash, context.deadline.timeout);
+                }
                 return Err(error); // dropping the guard hands the flight off
             }
         };
@@ -130,7 +134,8 @@ impl<C: Clock> Cache<C> {
         waiter: u64,
         context: &Context,
     ) -> Result<Joined, Error> {
-        let mut guard = WaiterGuard { cache: self, key, waiter, is_waiting: true };
+        let mut guard =
+            WaiterGuard { cache: self, key, waiter, made_in: generation(), is_waiting: true };
         loop {
             context.wait_for(
                 "waiting for the same user's exchange, which another call had begun",
@@ -211,12 +216,13 @@ struct LeaderGuard<'a, C: Clock> {
     cache: &'a Cache<C>,
     key: Key<'a>,
     progress: Progress,
+    made_in: u64,
     is_over: bool,
 }
 
 impl<C: Clock> Drop for LeaderGuard<'_, C> {
     fn drop(&mut self) {
-        if self.is_over {
+        if self.is_over || self.made_in != generation() {
             return;
         }
         let progress = std::mem::take(&mut self.progress);
@@ -230,12 +236,13 @@ struct WaiterGuard<'a, C: Clock> {
     cache: &'a Cache<C>,
     key: Key<'a>,
     waiter: u64,
+    made_in: u64,
     is_waiting: bool,
 }
 
 impl<C: Clock> Drop for WaiterGuard<'_, C> {
     fn drop(&mut self) {
-        if !self.is_waiting {
+        if !self.is_waiting || self.made_in != generation() {
             return;
         }
         let next = self.cache.lock(self.key).state.flights.leave(self.key.user, self.waiter);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, whole_ms};
-use crate::fork::{PerProcess, try_lock};
+use crate::fork::{PerProcess, generation, try_lock};
 
 /// The longest hold, whatever the header says.
 const MAX: Duration = Duration::from_secs(600);
@@ -50,6 +50,7 @@ pub(crate) enum Admission<'a> {
 pub(crate) struct Pass<'a> {
     hold: &'a Hold,
     first: Option<Arc<First>>,
+    made_in: u64,
 }
 
 impl Hold {
@@ -80,7 +81,7 @@ impl Hold {
             }));
             held.first.clone_from(&first);
         }
-        Admission::Go(Pass { hold: self, first })
+        Admission::Go(Pass { hold: self, first, made_in: generation() })
     }
 
     fn begin(&self, status: u16, wait: Duration, now: Instant) {
@@ -180,6 +181,9 @@ impl Pass<'_> {
 /// However the call ended, those that wait go on: another goes first, or all do.
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
+        if self.made_in != generation() {
+            return;
+        }
         if let Some(held) = &mut *self.hold.state()
             && self.is_first_of(held)
         {

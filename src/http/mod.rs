@@ -192,6 +192,9 @@ fn keep(
     context: &Context,
     result: Result<Response, Error>,
 ) -> Result<Response, Error> {
+    if context.is_inherited() {
+        return result; // the pool is the parent's
+    }
     let whole = matches!(&result, Ok(Response { body: Ok(_), .. }));
     if connection.call.is_broken() {
         // The program has probably closed the descriptors of the others too.

@@ -13,7 +13,7 @@ use super::errors::{Phase, internal};
 use super::limits::IDLE_MAX;
 use crate::context::Context;
 use crate::error::Error;
-use crate::fork::{Inherit, try_lock};
+use crate::fork::{Inherit, generation, try_lock};
 
 /// A connection, once its first call has made it.
 ///
@@ -50,11 +50,18 @@ struct Waiter {
 }
 
 /// The right to one exchange in flight. Its drop hands it to the next waiter.
-pub(crate) struct Permit<'a>(&'a ConnectionPool);
+pub(crate) struct Permit<'a> {
+    pool: &'a ConnectionPool,
+    made_in: u64,
+}
 
 impl<'a> Permit<'a> {
+    fn new(pool: &'a ConnectionPool) -> Self {
+        Self { pool, made_in: generation() }
+    }
+
     pub(crate) fn pool(&self) -> &'a ConnectionPool {
-        self.0
+        self.pool
     }
 }
 
@@ -71,7 +78,7 @@ impl ConnectionPool {
             let mut state = self.state();
             if state.free > 0 {
                 state.free -= 1;
-                return Ok(Permit(self));
+                return Ok(Permit::new(self));
             }
             let waiter = Arc::new(Waiter {
                 thread: std::thread::current(),
@@ -81,13 +88,16 @@ impl ConnectionPool {
             waiter
         };
         match context.wait_for(Phase::Permit.doing(), || waiter.granted.load(Ordering::Acquire)) {
-            Ok(()) => Ok(Permit(self)),
-            Err(error) => Err(self.give_up(&waiter, error)),
+            Ok(()) => Ok(Permit::new(self)),
+            Err(error) => Err(self.give_up(&waiter, context, error)),
         }
     }
 
     /// Leaves the queue. A permit that was granted meanwhile goes to the next.
-    fn give_up(&self, waiter: &Arc<Waiter>, why: Error) -> Error {
+    fn give_up(&self, waiter: &Arc<Waiter>, context: &Context, why: Error) -> Error {
+        if context.is_inherited() {
+            return why;
+        }
         let mut state = self.state();
         state.queue.retain(|other| !Arc::ptr_eq(other, waiter));
         if waiter.granted.load(Ordering::Acquire) {
@@ -174,6 +184,8 @@ impl State {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.state().release();
+        if self.made_in == generation() {
+            self.pool.state().release();
+        }
     }
 }

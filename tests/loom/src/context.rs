@@ -20,6 +20,10 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    pub(crate) fn is_inherited(&self) -> bool {
+        false
+    }
+
     pub(crate) fn wait_for(&self, _: &str, done: impl Fn() -> bool) -> Result<(), Error> {
         while !done() {
             if self.gives_up {

@@ -62,6 +62,12 @@ mod exchange {
     }
 }
 
+mod fork {
+    pub(crate) fn generation() -> u64 {
+        0
+    }
+}
+
 mod random {
     /// Loom tries every order of the threads, and needs the same keys in each.
     pub(crate) type Keyed =
