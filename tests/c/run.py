@@ -57,7 +57,7 @@ MEMCHECK_WITH_TLS = [*MEMCHECK, "--undef-value-errors=no"]
 C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
-OFFLINE = ["boundary", "bulk", "environment", "vectors"]
+OFFLINE = ["boundary", "bulk", "environment"]
 NETWORK = [
     "exchange",
     "random",
@@ -67,7 +67,6 @@ NETWORK = [
     "cache_fork",
     "cache",
     "process",
-    "call",
     "descriptors",
     "fork",
 ]
