@@ -1,4 +1,4 @@
-"""Looks at what was built: exports, soname, hardening, size, and what it needs of the system."""
+"""The built libraries: exports, soname, hardening, size, and what they need of the system."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from support import library
 from support.project import ARCHIVE, HEADER, ROOT, SHARED, run
 
-# The oldest glibc that a build on a current distribution is held to. See the README.
+# The newest glibc that a build may need. See the README.
 GLIBC_MAX = (2, 34)
 
 
@@ -87,20 +87,9 @@ class Dependencies(unittest.TestCase):
         self.assertIn("ring", tree)
         self.assertFalse(tree & {"aws-lc-rs", "aws-lc-sys", "openssl", "openssl-sys", "native-tls"})
 
-    def test_licences_are_known(self):
-        out = run(
-            os.environ.get("CARGO", "cargo"), "tree", "--locked", "-p", "spike_auth", "-e", "normal",
-            "--prefix", "none", "--format", "{l}", cwd=ROOT,
-        )
-        allowed = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "ISC", "BSD-3-Clause", "Unlicense",
-                   "CDLA-Permissive-2.0", "Unicode-3.0", "Zlib", "0BSD", "BSL-1.0", "CC0-1.0"}
-        for line in set(out.splitlines()) - {""}:
-            names = re.split(r" OR | AND |/", line.replace("(*)", "").replace("(", "").replace(")", ""))
-            self.assertTrue(any(name.strip() in allowed for name in names), line)
-
 
 class Texts(unittest.TestCase):
-    """What stands in the header and in the library alike."""
+    """Texts of the header that the library has too."""
 
     def test_status_names_numbers_and_meanings(self):
         loaded = library.load()
@@ -111,21 +100,16 @@ class Texts(unittest.TestCase):
         for text, name, number in found:
             self.assertEqual(loaded.spike_auth_status_name(int(number)).decode(), name)
             self.assertEqual(loaded.spike_auth_status_text(int(number)).decode(), text)
-        numbers = {int(number) for _, _, number in found}
-        for number in [-1, 15, 92, 2**31 - 1, -(2**31)]:
-            self.assertNotIn(number, numbers)
+        unknown = {*range(-300, 301), 2**31 - 1, -(2**31)} - {int(number) for _, _, number in found}
+        for number in unknown:
             self.assertEqual(loaded.spike_auth_status_name(number), b"unknown")
+            self.assertEqual(loaded.spike_auth_status_text(number), loaded.spike_auth_status_text(-1))
 
     def test_the_contracts_numbers(self):
         contract = json.loads((ROOT / "tests" / "vectors" / "status_numbers.json").read_text())
         code = _code(HEADER.read_text())
         found = {name: int(number) for name, number in re.findall(r"SPIKE_AUTH_STATUS_(\w+) = (\d+)", code)}
         self.assertEqual(found, contract)
-
-    def test_build_script_and_source_name_one_abi(self):
-        build = re.search(r"ABI_VERSION: u32 = (\d+)", (ROOT / "build.rs").read_text()).group(1)
-        source = (ROOT / "src" / "capi" / "version.rs").read_text()
-        self.assertIn(f"SPIKE_AUTH_ABI_VERSION: u32 = {build};", source)
 
 
 if __name__ == "__main__":
