@@ -6,7 +6,7 @@ import re
 import unittest
 from pathlib import Path
 
-from support import library
+from support.client import LIBRARY
 from support.project import ARCHIVE, HEADER, ROOT, SHARED, run
 
 # The newest glibc that a build may need. See the README.
@@ -35,7 +35,7 @@ class SharedLibrary(unittest.TestCase):
     def test_soname_is_the_abi_number(self):
         abi = re.search(r"#define SPIKE_AUTH_ABI_VERSION (\d+)", HEADER.read_text()).group(1)
         self.assertIn(f"[libspike_auth.so.{abi}]", self.dynamic())
-        self.assertEqual(library.load().spike_auth_abi_version(), int(abi))
+        self.assertEqual(LIBRARY.spike_auth_abi_version(), int(abi))
 
     def test_is_hardened_and_stays_loaded(self):
         dynamic = self.dynamic()
@@ -92,18 +92,17 @@ class Texts(unittest.TestCase):
     """Texts of the header that the library has too."""
 
     def test_status_names_numbers_and_meanings(self):
-        loaded = library.load()
         found = re.findall(
             r"/\*\*\s*\n\s*\* (.*?)\s*\n\s*\*/\s*\n\s*(SPIKE_AUTH_STATUS_\w+) = (\d+),", HEADER.read_text()
         )
         self.assertGreater(len(found), 30)
         for text, name, number in found:
-            self.assertEqual(loaded.spike_auth_status_name(int(number)).decode(), name)
-            self.assertEqual(loaded.spike_auth_status_text(int(number)).decode(), text)
+            self.assertEqual(LIBRARY.spike_auth_status_name(int(number)).decode(), name)
+            self.assertEqual(LIBRARY.spike_auth_status_text(int(number)).decode(), text)
         unknown = {*range(-300, 301), 2**31 - 1, -(2**31)} - {int(number) for _, _, number in found}
         for number in unknown:
-            self.assertEqual(loaded.spike_auth_status_name(number), b"unknown")
-            self.assertEqual(loaded.spike_auth_status_text(number), loaded.spike_auth_status_text(-1))
+            self.assertEqual(LIBRARY.spike_auth_status_name(number), b"unknown")
+            self.assertEqual(LIBRARY.spike_auth_status_text(number), LIBRARY.spike_auth_status_text(-1))
 
     def test_the_contracts_numbers(self):
         contract = json.loads((ROOT / "tests" / "vectors" / "status_numbers.json").read_text())

@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 
-from support.chain import rsa_chain  # noqa: E402
+from support.certificates import rsa_chain  # noqa: E402
 from support.peers import tls_peer  # noqa: E402
 
 INCLUDE = ROOT / "include"
