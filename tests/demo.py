@@ -1,4 +1,4 @@
-"""`make demo`: a token for one user, from each language, step by step."""
+"""`make demo`: a token for one user from each language, step by step."""
 
 import os
 import re
@@ -14,25 +14,25 @@ REAL = ("SPIKE_APPLICATION_ID", "SPIKE_HMAC_KEY")
 
 @contextmanager
 def service():
-    """The real service if the environment has its credentials, else a sandbox."""
+    """The real service if the environment has credentials, otherwise a sandbox."""
     if all(os.environ.get(name) for name in REAL):
         print("SPIKE_APPLICATION_ID and SPIKE_HMAC_KEY are set: asking the real service.\n")
         real = {name: value for name, value in os.environ.items() if name.startswith("SPIKE_")}
         yield real, None
         return
     with sandbox() as addresses:
-        print(f"A sandbox stands in for the service at {addresses['https']}")
+        print(f"A sandbox replaces the service, at {addresses['https']}")
         print("(set SPIKE_APPLICATION_ID and SPIKE_HMAC_KEY to ask the real one).\n")
         yield settings(addresses, "https"), addresses
 
 
 def show(title: str, source: Path, typed: list[str], program: list[object], env: dict[str, str]) -> None:
-    """Tells what a user would type, and runs the program."""
+    """Prints the commands that a user would type, and runs the program."""
     print(f"{title}: {source.relative_to(ROOT)}")
     for line in typed:
         print(f"  $ {line}")
     said = run(*program, USER, env=clean_env(**env), timeout=60)
-    # It could be a real one, and terminals are logged.
+    # It could be a real token, and terminals are logged.
     said = re.sub(r"(?<=Bearer )\S+", lambda token: f"[a token of {len(token[0])} characters]", said)
     print("".join(f"  {line}\n" for line in said.splitlines()))
 
@@ -48,7 +48,7 @@ def python(env: dict[str, str]) -> None:
     binding = ROOT / "bindings" / "python"
     source = binding / "examples" / "script.py"
     typed = ["pip install bindings/python", f"python {source.name} {USER}"]
-    # What the first line would bring is taken from where it lies.
+    # Instead of an installation, the sources of the binding.
     uninstalled = {"PYTHONPATH": str(binding / "src"), "SPIKE_AUTH_LIBRARY": str(SHARED)}
     show("Python", source, typed, [sys.executable, "-B", source], {**uninstalled, **env})
 
