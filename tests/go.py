@@ -41,8 +41,9 @@ def toolchains() -> dict[str, Path]:
     """The `go` programs by version: the oldest supported one, the newest, and the one that make uses."""
     found = {}
     for go in [*FROM_PYPI.glob("*/go/bin/go"), Path(os.environ["GO"])]:
-        version = subprocess.run([go, "env", "GOVERSION"], env=env_of(go, {}), cwd=BINDING, capture_output=True, text=True,
-                                 check=True).stdout.strip()
+        done = subprocess.run([go, "env", "GOVERSION"], env=env_of(go, {}), cwd=BINDING, capture_output=True, text=True,
+                              check=True)
+        version = done.stdout.strip()
         found[version] = go
     return dict(sorted(found.items(), key=lambda item: [int(number) for number in re.findall(r"\d+", item[0])]))
 

@@ -62,7 +62,7 @@ def candidates() -> list[str]:
 
 
 def interpreters() -> dict[str, Interpreter]:
-    """One of each series, the oldest first, and the system's if it is another build, each with a name."""
+    """One of each series by name, the oldest first, and the system's if it is another build."""
     found: dict[str, Interpreter] = {}
     for interpreter in filter(None, map(ask, candidates())):
         found.setdefault(interpreter.series, interpreter)
@@ -76,7 +76,7 @@ def left_out(interpreter: Interpreter) -> str | None:
     """The reason why the suite cannot run with it, and the cure."""
     if not interpreter.missing:
         return None
-    cure = "apt-get install libpython3-stdlib" if interpreter.path == SYSTEM else "build it again with their dependencies"
+    cure = "apt-get install libpython3-stdlib" if interpreter.path == SYSTEM else "rebuild it with their dependencies"
     return f"CPython {interpreter.version} at {interpreter.path} has no {', '.join(interpreter.missing)} ({cure})"
 
 

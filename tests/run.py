@@ -1,6 +1,7 @@
 """`make test`: runs every suite in turn and ends with one summary.
 
-With `--parts`, a quick part of most suites. The last suite runs them under harsh conditions: see support/surroundings.py.
+With `--parts`, a quick part of most suites. The last suite runs them under the harsh conditions of
+support/surroundings.py.
 """
 
 import os
@@ -36,7 +37,12 @@ PLAIN = r"(?m)^(?P<passed>\d+) passed, (?P<failed>\d+) failed, (?P<skipped>\d+) 
 LAST = PLAIN.removeprefix("(?m)^").removesuffix("$") + r"\n\Z"
 
 SUITES = [
-    Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST, ["--test", "process", "--test", "listeners", "--test", "cancel", "--test", "retry"]),
+    Suite(
+        "rust",
+        [CARGO, "test", "--locked", "--workspace"],
+        RUST,
+        ["--test", "process", "--test", "listeners", "--test", "cancel", "--test", "retry"],
+    ),
     Suite(
         "loom",
         [CARGO, "test", "--locked", "--release", "--manifest-path", "tests/loom/Cargo.toml",

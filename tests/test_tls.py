@@ -227,6 +227,9 @@ class Tls(unittest.TestCase):
             self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=bundle), said)
             failure = self.exchange(peer.port, SSL_CERT_FILE=bundle)
             self.has_no_roots(failure, f"No usable TLS roots: SSL_CERT_FILE: {said}")
+            der = self.folder / "ca.der"
+            run("openssl", "x509", "-in", self.ca.pem, "-outform", "DER", "-out", der)
+            self.assertIn("(SSL_CERT_FILE: it is DER", self.exchange(peer.port, SSL_CERT_FILE=der)[1])
         run("openssl", "x509", "-in", trusted, "-out", trusted)
         with tls_peer(self.other_ca.leaf("trusted-plainly")) as peer:
             self.assertEqual(self.exchange(peer.port, SPIKE_CA_FILE=trusted), (0, GOT_A_TOKEN))

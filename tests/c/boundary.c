@@ -14,6 +14,7 @@ enum {
 
 /* The known answer, computed with Python and OpenSSL for the key of check.h. */
 #define ID "my_application_user_123"
+#define ID_LEN (sizeof ID - 1)
 #define SIGNATURE "e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199"
 
 static spike_auth_client *client; /* complete, at an address without a listener */
@@ -121,7 +122,7 @@ static void every_capacity_is_honoured(void)
             int fits = capacities[i] >= n || function->status == SPIKE_AUTH_STATUS_NOT_CACHED;
             int32_t status = fits ? function->status : SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL;
             for (int kind = GUARDED; kind <= FENCED; kind++)
-                expect_within(function, (enum buffer_kind)kind, capacities[i], status, client, ID, NUL_TERMINATED, NULL);
+                expect_within(function, (enum buffer_kind)kind, capacities[i], status, client, ID, ID_LEN, NULL);
         }
     }
 }
@@ -179,12 +180,12 @@ static void every_function_signs_and_verifies_the_known_answer(void)
 {
     struct text_out out = text_out_new(FENCED, SPIKE_AUTH_SIGNATURE_SIZE, SIGNATURE_LEN);
     struct buffer signature = buffer_of_text(FENCED, SIGNATURE), row = buffer_guarded(SIGNATURE_LEN);
-    static const int64_t OFFSETS[] = {0, sizeof ID - 1};
+    static const int64_t OFFSETS[] = {0, ID_LEN};
     EXPECT_TEXT(OK, out, SIGN(KEY, KEY_LEN, ID, NUL_TERMINATED));
     CHECK_STR(out.at, SIGNATURE);
     EXPECT_TEXT(OK, out, client_sign(client, ID, NUL_TERMINATED, NULL, out.at, out.cap, &out.len, err));
     CHECK_STR(out.at, SIGNATURE);
-    EXPECT(OK, spike_auth_client_sign_users(client, ID, sizeof ID - 1, OFFSETS, 1, (char *)row.at, row.size, NULL, err));
+    EXPECT(OK, spike_auth_client_sign_users(client, ID, ID_LEN, OFFSETS, 1, (char *)row.at, row.size, NULL, err));
     CHECK(memcmp(row.at, SIGNATURE, SIGNATURE_LEN) == 0);
     EXPECT(OK, VERIFY(KEY, KEY_LEN, ID, NUL_TERMINATED, SIGNATURE, NUL_TERMINATED));
     EXPECT(OK, VERIFY(KEY, KEY_LEN, ID, NUL_TERMINATED, (const char *)signature.at, signature.size));
@@ -195,7 +196,7 @@ static void every_function_signs_and_verifies_the_known_answer(void)
         char *digit = (char *)signature.at + bit / 4, before = *digit;
         *digit = DIGITS[(strchr(DIGITS, before) - DIGITS) ^ (1 << bit % 4)];
         in_round("bit %zu", bit);
-        EXPECT(SIGNATURE_MISMATCH, VERIFY(KEY, KEY_LEN, ID, NUL_TERMINATED, (const char *)signature.at, signature.size));
+        EXPECT(SIGNATURE_MISMATCH, VERIFY(KEY, KEY_LEN, ID, ID_LEN, (const char *)signature.at, signature.size));
         *digit = before;
     }
     buffer_free(&row);
@@ -256,7 +257,7 @@ static void a_missing_or_malformed_signature_is_refused(void)
         in_round("signature %zu", i);
         EXPECT_STATUS(ROWS[i].verified, VERIFY(KEY, KEY_LEN, ID, NUL_TERMINATED, signature, len));
         EXPECT_TEXT_STATUS(ROWS[i].exchanged, out,
-                           spike_auth_client_exchange_signature(client, ID, NUL_TERMINATED, signature, len, NULL, out.at,
+                           spike_auth_client_exchange_signature(client, ID, ID_LEN, signature, len, NULL, out.at,
                                                                 out.cap, &out.len, err));
     }
     text_out_free(&out);
@@ -298,18 +299,19 @@ static const struct setter {
     int32_t refusal; /* the status of a bad value */
     int32_t empty;   /* the status of an empty value */
     int is_text;     /* takes SPIKE_AUTH_NUL_TERMINATED */
+    size_t most;     /* the longest value, if there is a limit */
 } SETTERS[] = {
     {"application_id", spike_auth_config_set_application_id, "9999", " 9999", SPIKE_AUTH_STATUS_INVALID_APPLICATION_ID,
-     SPIKE_AUTH_STATUS_INVALID_APPLICATION_ID, 1},
-    {"hmac_key", set_key, KEY_TEXT, NULL, 0, SPIKE_AUTH_STATUS_INVALID_KEY, 0},
+     SPIKE_AUTH_STATUS_INVALID_APPLICATION_ID, 1, 64},
+    {"hmac_key", set_key, KEY_TEXT, NULL, SPIKE_AUTH_STATUS_INVALID_KEY, SPIKE_AUTH_STATUS_INVALID_KEY, 0, 4096},
     {"base_url", spike_auth_config_set_base_url, "https://example.com/v3", "http://example.com",
-     SPIKE_AUTH_STATUS_INVALID_URL, SPIKE_AUTH_STATUS_INVALID_URL, 1},
+     SPIKE_AUTH_STATUS_INVALID_URL, SPIKE_AUTH_STATUS_INVALID_URL, 1, 0},
     {"user_agent", spike_auth_config_set_user_agent, "shop/1.2", "a\r\nX-Evil: 1", SPIKE_AUTH_STATUS_INVALID_ARGUMENT,
-     SPIKE_AUTH_STATUS_OK, 1},
+     SPIKE_AUTH_STATUS_OK, 1, 256},
     {"proxy", spike_auth_config_set_proxy, "http://user:pass@proxy.example:3128", "socks5://proxy.example",
-     SPIKE_AUTH_STATUS_INVALID_URL, SPIKE_AUTH_STATUS_OK, 1},
+     SPIKE_AUTH_STATUS_INVALID_URL, SPIKE_AUTH_STATUS_OK, 1, 0},
     {"ca_pem", spike_auth_config_set_ca_pem, NULL, "nothing", SPIKE_AUTH_STATUS_TLS_ROOTS, SPIKE_AUTH_STATUS_TLS_ROOTS,
-     0},
+     0, 0},
 };
 
 static void check_setter(const struct setter *setter, spike_auth_config *config, const char *text, size_t len,
@@ -344,6 +346,11 @@ static void setters_take_null_only_with_length_0_and_refuse_impossible_lengths(v
             check_value(setter, config, setter->good, SPIKE_AUTH_STATUS_OK);
         if (setter->bad)
             check_value(setter, config, setter->bad, setter->refusal);
+        for (size_t len = setter->most; setter->most && len <= setter->most + 1; len++) {
+            static char text[5000];
+            memset(text, 'a', len);
+            check_setter(setter, config, text, len, len == setter->most ? SPIKE_AUTH_STATUS_OK : setter->refusal);
+        }
     }
     EXPECT(NULL_POINTER, spike_auth_config_load_env(NULL, err)); /* the rest is in environment.c */
     spike_auth_config_free(config);
@@ -417,7 +424,7 @@ static void a_setter_that_fails_changes_nothing(void)
     EXPECT(INVALID_KEY, spike_auth_config_set_hmac_key(config, NULL, 0, err));
     EXPECT(INVALID_APPLICATION_ID, spike_auth_config_set_application_id(config, "", NUL_TERMINATED, err));
     EXPECT(INVALID_URL, spike_auth_config_set_base_url(config, "nonsense", NUL_TERMINATED, err));
-    check_signs_the_known_answer(client_of(config)); /* which needs the application id, and no roots for its http URL */
+    check_signs_the_known_answer(client_of(config)); /* the application id is still set, and the http URL */
 }
 
 static void client_new_fails_with_null_in_the_handle(void)
@@ -477,6 +484,8 @@ static void the_state_of_the_handles_decides(void)
             /* Wrong arguments are reported first. */
             expect(function, SPIKE_AUTH_STATUS_INVALID_USER_ID, client, "", 0, call);
             expect(function, SPIKE_AUTH_STATUS_NULL_POINTER, NULL, ID, NUL_TERMINATED, call);
+            if (function->make == spike_auth_client_exchange)
+                expect_within(function, FENCED, 4, SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL, client, ID, ID_LEN, call);
         }
     EXPECT(OK, spike_auth_call_set_timeout_ms(call, 1, err));
     spike_auth_call_free(call);

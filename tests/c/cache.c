@@ -1,7 +1,7 @@
-/* The cache: buffers on a hit and on a miss, the counters, and many threads. What is cached, for how long, and who asks
- * for it is in tests/cache. Against a sandbox whose tokens differ at each exchange.
+/* The cache: buffers on a hit and on a miss, the counters, and many threads. What is cached, for how
+ * long, and who asks for it is in tests/cache. Against a sandbox whose tokens differ at each exchange.
  *
- * usage: cache NAME=ADDRESS... [quick=1] [without_tls=1]; quick does less, for memcheck and the sanitizers.
+ * usage: cache NAME=ADDRESS... [quick=1] [without_tls=1]; the checkers use quick.
  */
 #define _GNU_SOURCE
 #include "cache.h"
@@ -84,7 +84,7 @@ static void a_hit_needs_room_for_its_token_only(void)
         for (size_t k = 0; k < COUNT_OF(READERS); k++) {
             char expected[SPIKE_AUTH_AUTHORIZATION_SIZE];
             struct result held = peek(client, USERS[i]);
-            int len = snprintf(expected, sizeof expected, "%s%.*s", READERS[k].prefix, SPIKE_AUTH_TOKEN_SIZE, held.token);
+            int len = snprintf(expected, sizeof expected, "%s%.*s", READERS[k].prefix, (int)held.len, held.token);
             const size_t n = (size_t)len + 1, capacities[] = {0, 1, n - 1, n, n + 1, 2 * n};
             for (size_t at = 0; at < COUNT_OF(capacities); at++)
                 check_hit(&READERS[k], client, USERS[i], expected, capacities[at]);

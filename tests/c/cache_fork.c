@@ -1,5 +1,5 @@
-/* The cache over fork(2): a child has the tokens of its parent, whatever the parent's threads were doing to them, and
- * from then on a cache of its own. Against a sandbox whose tokens differ at each exchange.
+/* The cache over fork(2): a child has the tokens of its parent, whatever the parent's threads were doing
+ * to them, and from then on a cache of its own. Against a sandbox whose tokens differ at each exchange.
  *
  * usage: cache_fork NAME=ADDRESS...
  */
@@ -211,7 +211,7 @@ static void children_forked_while_threads_clear_the_cache_get_their_own_tokens(v
 
 enum { DEEPEST = 5 };
 
-/* Only the last generation reads: its tokens pass through the others untouched. generations.c reads in each. */
+/* Only the last generation reads tokens. In generations.c each does. */
 static void fork_again_and_hit(void *argument)
 {
     struct job *job = argument;

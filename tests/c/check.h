@@ -205,8 +205,8 @@ static inline struct buffer buffer_of_text(enum buffer_kind kind, const char *te
 
 /* ---- the error struct ------------------------------------------------------------------------- */
 
-/* Two error structs, each at the end of its page and filled with its own poison: bytes that differ after a call
- * were not written. */
+/* Two error structs, each at the end of its page and filled with its own poison: bytes that differ after
+ * a call were not written. */
 static inline spike_auth_error *poisoned_error(int which)
 {
     static struct buffer places[2];
@@ -228,7 +228,7 @@ static inline void check_error_is_whole(const spike_auth_error *err, int32_t sta
         check_that(err->message[0] == 0, file, line, "success has a message");
     else
         check_that(terminated && strlen(err->message) > 20, file, line, "the message is too short");
-    /* Nothing was sent. Except: a close may come when the request is under way, and a success counts its requests. */
+    /* Nothing was sent. But a close may come during a request, and a success counts its requests. */
     if (status < SPIKE_AUTH_STATUS_RESOLVE && status != SPIKE_AUTH_STATUS_CLOSED) {
         check_int(err->http_status, 0, file, line, "err->http_status");
         if (status != SPIKE_AUTH_STATUS_OK)
@@ -238,8 +238,8 @@ static inline void check_error_is_whole(const spike_auth_error *err, int32_t sta
     }
 }
 
-/* Makes a call three times: without an error struct, and with two that hold different poison. `call` must use `err`.
- * Each must return the status, and both structs must be rewritten completely. */
+/* Makes a call three times: without an error struct, and with two that hold different poison. `call`
+ * must use `err`. Each must return the status, and both structs must be rewritten completely. */
 #define EXPECT(name, call) EXPECT_AROUND(name, call, (void)0, (void)0)
 #define EXPECT_AROUND(name, call, before, after) EXPECT_STATUS_AROUND(SPIKE_AUTH_STATUS_##name, call, before, after)
 #define EXPECT_STATUS(status, call) EXPECT_STATUS_AROUND(status, call, (void)0, (void)0)
@@ -375,8 +375,8 @@ static inline void check_outputs_are_required(text_call *make, const spike_auth_
     text_out_free(&out);
 }
 
-/* Outputs may be uninitialised, and the length unaligned. memcheck reports a read of an uninitialised byte, and a byte
- * that a call left so. */
+/* Outputs may be uninitialised, and the length unaligned. memcheck reports a read of an uninitialised
+ * byte, and a byte that a call left so. */
 static inline void check_outputs_may_be_uninitialised(text_call *make, const spike_auth_client *client,
                                                       const char *user, int32_t expected)
 {
@@ -385,7 +385,8 @@ static inline void check_outputs_may_be_uninitialised(text_call *make, const spi
     struct buffer error = buffer_guarded(sizeof(spike_auth_error));
     spike_auth_error *err = (spike_auth_error *)(void *)error.at;
     size_t length;
-    CHECK_STATUS(make(client, user, NUL_TERMINATED, NULL, (char *)out.at, out.size, (void *)(len.at + 1), err), expected);
+    CHECK_STATUS(make(client, user, NUL_TERMINATED, NULL, (char *)out.at, out.size, (void *)(len.at + 1), err),
+                 expected);
     memcpy(&length, len.at + 1, sizeof length);
     CHECK_EQ_INT(strlen((char *)out.at), length);
     check_error_is_whole(err, expected, __FILE__, __LINE__);

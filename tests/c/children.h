@@ -1,4 +1,4 @@
-/* Children of fork(2) that check something. Each exit code says what happened, and an alarm ends a child that hangs. */
+/* Children of fork(2). The exit code says what happened, and an alarm ends a child that hangs. */
 #ifndef CHILDREN_H
 #define CHILDREN_H
 
@@ -23,7 +23,7 @@ struct outcomes {
     int hung;
 };
 
-/* fork(2). With the argument nested=1 the child begins a PID namespace: its process id is 1, as its parent's. */
+/* fork(2). With nested=1 the child begins a PID namespace, and its id is 1 as its parent's. */
 static inline pid_t fork_child(void)
 {
     pid_t child;

@@ -1,6 +1,6 @@
-/* The cache and the two clocks. Both are this program's own: the wall clock can be set, and the monotonic clock stands
- * still unless it is moved, so that an hour takes no time and is exact. Against a sandbox whose tokens differ at each
- * exchange.
+/* The cache and the two clocks. Both are this program's own: the wall clock can be set, and the
+ * monotonic clock stands still unless it is moved, so that an hour takes no time and is exact. Against a
+ * sandbox whose tokens differ at each exchange.
  *
  * usage: clock NAME=ADDRESS...
  */

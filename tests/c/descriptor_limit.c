@@ -1,5 +1,5 @@
-/* A process with few file descriptors left: what fails for the lack of one says so, is retryable, and works once there
- * are enough. Names are looked up by the C library's resolver. Against the sandbox.
+/* A process with few file descriptors left: what fails for the lack of one says so, is retryable, and
+ * works once there are enough. Names are looked up by the C library's resolver. Against the sandbox.
  *
  * usage: descriptor_limit NAME=ADDRESS...
  */
@@ -16,8 +16,9 @@ enum { LIMIT = 128, LEFT_MAX = 12 };
 #define ALSO_HERE "also-here.example"
 #define GONE "gone.example"
 
-/* Replaces the C library's function. Any name is looked up as "localhost", which takes a descriptor and no network. HERE is
- * there; ALSO_HERE too, but a failure leaves no errno, as in some resolver modules; GONE is not found. */
+/* Replaces the C library's function. Any name is looked up as "localhost", which takes a descriptor and
+ * no network. HERE is there; ALSO_HERE too, but a failure leaves no errno, as in some resolver modules;
+ * GONE is not found. */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
     int code = real_getaddrinfo("localhost", service, hints, found);

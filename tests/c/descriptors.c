@@ -271,7 +271,7 @@ static void release(const struct occupation *host)
         CHECK(close(host->fds[i]) == 0);
 }
 
-/* Closes the library's descriptors, and opens others with the same numbers; and the same once more, to compare. */
+/* The host closes all and opens others with the same numbers; and as many more, to compare. */
 static void replace_all(const struct replacement *replacement, struct occupation *host, struct occupation *like)
 {
     close_all_from_3();

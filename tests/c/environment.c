@@ -1,5 +1,5 @@
-/* What the library reads from the process's environment: all or nothing, and an error names the variable. The values that
- * each variable takes are in src/config/environment.rs.
+/* What the library reads from the process's environment: all or nothing, and an error names the
+ * variable. The values that each variable takes are in src/config/environment.rs.
  *
  * Runs in an empty writable directory, without SPIKE_* variables.
  */

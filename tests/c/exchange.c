@@ -1,6 +1,7 @@
-/* Exchanges and call handles: buffers, what an error struct carries, and handles in threads. Against the sandbox.
+/* Exchanges and call handles: buffers, what an error struct carries, and threads.
+ * Against the sandbox.
  *
- * usage: exchange NAME=ADDRESS... [quick=1] [without_tls=1]; quick does less, for memcheck and the sanitizers.
+ * usage: exchange NAME=ADDRESS... [quick=1] [without_tls=1]; the checkers use quick.
  */
 #define _GNU_SOURCE
 #include "sandbox.h"
@@ -133,6 +134,7 @@ static void the_timeout_of_a_handle_ends_its_call(void)
     spike_auth_call *call = new_call(100);
     struct result result = exchange_by(client, "alice", call);
     CHECK_STATUS(result.status, SPIKE_AUTH_STATUS_TIMEOUT);
+    CHECK_EQ_INT(result.err.retryable, 1);
     CHECK(result.took_ms >= 99 && result.took_ms < 5000); /* the client's is ten seconds */
     spike_auth_call_free(call);
     spike_auth_client_free(client);

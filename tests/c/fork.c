@@ -1,5 +1,5 @@
-/* A client over fork(2): the parent and every child continue at once, whatever the parent's threads were doing, and none
- * uses another's connection, call or token.
+/* A client over fork(2): the parent and every child continue at once, whatever the parent's threads were
+ * doing, and none uses another's connection, call or token.
  *
  * usage: fork NAME=ADDRESS...
  */
@@ -10,7 +10,7 @@
 
 #define SLOW_NAME "slow.example"
 
-/* How long a lookup of SLOW_NAME takes. It is 0 in a child: so the child does not wait for its parent's lookup. */
+/* How long a lookup of SLOW_NAME takes. 0 in a child, which does not wait for its parent's lookup. */
 static atomic_long lookup_ms;
 
 /* Replaces the C library's function, also for the library under test. */
@@ -425,7 +425,7 @@ static void *interrupt_the_call(void *argument)
     return NULL;
 }
 
-/* Otherwise both would read from one reply. The parent's call continues; the child's is cancelled, and its client works. */
+/* Otherwise both would read one reply. The child's call is cancelled, and its client works. */
 static void a_child_that_a_signal_handler_forked_leaves_the_call_to_its_parent(void)
 {
     struct sigaction action = {.sa_handler = fork_here}, before;

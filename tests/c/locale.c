@@ -1,5 +1,5 @@
-/* A host in a locale that is not UTF-8: the C library's texts are in its language and encoding, and the library's messages
- * are UTF-8 with the same status. Against the sandbox.
+/* A host in a locale that is not UTF-8: the C library's texts are in its language and encoding, and the
+ * library's messages are UTF-8 with the same status. Against the sandbox.
  *
  * usage: locale locale=NAME texts=DIRECTORY NAME=ADDRESS...; the locale is in LOCPATH.
  */

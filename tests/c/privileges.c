@@ -1,7 +1,7 @@
 /* A program with raised privileges takes nothing from its environment.
  *
- * usage: privileges NAME=ADDRESS... raised=0|1; SSL_CERT_FILE and SSL_CERT_DIR name the sandbox's CA, and the SPIKE_*
- * variables are complete. Exits with 77 if the kernel did not raise the privileges.
+ * usage: privileges NAME=ADDRESS... raised=0|1; SSL_CERT_FILE and SSL_CERT_DIR name the sandbox's CA,
+ * and the SPIKE_* variables are complete. Exits with 77 if the kernel did not raise the privileges.
  */
 #define _GNU_SOURCE
 #include "sandbox.h"

@@ -1,5 +1,5 @@
-/* A process without randomness: a filter refuses getrandom(2), and no file can be opened. What needs none works; the rest
- * fails with INTERNAL and a cure. Against the sandbox.
+/* A process without randomness: a filter refuses getrandom(2), and no file can be opened. What needs
+ * none works; the rest fails with INTERNAL and a cure. Against the sandbox.
  *
  * usage: random NAME=ADDRESS...
  */
@@ -17,8 +17,8 @@
 #define FAIL_WITH(number) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((unsigned)(number) & SECCOMP_RET_DATA))
 #define IF_CALL_IS(call, to) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), (to), 0)
 
-/* From now on getrandom(2) fails with `number` in this thread and the threads that it makes. A filter cannot read paths:
- * to keep /dev/urandom out of reach, no file may be opened. */
+/* From now on getrandom(2) fails with `number` in this thread and the threads that it makes. A filter
+ * cannot read paths: to keep /dev/urandom out of reach, no file may be opened. */
 static void refuse_randomness(int number, int files_too)
 {
     struct sock_filter files[] = {

@@ -5,9 +5,9 @@
 
 With names, only the tests whose name contains one of them: `run.py "fork (shared)" header`.
 
-Each program runs against the shared library and the archive; a program that needs a server gets a sandbox of its own. The
-last line is `N passed, N failed, N skipped` and counts each variant. A skipped test is named; with the variable CI it is a
-failure.
+Each program runs against the shared library and the archive; one that needs a server gets a sandbox of its own.
+The last line is `N passed, N failed, N skipped` and counts each variant. A skipped test is named; with the variable
+CI it is a failure.
 """
 
 from __future__ import annotations

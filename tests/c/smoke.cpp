@@ -31,8 +31,15 @@ class Config {
 public:
     Config() : handle_(make(), spike_auth_config_free) {}
 
-    Config &application_id(const std::string &id) { return set(spike_auth_config_set_application_id, id.data(), id.size()); }
-    Config &base_url(const std::string &url) { return set(spike_auth_config_set_base_url, url.data(), url.size()); }
+    Config &application_id(const std::string &id)
+    {
+        return set(spike_auth_config_set_application_id, id.data(), id.size());
+    }
+
+    Config &base_url(const std::string &url)
+    {
+        return set(spike_auth_config_set_base_url, url.data(), url.size());
+    }
 
     Config &hmac_key(const std::string &key)
     {

@@ -7,9 +7,9 @@
 
 /* ---- the measured stack ---------------------------------------------------------------------------- */
 
-/* The thread's stack, and the need that the README and the header state. It is 48 KiB with the chain of this test, and 51
- * with keys of 8192 bits, which take too long to make here. The C library uses some KiB of the stack for the thread's
- * struct and variables. */
+/* The thread's stack, and the need that the README and the header state. It is 48 KiB with the chain of
+ * this test, and 51 with keys of 8192 bits, which take too long to make here. The C library uses some
+ * KiB of the stack for the thread's struct and variables. */
 enum { STACK_KIB = 64, PROMISED_KIB = 52 };
 
 enum { STACK_SIZE = STACK_KIB * 1024, FILL = 0xA5 };

@@ -2,11 +2,11 @@
  *
  *     wipe BASE_URL CA_FILE MASKED_KEY MASKED_PROXY_URL [NAME=MASKED_NEEDLE]... -- USER...
  *
- * Exchanges for each user, caches and drops the tokens, frees everything, and searches for the needles twice: in each heap
- * block when it is freed or moved, and in all writable memory at the end, except the stack. The key, the proxy's URL (empty
- * for none) and the needles come in hex with each byte masked, and are unmasked only while they are passed on, so that a
- * find is not this program's own copy. Each find is one line, "freed NAME ..." or "left NAME ...". The needle called control
- * is left on purpose.
+ * Exchanges for each user, caches and drops the tokens, frees everything, and searches for the needles
+ * twice: in each heap block when it is freed or moved, and in all writable memory at the end, except the
+ * stack. The key, the proxy's URL (empty for none) and the needles come in hex with each byte masked,
+ * and are unmasked only while they are passed on, so that a find is not this program's own copy. Each
+ * find is one line, "freed NAME ..." or "left NAME ...". The needle called control is left on purpose.
  */
 #define _GNU_SOURCE /* explicit_bzero */
 
@@ -221,9 +221,9 @@ static void drop(const spike_auth_client *client, const char *user)
     if (get(client, user, &len))
         check(spike_auth_client_clear(client, &err), &err, "clear");
     if (get(client, user, &len))
-        check(spike_auth_client_invalidate(client, user, SPIKE_AUTH_NUL_TERMINATED, token, len, &err), &err, "invalidate");
-    spike_auth_status_t again = spike_auth_client_get_authorization(client, user, SPIKE_AUTH_NUL_TERMINATED, NULL, header,
-                                                                    sizeof header, &len, &err);
+        check(spike_auth_client_invalidate(client, user, strlen(user), token, len, &err), &err, "invalidate");
+    spike_auth_status_t again =
+        spike_auth_client_get_authorization(client, user, strlen(user), NULL, header, sizeof header, &len, &err);
     /* The service always gives the same token. */
     check(again == SPIKE_AUTH_STATUS_TOKEN_REJECTED ? SPIKE_AUTH_STATUS_OK : again, &err, "get_authorization");
     explicit_bzero(token, sizeof token);

@@ -43,7 +43,7 @@ def _moment(seconds_from_now: int) -> str:
 
 
 class Authority:
-    """An authority's certificate (`pem`), and the certificates that it signs. It is a root, unless another one issues it.
+    """An authority's certificate (`pem`), and those that it signs. It is a root, unless it has an issuer.
 
     A key is one of KEYS, or a file that has it.
     """
@@ -67,9 +67,8 @@ class Authority:
             issuer._sign(request, self.pem, -HOUR, HOUR)
 
     def _request(self, name: str, kind: str | Path, extensions: list[str], key: Path, out: Path, *more: str) -> None:
-        from_file = ["-new", "-key", kind]
-        key_options = from_file if isinstance(kind, Path) else ["-newkey", *KEYS[kind], "-nodes", "-keyout", key]
-        run("openssl", "req", *more, "-config", self.config, *key_options, "-subj", f"/CN={name}", *extensions, "-out", out)
+        new = ["-new", "-key", kind] if isinstance(kind, Path) else ["-newkey", *KEYS[kind], "-nodes", "-keyout", key]
+        run("openssl", "req", *more, "-config", self.config, *new, "-subj", f"/CN={name}", *extensions, "-out", out)
 
     def _sign(self, request: Path, certificate: Path, start: int, end: int, digest: str = "default") -> None:
         lifetime = ["-startdate", _moment(start), "-enddate", _moment(end)]
@@ -112,7 +111,7 @@ class Authority:
 
 
 def rsa_chain(folder: Path) -> tuple[Path, Path]:
-    """The longest chain that the library's TLS follows: its root, and a file for the server with the others and the key.
+    """The longest chain that the library's TLS follows: its root, and the server's file with the others.
 
     All have one key, because it takes seconds to make one.
     """

@@ -20,8 +20,8 @@ _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 def settle() -> None:
     """Makes this process and its children independent of how it was started.
 
-    With SIGCHLD ignored, Python reports success for every child. With SIGALRM blocked, no alarm ends a child that hangs.
-    With stdin closed, the first socket gets descriptor 0.
+    With SIGCHLD ignored, Python reports success for every child. With SIGALRM blocked, no alarm ends a hanging
+    child. With stdin closed, the first socket gets descriptor 0.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - _FOR_TERMINALS - _OF_PYTHON:
