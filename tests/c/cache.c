@@ -214,10 +214,10 @@ static void every_counter_has_its_place(void)
     }
     for (int i = 0; i < USERS; i++) {
         snprintf(user, sizeof user, "fault.status.500.x1.counted-%d", i);
-        (void)get_own(client, user);
+        CHECK_EQ_INT(get_own(client, user).err.attempts, 2);
     }
     for (int i = 0; i < HITS; i++)
-        (void)get_own(client, user);
+        CHECK_EQ_INT(get_own(client, user).err.attempts, 0);
     stats = stats_of(client);
     sign_for(user, signature);
     check_token(client, user);

@@ -89,7 +89,7 @@ static void nothing_is_sent_if_the_buffer_is_too_small(void)
 
 /* ---- what an error struct carries; the statuses of all faults are in tests/faults.rs ------------------ */
 
-static void the_error_struct_holds_all_that_is_known_of_a_failure(void)
+static void the_error_struct_holds_all_that_is_known_of_a_call(void)
 {
     static const struct {
         const char *place, *user;
@@ -97,6 +97,7 @@ static void the_error_struct_holds_all_that_is_known_of_a_failure(void)
         uint32_t attempts, retryable;
         int64_t retry_after_ms;
     } ROWS[] = {
+        {"http", "fault.status.500.x1", SPIKE_AUTH_STATUS_OK, 0, 2, 0, -1},
         {"http", "fault.status.422", SPIKE_AUTH_STATUS_REFUSED, 422, 1, 0, -1},
         {"http", "fault.status.500", SPIKE_AUTH_STATUS_SERVER_ERROR, 500, 2, 1, -1},
         {"https", "fault.status.429.and.retry-after.60", SPIKE_AUTH_STATUS_RATE_LIMITED, 429, 1, 1, 60000},
@@ -196,7 +197,7 @@ int main(int argc, char **argv)
     RUN(one_handle_serves_many_calls_of_many_clients);
     RUN(inputs_need_no_nul_and_the_longest_token_fits_exactly);
     RUN(nothing_is_sent_if_the_buffer_is_too_small);
-    RUN(the_error_struct_holds_all_that_is_known_of_a_failure);
+    RUN(the_error_struct_holds_all_that_is_known_of_a_call);
     RUN(the_timeout_of_a_handle_ends_its_call);
     RUN(many_threads_cancel_half_of_many_calls);
     return check_summary();
