@@ -162,17 +162,24 @@ static void free_what_the_parent_uses_after_a_call(void *argument)
     free_what_the_parent_uses(argument);
 }
 
+/* Starts an exchange and waits until the sandbox has its request. */
+static void start_and_arrive(struct running *running, spike_auth_client *client, const char *user)
+{
+    long before = requests_for(user);
+    start_exchange(running, client, user);
+    while (requests_for(user) == before)
+        sleep_ms(1);
+}
+
 /* A child stops a call of its own in each way that could affect its parent's by mistake. */
 static void stop_a_call_of_its_own(void *argument)
 {
     struct running *parents = argument;
     static struct running own;
-    start_exchange(&own, parents->client, "fault.stall.child");
-    sleep_ms(50);
+    start_and_arrive(&own, parents->client, "fault.stall.child");
     spike_auth_call_cancel(own.call);
     finish_with(&own, SPIKE_AUTH_STATUS_CANCELLED);
-    start_exchange(&own, parents->client, "fault.stall.child");
-    sleep_ms(50);
+    start_and_arrive(&own, parents->client, "fault.stall.child");
     spike_auth_client_close(own.client);
     finish_with(&own, SPIKE_AUTH_STATUS_CLOSED);
 }
@@ -191,8 +198,7 @@ static void check_child_cannot_reach_the_parents_call(const char *place)
     in_round("%s", place);
     check_token(client, "parent");
     connections = counter("connections");
-    start_exchange(&running, client, "fault.delay.1500.parent");
-    sleep_ms(50);
+    start_and_arrive(&running, client, "fault.delay.1500.parent");
     for (size_t i = 0; i < COUNT_OF(ACTIONS); i++)
         children[i] = start_child(ACTIONS[i], &running);
     check_children(children, COUNT_OF(ACTIONS));
@@ -224,8 +230,7 @@ static void what_the_parent_stops_continues_in_a_child(void)
         static struct running running;
         pid_t child;
         in_round("%s", SCHEMES[i]);
-        start_exchange(&running, sandbox_client(SCHEMES[i]), "fault.stall.parent");
-        sleep_ms(30);
+        start_and_arrive(&running, sandbox_client(SCHEMES[i]), "fault.stall.parent");
         child = start_child(exchange_by_the_shared_handle, &running);
         sleep_ms(100);
         spike_auth_call_cancel(running.call);
@@ -414,8 +419,10 @@ static void fork_here(int number)
 {
     (void)number;
     forked = fork_child();
-    if (forked == 0)
-        alarm(CHILD_SECONDS);
+    if (forked != 0)
+        return;
+    atomic_store(&check_failed, 0);
+    alarm(CHILD_SECONDS);
 }
 
 static void *interrupt_the_call(void *argument)
