@@ -123,8 +123,8 @@ sandbox:
 	$(CARGO) build --locked -p spike-auth-sandbox
 
 .PHONY: header
-header: ## write include/spike_auth.h anew from src/capi
-	SPIKE_AUTH_WRITE_HEADER=1 $(CARGO) test --locked --test header the_header_is_fresh
+header: ## write include/spike_auth.h from src/capi
+	SPIKE_AUTH_WRITE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_current
 
 .PHONY: tools
 tools:

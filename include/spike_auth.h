@@ -1,6 +1,6 @@
 /* spike_auth: signs a user id and exchanges the signature for that user's Spike access token.
  *
- * The smallest use, with every error handled alike:
+ * The smallest use, with one way to handle all errors:
  *
  *     spike_auth_error err;
  *     spike_auth_config *config = NULL;
@@ -20,66 +20,66 @@
  * CONVENTIONS
  *
  * Status. A function that can fail returns a status: 0 is OK, the others are in enum spike_auth_status.
- * It crosses the boundary as an int32_t, so that any number is safe. Where a function says what it fails
- * with, the prefix SPIKE_AUTH_STATUS_ is left off, and so are NULL_POINTER (a required pointer is NULL) and
+ * It crosses the boundary as an int32_t, so that any number is safe. Where a function lists what it fails
+ * with, the prefix SPIKE_AUTH_STATUS_ is omitted. So are NULL_POINTER (a required pointer is NULL) and
  * INVALID_ARGUMENT (a length or capacity over PTRDIFF_MAX), which every function can return.
  *
- * Error detail. Such a function takes a spike_auth_error last. It is yours, NULL is fine, and all of it
- * is rewritten by every call, also on success. There is no last error kept anywhere.
+ * Error detail. Such a function takes a spike_auth_error last. You own it, NULL is fine, and every call
+ * rewrites all of it, also on success. No last error is kept anywhere.
  *
- * Text in. Pointer and length; no NUL is needed. NULL is fine where the length is 0. As the length of a
- * text, SPIKE_AUTH_NUL_TERMINATED means "it ends with a NUL, measure it".
+ * Text in. Pointer and length; no NUL is needed. NULL is fine where the length is 0. The length
+ * SPIKE_AUTH_NUL_TERMINATED of a text means "it ends with a NUL, measure it".
  *
- * Text out. Buffer, capacity, and where the length goes; both pointers are required. The capacity counts
- * the NUL, the length does not. On OK the text ends with a NUL. On BUFFER_TOO_SMALL the length is the one
- * that was needed, and the buffer holds the empty text. On any other failure the length is 0 and the
- * buffer holds the empty text. Buffers may be uninitialised; they are never read. Outputs must not overlap
- * inputs or each other.
+ * Text out. Buffer, capacity, and a place for the length; both pointers are required. The capacity counts
+ * the NUL, the length does not. On OK the text ends with a NUL. On BUFFER_TOO_SMALL the length is the
+ * needed one, and the buffer holds the empty text. On any other failure the length is 0 and the buffer
+ * holds the empty text. Buffers may be uninitialised; they are never read. Outputs must not overlap inputs
+ * or each other.
  *
  * Order of arguments: handle, inputs, outputs, error.
  *
- * Ownership. Nothing is allocated for you but handles. Free each with the _free of its type, once. Freeing
- * NULL is fine. A _new that fails sets its handle to NULL. What you pass in is copied or used up before
- * the function returns.
+ * Ownership. Only handles are allocated for you. Free each once, with the _free of its type. Freeing NULL
+ * is fine. A _new that fails sets its handle to NULL. Inputs are copied or used up before the function
+ * returns.
  *
- * Threads. Any function may be called from any thread, and a client by any number of them at once; only
+ * Threads. Any thread may call any function, and any number of threads may use one client at once. Only
  * _free must not run while another thread is inside a call on the same handle.
  *
- * Signal handlers. A signal handler may call no function of this library: what it interrupts may hold a lock
- * that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set a flag,
- * and call from a thread that reads it.
+ * Signal handlers. A signal handler may call no function of this library: the interrupted code may hold a
+ * lock that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set
+ * a flag, and call from a thread that reads it.
  *
- * Stack. A call needs up to 52 KiB of the stack of the thread that makes it, beside what your own frames
- * take: a thread of 64 KiB is enough.
+ * Stack. A call needs up to 52 KiB of the stack of its thread, beside what your own frames take: a thread
+ * of 64 KiB is enough.
  *
- * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. Only where
- * there is no memory left at all does the library abort. Do not pthread_cancel() a thread that is inside a
- * call, which would end the process: spike_auth_call_cancel() is there for it. No signal handler, no
- * callback, no SIGPIPE, no background thread (the lookup of a name runs on a helper thread with all signals
- * blocked, 16 at the most). Settings come from the environment through
- * spike_auth_config_load_env() alone. spike_auth_client_new() reads it too, for SSL_CERT_FILE and
- * SSL_CERT_DIR, which name the platform's trusted roots (these are loaded once per process): do not change
- * the environment in another thread meanwhile. A program with raised privileges (setuid, setgid, file
- * capabilities) takes nothing from its environment, which is chosen by the one who starts it: the first
- * function refuses, the second looks in the system's own places.
+ * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. The
+ * library aborts only when no memory is left at all. Do not pthread_cancel() a thread that is inside a
+ * call: it would end the process. Use spike_auth_call_cancel(). There is no signal handler, no callback, no
+ * SIGPIPE and no background thread; a name is looked up on a helper thread with all signals blocked, of
+ * which there are at most 16. Settings come from the environment only through
+ * spike_auth_config_load_env(). spike_auth_client_new() also reads SSL_CERT_FILE and SSL_CERT_DIR, which
+ * name the platform's trusted roots (loaded once per process): do not change the environment in another
+ * thread meanwhile. A program with raised privileges (setuid, setgid, file capabilities) takes nothing from
+ * its environment, because an unprivileged user chooses it: the first function refuses, the second looks in
+ * the system's own places.
  *
- * Descriptors. Those of the library are close-on-exec, and above 2 even where 0, 1 or 2 is closed: a new
- * socket has a lower number only for the moment between two system calls. Out of reach are the sockets of
- * the C library's resolver during a lookup, and the files of the platform's roots while they are read.
- * Close your own descriptors only. If you close the library's (by closefrom(3), for example), a call in
+ * Descriptors. The library's descriptors are close-on-exec, and above 2 even where 0, 1 or 2 is closed: a
+ * new socket has a lower number only between two system calls. It does not control the sockets of the C
+ * library's resolver during a lookup, nor the files of the platform's roots while they are read.
+ * Close only your own descriptors. If you close the library's (by closefrom(3), for example), a call in
  * flight ends with INTERNAL or at its deadline; the next call fails with INTERNAL before it sends
  * anything, and later ones make new connections. What you have opened under their numbers before that
- * is not closed or shut down. What you open while a call runs can still meet it.
+ * is not closed or shut down. What you open while a call runs can still be affected.
  *
- * Fork. A client made before a fork works in the parent and in every child, at once. A child makes
- * connections of its own and leaves its parent's alone; what it closes, cancels or frees is its own. It
- * has the tokens that were in its parent's cache, and a cache of its own from then on. A fork by raw
- * system call or _Fork() is not seen, and a lock of the C library's resolver that a thread held at the
- * fork is out of reach.
- * A child that a signal handler forks inside a call gets CANCELLED from its copy of that call.
+ * Fork. A client made before a fork works in the parent and in every child, at once. A child makes its own
+ * connections and does not touch its parent's; what it closes, cancels or frees is its own. It starts with
+ * the tokens of its parent's cache, and has its own cache from then on. A fork by raw system call or
+ * _Fork() is not noticed, and nothing can be done about a lock of the C library's resolver that a thread
+ * held at the fork.
+ * In a child that a signal handler forks inside a call, that call fails with CANCELLED.
  *
- * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and shown by no
- * message. What is in your buffers is yours to wipe.
+ * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and no message
+ * shows them. Wiping your buffers is up to you.
  *
  * Binary compatibility. A program built with this header works with every library of the same
  * SPIKE_AUTH_ABI_VERSION that is as new as the header or newer.
@@ -91,7 +91,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** As the length of a text: it ends with a NUL, measure it. Not for keys and PEM. */
+/** The length of a text that ends with a NUL: measure it. Not for keys and PEM. */
 #define SPIKE_AUTH_NUL_TERMINATED SIZE_MAX
 
 /* Define SPIKE_AUTH_STATIC before including this header when you link the archive on Windows. */
@@ -103,7 +103,7 @@
 #define SPIKE_AUTH_API
 #endif
 
-/* A status that is dropped is a failure that nobody sees: compilers warn. */
+/* Compilers warn where a status is ignored. */
 #if defined(__GNUC__)
 #define SPIKE_AUTH_MUST_USE __attribute__((warn_unused_result))
 #elif defined(_MSC_VER)
@@ -113,8 +113,8 @@
 #endif
 
 /**
- * The number of the ABI, and of the soname. It changes only with an incompatible change; functions
- * that are added are none.
+ * The ABI version, which is also the number in the soname. It changes only with an incompatible change;
+ * an added function is compatible.
  */
 #define SPIKE_AUTH_ABI_VERSION 1
 
@@ -124,62 +124,62 @@
 #define SPIKE_AUTH_VERSION_NUMBER 256
 
 /**
- * The longest user id in bytes, without a NUL.
+ * The maximum length of a user id in bytes, without a NUL.
  */
 #define SPIKE_AUTH_USER_ID_MAX 128
 
 /**
- * Size of a buffer for a signature: 64 hex characters and the NUL.
+ * The size in bytes of a buffer for a signature: 64 hex characters and the NUL.
  */
 #define SPIKE_AUTH_SIGNATURE_SIZE 65
 
 /**
- * Size of a buffer for any access token: 8192 characters, the longest that is accepted, and the NUL.
+ * The size in bytes of a buffer for any access token: at most 8192 characters and the NUL.
  */
 #define SPIKE_AUTH_TOKEN_SIZE 8193
 
 /**
- * Size of a buffer for any Authorization header's value: "Bearer ", an access token, and the NUL.
+ * The size in bytes of a buffer for any Authorization value: "Bearer ", an access token and the NUL.
  */
 #define SPIKE_AUTH_AUTHORIZATION_SIZE 8200
 
 /**
- * The platform's trusted roots; on Linux SSL_CERT_FILE and SSL_CERT_DIR name another store (empty, and in
- * a program with raised privileges, they count as not set). A section of SSL_CERT_FILE that is not valid PEM
- * is an error; a certificate in it that cannot be used is passed over. The bundled set takes the store's place
- * only where the system has none at all and neither variable is set. The default.
+ * The trusted roots of the platform; the default. On Linux, SSL_CERT_FILE and SSL_CERT_DIR name another
+ * store; they are ignored if empty, and in a program with raised privileges. A section of SSL_CERT_FILE that
+ * is not valid PEM is an error; a certificate that cannot be used is skipped. The bundled roots are used
+ * only if the system has no store at all and neither variable is set.
  */
 #define SPIKE_AUTH_TLS_ROOTS_PLATFORM 0
 
 /**
- * Mozilla's trusted roots, as they were when the library was built.
+ * Mozilla's trusted roots as of the build of the library.
  */
 #define SPIKE_AUTH_TLS_ROOTS_BUNDLED 1
 
 /**
- * No trusted roots but those given with spike_auth_config_set_ca_pem().
+ * Only the certificates of spike_auth_config_set_ca_pem().
  */
 #define SPIKE_AUTH_TLS_ROOTS_NONE 2
 
 /**
- * The statuses by name. Numbers are never reused and never change. A newer library may return one that
- * is not listed here: treat it as a failure, and ask spike_auth_status_text().
+ * The statuses. Their numbers never change and are never reused. A newer library may return a number that
+ * is not listed here: treat it as a failure, and call spike_auth_status_text().
  */
 typedef enum spike_auth_status {
     /**
-     * It worked.
+     * Success.
      */
     SPIKE_AUTH_STATUS_OK = 0,
     /**
-     * A pointer that is required is NULL.
+     * A required pointer is NULL.
      */
     SPIKE_AUTH_STATUS_NULL_POINTER = 1,
     /**
-     * A length, a number or a constant is out of its range.
+     * A length, a number or a constant is out of range.
      */
     SPIKE_AUTH_STATUS_INVALID_ARGUMENT = 2,
     /**
-     * The user id is not 1 to 128 of A-Z a-z 0-9 . _ -
+     * The user id is not 1 to 128 bytes of A-Z a-z 0-9 . _ -
      */
     SPIKE_AUTH_STATUS_INVALID_USER_ID = 3,
     /**
@@ -187,47 +187,47 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_INVALID_APPLICATION_ID = 4,
     /**
-     * The HMAC key does not have 1 to 4096 bytes.
+     * The HMAC key is not 1 to 4096 bytes long.
      */
     SPIKE_AUTH_STATUS_INVALID_KEY = 5,
     /**
-     * A signature is not 64 hexadecimal characters.
+     * The signature is not 64 hexadecimal characters.
      */
     SPIKE_AUTH_STATUS_INVALID_SIGNATURE = 6,
     /**
-     * The URL cannot be used: not parsable, user info in it, or http to another machine.
+     * The URL cannot be parsed, contains user info, or is http to another machine.
      */
     SPIKE_AUTH_STATUS_INVALID_URL = 7,
     /**
-     * The buffer is too small; its length argument, or the message, says what is needed.
+     * The buffer is too small; its length argument or the message says how much is needed.
      */
     SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL = 8,
     /**
-     * The client has no HMAC key and was asked to sign.
+     * The client has no HMAC key and cannot sign.
      */
     SPIKE_AUTH_STATUS_KEY_REQUIRED = 9,
     /**
-     * The signature is well formed but not the one of this user id.
+     * The signature is well formed but does not match the user id.
      */
     SPIKE_AUTH_STATUS_SIGNATURE_MISMATCH = 10,
     /**
-     * The configuration lacks the application id.
+     * The configuration has no application id.
      */
     SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG = 11,
     /**
-     * There is no token for this user in the cache.
+     * The cache holds no token for this user.
      */
     SPIKE_AUTH_STATUS_NOT_CACHED = 12,
     /**
-     * An environment variable has a bad value; the message names it.
+     * An environment variable has an invalid value; the message names it.
      */
     SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT = 13,
     /**
-     * The client was closed.
+     * The client is closed.
      */
     SPIKE_AUTH_STATUS_CLOSED = 14,
     /**
-     * There are no usable TLS roots, or the CA certificates given cannot be read.
+     * There are no usable TLS roots, or the given CA certificates cannot be read.
      */
     SPIKE_AUTH_STATUS_TLS_ROOTS = 20,
     /**
@@ -235,27 +235,27 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_FILE = 21,
     /**
-     * The host's name was not found.
+     * The host name could not be resolved.
      */
     SPIKE_AUTH_STATUS_RESOLVE = 40,
     /**
-     * No connection could be made.
+     * No connection could be established.
      */
     SPIKE_AUTH_STATUS_CONNECT = 41,
     /**
-     * The certificate or the TLS handshake failed.
+     * The TLS handshake or the certificate check failed.
      */
     SPIKE_AUTH_STATUS_TLS = 42,
     /**
-     * The deadline of the call passed.
+     * The deadline of the call has passed.
      */
     SPIKE_AUTH_STATUS_TIMEOUT = 43,
     /**
-     * The connection ended before the whole reply was there.
+     * The connection ended before the response was complete.
      */
     SPIKE_AUTH_STATUS_CONNECTION_LOST = 44,
     /**
-     * The proxy could not be reached, or refused.
+     * The proxy is unreachable or refused the connection.
      */
     SPIKE_AUTH_STATUS_PROXY = 45,
     /**
@@ -267,11 +267,11 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_REFUSED = 60,
     /**
-     * The service refused the signature (401).
+     * The service rejected the signature (401).
      */
     SPIKE_AUTH_STATUS_UNAUTHORIZED = 61,
     /**
-     * The service forbade the request (403).
+     * The service denied access (403).
      */
     SPIKE_AUTH_STATUS_FORBIDDEN = 62,
     /**
@@ -283,60 +283,60 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_SERVER_ERROR = 64,
     /**
-     * A status that the service is not known to answer with (3xx and all others).
+     * The service answered with an unexpected status (3xx and all others).
      */
     SPIKE_AUTH_STATUS_UNEXPECTED_STATUS = 65,
     /**
-     * The reply holds no usable token.
+     * The response contains no usable token.
      */
     SPIKE_AUTH_STATUS_INVALID_RESPONSE = 66,
     /**
-     * The reply is larger than any token needs.
+     * The response is too large.
      */
     SPIKE_AUTH_STATUS_RESPONSE_TOO_LARGE = 67,
     /**
-     * The new token equals the one just reported as rejected, or was reported too.
+     * The new token is the rejected one again, or was rejected too.
      */
     SPIKE_AUTH_STATUS_TOKEN_REJECTED = 68,
     /**
-     * Something failed that should not be able to, such as a system call.
+     * An internal failure, such as a failed system call.
      */
     SPIKE_AUTH_STATUS_INTERNAL = 90,
     /**
-     * A bug of the library: it panicked, and the panic was caught.
+     * A bug in the library: it panicked, and the panic was caught.
      */
     SPIKE_AUTH_STATUS_PANIC = 91,
 } spike_auth_status;
 
 /**
- * One call's own deadline and cancellation. Make one, hand it to a call, and cancel it from any other
- * thread. One call at a time uses it; after that it may be used for the next, unless it was cancelled.
+ * The deadline and the cancellation of one call. Make a handle, pass it to a call, and cancel that call from
+ * any thread. Only one call at a time may use a handle. When the call has returned, the next call may use it,
+ * unless it was cancelled.
  */
 typedef struct spike_auth_call spike_auth_call;
 
 /**
- * Signs user ids, exchanges signatures for access tokens and keeps these, for one application. Make one per
- * process and keep it: it keeps connections and tokens. All its functions may be called from any number of
- * threads at once, but for spike_auth_client_free().
+ * Signs user ids, exchanges signatures for access tokens, and caches the tokens, for one application. Make
+ * one per process and keep it: it holds connections and tokens. Any number of threads may use a client at
+ * once; only spike_auth_client_free() must not run while another thread is inside a call on it.
  */
 typedef struct spike_auth_client spike_auth_client;
 
 /**
- * The settings of a client to be. Make one, set what you need, make a client of it, free it. Each setter
- * checks its value at once, says what is wrong with it, and changes nothing if it fails.
+ * The settings for a client. Make a configuration, set what you need, make a client from it, free it. Each
+ * setter checks its value at once, describes what is wrong, and changes nothing if it fails.
  */
 typedef struct spike_auth_config spike_auth_config;
 
 /**
- * A status as functions return it: one of `enum spike_auth_status`, or a number that a later version
- * added.
+ * A status as functions return it: a value of `enum spike_auth_status`, or a number of a later version.
  */
 typedef int32_t spike_auth_status_t;
 
 /**
- * What went wrong, in detail. Yours: put one on the stack, pass its address, read it when a function
- * has failed. A function that takes one rewrites all of it, also on success; it need not be
- * initialised. NULL may be passed instead. 512 bytes, for ever.
+ * The detail of a failure. The caller owns it: put one on the stack, pass its address, and read it when a
+ * function has failed. A function that takes it rewrites all of it, also on success, so it need not be
+ * initialised. NULL may be passed instead. Its size is always 512 bytes.
  */
 typedef struct spike_auth_error {
     /**
@@ -344,16 +344,16 @@ typedef struct spike_auth_error {
      */
     int32_t status;
     /**
-     * The status of the HTTP reply; 0 if there was none.
+     * The status code of the HTTP response; 0 if there was none.
      */
     int32_t http_status;
     /**
-     * How long the service asked to wait, in milliseconds; -1 if it did not say.
+     * How long to wait before a retry, in milliseconds; -1 if unknown.
      */
     int64_t retry_after_ms;
     /**
-     * How many requests were sent for this result, also on success: 0 for a token from the cache, and
-     * where no connection could be made.
+     * How many requests were sent for this result, also on success. 0 for a cached token, or if no connection
+     * could be made.
      */
     uint32_t attempts;
     /**
@@ -361,44 +361,45 @@ typedef struct spike_auth_error {
      */
     uint32_t retryable;
     /**
-     * What failed and what to do about it: UTF-8, NUL-terminated, cut on the border of a character.
-     * Never holds a key, a signature, a token, or the user id.
+     * What failed and what to do about it. UTF-8, NUL-terminated, cut at a character boundary. Never contains a
+     * key, a signature, a token, or the user id.
      */
     char message[424];
     /**
-     * Zero. Kept for later versions.
+     * Zero. Reserved for later versions.
      */
     uint64_t reserved[8];
 } spike_auth_error;
 
 /**
- * What a client's cache has done since the client was made, and what it holds. 256 bytes, for ever.
+ * The counters of a client's cache since the client was made, and its contents. The size is always 256
+ * bytes.
  *
- * It counts the calls of spike_auth_client_get_token(), spike_auth_client_get_authorization() and
- * spike_auth_client_peek_token(), and the exchanges that they begin. spike_auth_client_exchange() and
- * spike_auth_client_exchange_signature() do not touch the cache and are not counted. A call that fails before
- * it looks (a bad user id, a closed client) is not counted either.
+ * The calls of spike_auth_client_get_token(), spike_auth_client_get_authorization() and
+ * spike_auth_client_peek_token() are counted, and the exchanges that they start.
+ * spike_auth_client_exchange() and spike_auth_client_exchange_signature() do not use the cache and are not
+ * counted; nor is a call that fails before it looks into the cache (an invalid user id, a closed client).
  *
- * The counters add up: hits + misses is the number of calls that asked; coalesced + exchanges <= misses;
- * failures <= exchanges; requests <= exchanges + retries. An exchange that is under way is counted in
- * exchanges; its requests, retries and failure are counted when it ends. In a child of fork all begin at
- * zero, but entries, bytes and forks.
+ * The counters add up: hits + misses is the number of lookups; coalesced + exchanges <= misses; failures <=
+ * exchanges; requests <= exchanges + retries. An exchange counts in exchanges when it starts; its requests,
+ * retries and failure count when it ends. In a forked child all counters start at zero, except entries,
+ * bytes and forks.
  */
 typedef struct spike_auth_stats {
     /**
-     * Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found one.
+     * Calls that returned a cached token, including those of spike_auth_client_peek_token().
      */
     uint64_t hits;
     /**
-     * Calls that were not, or that renewed a token.
+     * Calls that found no token, or that renewed one. spike_auth_client_peek_token() counts no misses.
      */
     uint64_t misses;
     /**
-     * Misses that waited for an exchange which another call had begun.
+     * Misses that waited for an exchange that another call had started.
      */
     uint64_t coalesced;
     /**
-     * Exchanges that misses began.
+     * Exchanges that misses started.
      */
     uint64_t exchanges;
     /**
@@ -406,35 +407,35 @@ typedef struct spike_auth_stats {
      */
     uint64_t requests;
     /**
-     * Requests among them that were not the first of their exchange.
+     * Requests that were not the first of their exchange.
      */
     uint64_t retries;
     /**
-     * Exchanges that ended without a token that could be handed out.
+     * Exchanges that ended without a usable token.
      */
     uint64_t failures;
     /**
-     * Tokens that were dropped because spike_auth_client_invalidate() reported them.
+     * Tokens dropped by spike_auth_client_invalidate().
      */
     uint64_t invalidations;
     /**
-     * Tokens that were dropped to make room.
+     * Tokens dropped to make room.
      */
     uint64_t evictions;
     /**
-     * Tokens that are held now. One that has ended is held until it is asked for, or evicted.
+     * Tokens in the cache now. An expired token stays until it is looked up or evicted.
      */
     uint64_t entries;
     /**
-     * The memory that they take, in bytes, as it counts for spike_auth_config_set_cache_max_bytes().
+     * Their memory in bytes, as it counts for spike_auth_config_set_cache_max_bytes().
      */
     uint64_t bytes;
     /**
-     * How many forks lie between the process that made the client and this one.
+     * The number of forks between the process that made the client and this one.
      */
     uint64_t forks;
     /**
-     * Zero. Kept for later versions.
+     * Zero. Reserved for later versions.
      */
     uint64_t reserved[20];
 } spike_auth_stats;
@@ -444,52 +445,52 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The ABI of the library that is loaded. Compare it with SPIKE_AUTH_ABI_VERSION where the library is
- * loaded at run time.
+ * Returns the ABI version of the loaded library. A program that loads it at run time compares it with
+ * SPIKE_AUTH_ABI_VERSION.
  */
 SPIKE_AUTH_API
 uint32_t spike_auth_abi_version(void);
 
 /**
- * The version of the library that is loaded, such as "0.1.0". Static: never free it.
+ * Returns the version of the loaded library, such as "0.1.0". The string is static: do not free it.
  */
 SPIKE_AUTH_API
 const char *spike_auth_version(void);
 
 /**
- * The version of the library that is loaded, 0x00MMmmpp.
+ * Returns the version of the loaded library, 0x00MMmmpp.
  */
 SPIKE_AUTH_API
 uint32_t spike_auth_version_number(void);
 
 /**
- * SPIKE_AUTH_SIGNATURE_SIZE, for languages that see no macros.
+ * Returns SPIKE_AUTH_SIGNATURE_SIZE, for languages that cannot use macros.
  */
 SPIKE_AUTH_API
 size_t spike_auth_signature_size(void);
 
 /**
- * SPIKE_AUTH_TOKEN_SIZE, for languages that see no macros.
+ * Returns SPIKE_AUTH_TOKEN_SIZE, for languages that cannot use macros.
  */
 SPIKE_AUTH_API
 size_t spike_auth_token_size(void);
 
 /**
- * SPIKE_AUTH_AUTHORIZATION_SIZE, for languages that see no macros.
+ * Returns SPIKE_AUTH_AUTHORIZATION_SIZE, for languages that cannot use macros.
  */
 SPIKE_AUTH_API
 size_t spike_auth_authorization_size(void);
 
 /**
- * The name of a status, such as "SPIKE_AUTH_STATUS_TIMEOUT"; "unknown" for a number that is none.
- * Static: never free it.
+ * Returns the name of a status, such as "SPIKE_AUTH_STATUS_TIMEOUT", or "unknown". The string is static: do
+ * not free it.
  */
 SPIKE_AUTH_API
 const char *spike_auth_status_name(spike_auth_status_t status);
 
 /**
- * What a status means, in one sentence of English. Static: never free it. The message of a
- * spike_auth_error says more, and what to do about it.
+ * Returns the meaning of a status, one English sentence. The string is static: do not free it. The message
+ * of a spike_auth_error says more, and what to do.
  */
 SPIKE_AUTH_API
 const char *spike_auth_status_text(spike_auth_status_t status);
@@ -504,9 +505,9 @@ const char *spike_auth_status_text(spike_auth_status_t status);
  * @param key_len        1 to 4096
  * @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
  * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param signature      gets the signature and a NUL
+ * @param signature      receives the signature and a NUL
  * @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
- * @param signature_len  gets 64
+ * @param signature_len  receives 64
  * @param err            NULL or where the details go
  *
  * Fails with INVALID_KEY, INVALID_USER_ID, BUFFER_TOO_SMALL.
@@ -533,8 +534,8 @@ spike_auth_status_t spike_auth_sign_user(const uint8_t *key,
  * @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
  * @param err            NULL or where the details go
  *
- * OK if it is the right one, SIGNATURE_MISMATCH if it is not. Fails with INVALID_SIGNATURE if it is not
- * 64 hex characters, INVALID_KEY, INVALID_USER_ID.
+ * OK if it matches, else SIGNATURE_MISMATCH. Fails with INVALID_SIGNATURE if it is not 64 hex characters,
+ * INVALID_KEY, INVALID_USER_ID.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -547,10 +548,10 @@ spike_auth_status_t spike_auth_verify_user(const uint8_t *key,
                                            struct spike_auth_error *err);
 
 /**
- * Makes a configuration in which every setting has its default.
+ * Makes a configuration with the default of every setting.
  *
- * @param config  gets the handle; NULL if the function fails. Free it with spike_auth_config_free().
- * @param err     NULL or where the details go
+ * @param config  receives the handle, NULL on failure. Free it with spike_auth_config_free().
+ * @param err     receives the error detail; may be NULL
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -558,30 +559,32 @@ spike_auth_status_t spike_auth_config_new(struct spike_auth_config **config,
                                           struct spike_auth_error *err);
 
 /**
- * Frees a configuration and wipes its key. NULL is fine. Clients made of it are not touched.
+ * Frees a configuration and wipes its key. NULL is ignored. Clients made from it are not affected.
  */
 SPIKE_AUTH_API
 void spike_auth_config_free(struct spike_auth_config *config);
 
 /**
- * Reads the settings from the environment:
+ * Reads settings from the environment:
  *
- * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file
- * that its group or others can write is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and
- * for an https base URL the proxy from the first of https_proxy, HTTPS_PROXY, all_proxy and ALL_PROXY that is
- * not empty, but for the hosts in no_proxy or NO_PROXY.
+ * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file that
+ * its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE. The
+ * proxy for an https base URL is the first non-empty one of https_proxy, HTTPS_PROXY, all_proxy and
+ * ALL_PROXY, except for the hosts in no_proxy or NO_PROXY.
  *
- * A variable that is not set leaves its setting as it was. One with a bad value, an empty one too, is an
- * error that names it, and then no setting at all is changed. Variables for proxies differ: an empty one
- * counts as not set, and a proxy that cannot be used (SOCKS, for example) is an error of
- * spike_auth_client_new(), and only where it would be used. In no_proxy, entries are names (which cover their
- * subdomains), addresses, either with a port, or a lone *; no patterns and no ranges of addresses. Do not call
- * it while another thread changes the environment (setenv).
+ * A variable that is not set leaves its setting unchanged. An invalid or empty value is an error that names
+ * the variable, and then no setting is changed. The proxy variables differ: an empty one counts as not set,
+ * and an unusable proxy (SOCKS, for example) is an error of spike_auth_client_new(), and only if it would be
+ * used. Entries of no_proxy are names (which include their subdomains) and addresses, both with an optional
+ * port, or a single *; patterns and address ranges are not supported. No other thread may change the
+ * environment (setenv) during this call.
  *
- * In a program with raised privileges (setuid, setgid, file capabilities; where getauxval(AT_SECURE) is not 0)
- * it refuses with INVALID_ENVIRONMENT and reads nothing: set each setting with its own function.
+ * In a program with raised privileges (setuid, setgid, file capabilities; getauxval(AT_SECURE) is not 0) the
+ * function reads nothing and fails with INVALID_ENVIRONMENT: use the setters instead.
  *
- * Fails with INVALID_ENVIRONMENT; FILE.
+ * @param err  receives the error detail; may be NULL
+ *
+ * Fails with INVALID_ENVIRONMENT, FILE.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -592,9 +595,9 @@ spike_auth_status_t spike_auth_config_load_env(struct spike_auth_config *config,
  * Sets the application id, the only setting without a default.
  *
  * @param id      1 to 64 printable ASCII characters without spaces. Plain digits (no leading zero, at most
- *                2^63-1) go out as a JSON number, which is what the service takes; anything else goes out
- *                as a JSON string.
- * @param id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ *                2^63-1) are sent as a JSON number, as the service expects; anything else as a JSON string.
+ * @param id_len  length of id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err     receives the error detail; may be NULL
  *
  * Fails with INVALID_APPLICATION_ID.
  */
@@ -606,11 +609,12 @@ spike_auth_status_t spike_auth_config_set_application_id(struct spike_auth_confi
                                                          struct spike_auth_error *err);
 
 /**
- * Sets the HMAC key. Without one, a client exchanges signatures that were made elsewhere.
+ * Sets the HMAC key. A client without a key can only exchange signatures that were made elsewhere.
  *
- * @param key      the raw bytes as the Spike console shows them, never hex- or base64-decoded. Not a text:
- *                 SPIKE_AUTH_NUL_TERMINATED is refused. Not kept: only what signing needs of it is.
- * @param key_len  1 to 4096
+ * @param key      the raw bytes as the Spike console shows them, not hex- or base64-decoded. Not a text:
+ *                 SPIKE_AUTH_NUL_TERMINATED is refused. The library keeps only a state derived from it.
+ * @param key_len  length of key in bytes, 1 to 4096
+ * @param err      receives the error detail; may be NULL
  *
  * Fails with INVALID_KEY.
  */
@@ -622,11 +626,12 @@ spike_auth_status_t spike_auth_config_set_hmac_key(struct spike_auth_config *con
                                                    struct spike_auth_error *err);
 
 /**
- * Sets the base URL, up to and without "/auth/hmac". The default is https://app-api.spikeapi.com/v3.
+ * Sets the base URL, without "/auth/hmac". The default is https://app-api.spikeapi.com/v3.
  *
- * @param url      https, or http for this machine alone (localhost, 127.0.0.0/8, [::1]); no user info,
- *                 query or fragment. One trailing slash is dropped.
- * @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param url      https, or http for this machine only (localhost, 127.0.0.0/8, [::1]); no user info, query
+ *                 or fragment. One trailing slash is dropped.
+ * @param url_len  length of url in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err      receives the error detail; may be NULL
  *
  * Fails with INVALID_URL.
  */
@@ -638,10 +643,10 @@ spike_auth_status_t spike_auth_config_set_base_url(struct spike_auth_config *con
                                                    struct spike_auth_error *err);
 
 /**
- * Sets the deadline of one call, counted from its beginning and holding for all that it does. The default
- * is 10 000 ms.
+ * Sets the timeout of one call, from its start, including all attempts and waits. The default is 10 000 ms.
  *
  * @param total  milliseconds, 1 to 600 000; 0 for the default. There is no "infinite".
+ * @param err    receives the error detail; may be NULL
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -652,15 +657,15 @@ spike_auth_status_t spike_auth_config_set_timeout_ms(struct spike_auth_config *c
                                                      struct spike_auth_error *err);
 
 /**
- * Sets the time within which a new connection must stand: name lookup, TCP and TLS handshake together.
- * The default is 3 100 ms, or the deadline of the call if that is shorter.
+ * Sets the timeout of a new connection: name lookup, TCP and TLS handshake together. The default is 3 100
+ * ms, or the timeout of the call if that is shorter.
  *
- * @param ms  milliseconds, 1 to 600 000; 0 for the default. spike_auth_client_new() refuses one that is
- *        longer than the deadline of the call.
+ * @param ms   milliseconds, 1 to 600 000; 0 for the default. spike_auth_client_new() refuses a value above
+ *             the timeout of the call.
+ * @param err  receives the error detail; may be NULL
  *
- * When it passes, the attempt fails, with CONNECT, with RESOLVE if it was still looking up the name, or with
- * PROXY if it was waiting for one, and is tried again like any other. TIMEOUT is for the deadline of the
- * whole call.
+ * When it passes, the attempt fails with RESOLVE (during the name lookup), PROXY (while waiting for the
+ * proxy) or CONNECT, and is retried like any other. TIMEOUT means the timeout of the whole call.
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -671,12 +676,13 @@ spike_auth_status_t spike_auth_config_set_connect_timeout_ms(struct spike_auth_c
                                                              struct spike_auth_error *err);
 
 /**
- * Sets how often an exchange is tried, the first time included. The default is 3. A client that only fails
- * stops trying again after 100 retries (50 if they are timeouts), until successes have earned more. A request
- * that meets a kept connection which ends without a byte of reply goes once more on a new one, and that
- * costs no attempt.
+ * Sets the maximum number of attempts of one exchange, including the first. The default is 3. A client whose
+ * exchanges only fail stops retrying after 100 retries (50 if they are timeouts); successes allow new ones.
+ * If a kept connection turns out to be closed before a byte of the response, the request is sent once more
+ * on a new one, which does not count as an attempt.
  *
- * @param n  1 to 10; 0 for the default
+ * @param n    1 to 10; 0 for the default
+ * @param err  receives the error detail; may be NULL
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -687,16 +693,17 @@ spike_auth_status_t spike_auth_config_set_max_attempts(struct spike_auth_config 
                                                        struct spike_auth_error *err);
 
 /**
- * Sets the certificates of a private CA, trusted beside the roots that spike_auth_config_set_tls_roots()
- * chooses. Replaces those set before.
+ * Sets the certificates of a private CA. They are trusted in addition to the roots of
+ * spike_auth_config_set_tls_roots(), and replace those of an earlier call.
  *
- * @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them, other kinds of
- *                 sections and byte-order marks of UTF-8 are passed over. SPIKE_AUTH_NUL_TERMINATED is refused.
- * @param pem_len  its length
+ * @param pem      one or more "-----BEGIN CERTIFICATE-----" sections; text around them, other sections and
+ *                 UTF-8 byte order marks are skipped. SPIKE_AUTH_NUL_TERMINATED is refused.
+ * @param pem_len  length of pem in bytes
+ * @param err      receives the error detail; may be NULL
  *
- * Fails with TLS_ROOTS if there is none, one that cannot be read, or one whose key cannot be used to check
- * others: it must be RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519. The message says which, by its position
- * among all sections.
+ * Fails with TLS_ROOTS if there is no certificate, if one cannot be read, or if the key of one cannot verify
+ * other certificates: it must be RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519. The message names the
+ * certificate by its position among all sections.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -709,6 +716,7 @@ spike_auth_status_t spike_auth_config_set_ca_pem(struct spike_auth_config *confi
  * Sets which roots are trusted.
  *
  * @param roots  SPIKE_AUTH_TLS_ROOTS_PLATFORM (the default), _BUNDLED or _NONE
+ * @param err    receives the error detail; may be NULL
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -719,11 +727,12 @@ spike_auth_status_t spike_auth_config_set_tls_roots(struct spike_auth_config *co
                                                     struct spike_auth_error *err);
 
 /**
- * Sets what follows the library's own name in the User-Agent header, such as "shop/1.2". The service
- * gets it, and a proxy, with CONNECT: some refuse by it.
+ * Sets what follows the library's name in the User-Agent header, such as "shop/1.2". The service receives
+ * it, and so does a proxy, in the CONNECT request: some proxies filter by it.
  *
- * @param suffix      at most 256 printable ASCII characters; empty for none, which is the default
- * @param suffix_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param suffix      at most 256 printable ASCII characters; empty (the default) for none
+ * @param suffix_len  length of suffix in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err         receives the error detail; may be NULL
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -735,15 +744,15 @@ spike_auth_status_t spike_auth_config_set_user_agent(struct spike_auth_config *c
                                                      struct spike_auth_error *err);
 
 /**
- * Sets the HTTP proxy through which an https base URL is reached, by CONNECT. An http base URL, which is
- * on this machine, is never reached through one.
+ * Sets the HTTP proxy for an https base URL, used with CONNECT. An http base URL is on this machine and
+ * never uses a proxy.
  *
- * @param url      http://[user:password@]host[:port], user name and password percent-encoded, port 80 if
- *                 none is given; empty for no proxy, whatever spike_auth_config_load_env() found. Goes
- *                 before the environment's proxy, whichever was read first.
- * @param url_len  its length, or SPIKE_AUTH_NUL_TERMINATED
+ * @param url      http://[user:password@]host[:port], user name and password percent-encoded, default port
+ *                 80; empty for no proxy. Takes precedence over the environment, whichever was set first.
+ * @param url_len  length of url in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err      receives the error detail; may be NULL
  *
- * Fails with INVALID_URL, for SOCKS and https proxies too.
+ * Fails with INVALID_URL, also for SOCKS and https proxies.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -753,10 +762,11 @@ spike_auth_status_t spike_auth_config_set_proxy(struct spike_auth_config *config
                                                 struct spike_auth_error *err);
 
 /**
- * Sets how many exchanges of a client may be in flight at once. More wait for their turn, first come first
- * served, inside their own deadlines. The default is 32.
+ * Sets how many exchanges of a client may run at once. Further ones wait in the order of their arrival,
+ * within their deadlines. The default is 32.
  *
- * @param n  1 to 1024; 0 for the default
+ * @param n    1 to 1024; 0 for the default
+ * @param err  receives the error detail; may be NULL
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -767,10 +777,11 @@ spike_auth_status_t spike_auth_config_set_max_concurrency(struct spike_auth_conf
                                                           struct spike_auth_error *err);
 
 /**
- * Sets how many tokens a client keeps at the most; where there is no room, one that has not been asked for
- * lately goes. The default is 100 000.
+ * Sets the maximum number of tokens in the cache. If it is full, a token that was not used lately is
+ * evicted. The default is 100 000.
  *
- * @param entries  0: none. Calls that ask for the same user at the same time share an exchange all the same.
+ * @param entries  0 for no cache; concurrent calls for the same user still share one exchange
+ * @param err      receives the error detail; may be NULL
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -779,11 +790,12 @@ spike_auth_status_t spike_auth_config_set_cache_capacity(struct spike_auth_confi
                                                          struct spike_auth_error *err);
 
 /**
- * Sets how much memory the tokens that a client keeps may take, whichever bound is met first. The default is
- * 64 MiB.
+ * Sets the maximum memory of the cached tokens; the limit of spike_auth_config_set_cache_capacity() holds
+ * too. The default is 64 MiB.
  *
- * @param bytes  0 for the default. A token takes about 200 bytes more than its length and the user id's. One
- *               that could never fit is handed out and not kept.
+ * @param bytes  bytes; 0 for the default. A token takes about 200 bytes more than its length and that of the
+ *               user id. A token that could never fit is returned but not cached.
+ * @param err    receives the error detail; may be NULL
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -792,14 +804,17 @@ spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_conf
                                                           struct spike_auth_error *err);
 
 /**
- * Sets the age at which a kept token is renewed. One that has an end of its own is renewed before that as well:
- * by 60 seconds, or by a tenth of its lifetime if that is less. The first call that asks for the token then makes
- * an exchange, and the others go on with the old one. If that fails in a way that may pass, the old token is
- * handed out until its own end; one without an end, until twice this age; 49 days after the time of renewal at
- * most. The default is one hour: a token that does not say when it ends must not live long after it was revoked.
- * Time while the machine is suspended does not count.
+ * Sets the age at which a cached token is renewed. The default is one hour, because a token without an
+ * expiry must not live long after it was revoked. A token with an expiry is also renewed before it expires:
+ * by 60 seconds, or by a tenth of its lifetime if that is less.
  *
- * @param ms  milliseconds; 0 for no limit
+ * The first call that asks for a token due for renewal makes an exchange, while the others receive the old
+ * token. If the exchange fails and the failure may be temporary, the old token is returned until it expires;
+ * one without an expiry, until twice this age. Both end 49 days after the time of renewal at the latest.
+ * Time during which the machine is suspended does not count.
+ *
+ * @param ms   milliseconds; 0 for no limit
+ * @param err  receives the error detail; may be NULL
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -808,10 +823,10 @@ spike_auth_status_t spike_auth_config_set_cache_ttl_ms(struct spike_auth_config 
                                                        struct spike_auth_error *err);
 
 /**
- * Makes a handle with the client's deadline, not cancelled.
+ * Makes a call handle that uses the client's deadline and is not cancelled.
  *
- * @param call  gets the handle; NULL if the function fails. Free it with spike_auth_call_free().
- * @param err   NULL or where the details go
+ * @param call  receives the handle, NULL on failure. Free it with spike_auth_call_free().
+ * @param err   receives the error detail; may be NULL
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -819,9 +834,10 @@ spike_auth_status_t spike_auth_call_new(struct spike_auth_call **call,
                                         struct spike_auth_error *err);
 
 /**
- * Sets the deadline of the next call that uses the handle; it may be shorter or longer than the client's.
+ * Sets the deadline of the next call that uses the handle. It may be shorter or longer than the client's.
  *
- * @param ms  milliseconds, 1 to 600 000; 0 for the client's
+ * @param ms   milliseconds, 1 to 600 000; 0 for the client's deadline
+ * @param err  receives the error detail; may be NULL
  *
  * Fails with INVALID_ARGUMENT.
  */
@@ -832,31 +848,30 @@ spike_auth_status_t spike_auth_call_set_timeout_ms(struct spike_auth_call *call,
                                                    struct spike_auth_error *err);
 
 /**
- * Cancels: the call that uses the handle returns CANCELLED at once, wherever it is; one that has not begun
- * yet will; one that has returned is not touched. From any thread, as often as you like; NULL is fine. A
- * cancelled handle stays cancelled. In a child of fork it reaches the child's calls and not the parent's.
+ * Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A call that
+ * has returned is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
+ * of times; NULL is ignored. In a forked child, it cancels the child's calls only, not the parent's.
  */
 SPIKE_AUTH_API
 void spike_auth_call_cancel(struct spike_auth_call *call);
 
 /**
- * Frees a handle. NULL is fine. After the call that used it has returned.
+ * Frees a call handle. NULL is ignored. Free it only after the call that uses it has returned.
  */
 SPIKE_AUTH_API
 void spike_auth_call_free(struct spike_auth_call *call);
 
 /**
- * Makes a client of a configuration, which is copied: free it or change it afterwards. Reads the trusted
- * roots if the base URL is an https one; connects to nothing yet.
+ * Makes a client from a configuration. The configuration is copied: it may be changed or freed afterwards.
+ * Loads the trusted roots if the base URL is https. Does not connect.
  *
  * @param config  a configuration with an application id
- * @param client  gets the handle; NULL if the function fails. Free it with spike_auth_client_free().
- * @param err     NULL or where the details go
+ * @param client  receives the handle, NULL on failure. Free it with spike_auth_client_free().
+ * @param err     receives the error detail; may be NULL
  *
- * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
- * the call), INVALID_ENVIRONMENT (the base URL would be reached through a proxy that
- * spike_auth_config_load_env() found in a variable and that cannot be used), TLS_ROOTS, INTERNAL (the system
- * gives the process no randomness).
+ * Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (the connect timeout is longer than the timeout of a call),
+ * INVALID_ENVIRONMENT (the base URL would be reached through a proxy that spike_auth_config_load_env() found
+ * and that cannot be used), TLS_ROOTS, INTERNAL (the system provides no random numbers).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -865,29 +880,29 @@ spike_auth_status_t spike_auth_client_new(const struct spike_auth_config *config
                                           struct spike_auth_error *err);
 
 /**
- * Closes a client: calls in flight return CLOSED at once, later ones too. From any thread, as often as you
- * like; NULL is fine. The handle stays valid until it is freed.
+ * Closes a client: calls in progress return CLOSED at once, and so does every later call. May be called from
+ * any thread, any number of times; NULL is ignored. The handle stays valid until it is freed.
  */
 SPIKE_AUTH_API
 void spike_auth_client_close(const struct spike_auth_client *client);
 
 /**
- * Closes a client, frees it and wipes its key and its tokens. NULL is fine. Not while another thread is
- * inside a call on it: close it first, wait until those calls have returned, then free it.
+ * Closes a client, frees it, and wipes its key and its tokens. NULL is ignored. No other thread may be
+ * inside a call on it: close it first, wait until all calls have returned, then free it.
  */
 SPIKE_AUTH_API
 void spike_auth_client_free(struct spike_auth_client *client);
 
 /**
  * Signs one user id with the client's key: HMAC-SHA256 as 64 lowercase hex characters. Takes no lock,
- * allocates nothing, makes no system call, sends nothing.
+ * allocates nothing, makes no system call.
  *
- * @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
- * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param signature      gets the signature and a NUL. It never expires: keep it as secret as a password.
- * @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
- * @param signature_len  gets 64
- * @param err            NULL or where the details go
+ * @param user_id        1 to 128 bytes of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
+ * @param user_id_len    length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      receives the signature and a NUL. It never expires: protect it like a password.
+ * @param signature_cap  size of signature in bytes: SPIKE_AUTH_SIGNATURE_SIZE or more
+ * @param signature_len  receives 64
+ * @param err            receives the error detail; may be NULL
  *
  * Fails with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
  */
@@ -902,23 +917,24 @@ spike_auth_status_t spike_auth_client_sign_user(const struct spike_auth_client *
                                                 struct spike_auth_error *err);
 
 /**
- * Signs many user ids in one call. The layout is that of an Arrow column of large strings, so that one can
- * be handed over as it is. Allocates nothing, sends nothing; about a third faster per id than one by one.
+ * Signs many user ids in one call. The layout is that of an Arrow array of large strings, so such an array
+ * can be passed without a copy. Allocates nothing, sends nothing; about a third faster per id than single
+ * calls.
  *
- * @param ids             all ids in one run of bytes, without separators or NULs
- * @param ids_len         its length; SPIKE_AUTH_NUL_TERMINATED is refused
+ * @param ids             all ids in one block of bytes, without separators or NULs
+ * @param ids_len         length of ids in bytes; SPIKE_AUTH_NUL_TERMINATED is refused
  * @param offsets         count + 1 offsets into ids: id i is from offsets[i] to offsets[i + 1]. They must
- *                        not be negative, fall, or go beyond ids_len. NULL is allowed if count is 0.
+ *                        not be negative, decrease, or exceed ids_len. May be NULL if count is 0.
  * @param count           the number of ids
- * @param signatures      gets 64 hex characters per id, without NULs: id i at signatures + 64 * i
- * @param signatures_cap  64 * count or more
- * @param statuses        NULL, or gets one status per id: OK or INVALID_USER_ID
- * @param err             NULL or where the details go
+ * @param signatures      receives 64 hex characters per id, without NULs: id i at signatures + 64 * i
+ * @param signatures_cap  size of signatures in bytes: 64 * count or more
+ * @param statuses        receives count statuses, OK or INVALID_USER_ID; may be NULL
+ * @param err             receives the error detail; may be NULL
  *
- * A bad id gets 64 NUL bytes for its signature; all others are signed, and the function returns
- * INVALID_USER_ID with the index of the first bad one in the message. It is the one function that can
- * succeed in part. If it fails with INVALID_ARGUMENT, BUFFER_TOO_SMALL, KEY_REQUIRED, NULL_POINTER or
- * CLOSED, nothing was written.
+ * This is the one function that can succeed in part: an invalid id receives 64 NUL bytes as its signature,
+ * all others are signed, and the function returns INVALID_USER_ID with the index of the first invalid id in
+ * the message. If it fails with NULL_POINTER, INVALID_ARGUMENT, BUFFER_TOO_SMALL, KEY_REQUIRED or CLOSED,
+ * nothing was written.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -933,25 +949,27 @@ spike_auth_status_t spike_auth_client_sign_users(const struct spike_auth_client 
                                                  struct spike_auth_error *err);
 
 /**
- * Signs a user id and exchanges the signature for that user's access token. Always asks the service.
- * Blocks until the token is there, the service has refused, or the deadline has passed. What may pass
- * (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) is tried again within the deadline, up to
- * the number of attempts, after a wait that the service's Retry-After can lengthen.
+ * Signs a user id and exchanges the signature for that user's access token. Always sends a request; does not
+ * use the cache. Blocks until the token arrives, the service refuses, or the deadline passes. Failures that
+ * may be temporary (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) are retried within the
+ * deadline, up to the maximum number of attempts, after a delay that the service's Retry-After can lengthen.
  *
- * A 429, and a 503 with Retry-After, hold all calls of the client until the time that it says, 10 minutes at
- * most. A call whose deadline is before that fails at once with RATE_LIMITED or SERVER_ERROR, attempts 0 and
- * the time left in retry_after_ms; the others wait. Then one request goes first, and the others follow its
- * answer.
+ * A 429, or a 503 with Retry-After, holds back all requests of the client for the time it names, at most 10
+ * minutes. A call whose deadline is earlier fails at once with RATE_LIMITED or SERVER_ERROR, `attempts` 0
+ * and the remaining time in retry_after_ms; the others wait. After that time one request is sent first, and
+ * the others wait for its result.
  *
- * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
- * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param call         NULL for the client's deadline, or a handle that sets another one or cancels
- * @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
- * @param token_cap    SPIKE_AUTH_TOKEN_SIZE or more: less is BUFFER_TOO_SMALL before anything is sent
- * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         a call handle with its own deadline and cancellation, or NULL for the client's
+ *                     deadline
+ * @param token        receives the token and a NUL: 1 to 8192 characters that are valid in an HTTP header
+ * @param token_cap    size of token in bytes. A size below SPIKE_AUTH_TOKEN_SIZE fails with BUFFER_TOO_SMALL
+ *                     before anything is sent.
+ * @param token_len    receives the token's length without the NUL
+ * @param err          receives the error detail; may be NULL
  *
- * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
+ * Fails with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED, and any status from 40 on.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -965,19 +983,20 @@ spike_auth_status_t spike_auth_client_exchange(const struct spike_auth_client *c
                                                struct spike_auth_error *err);
 
 /**
- * Exchanges a signature that was made elsewhere, on a machine that has the key. Needs no key here.
+ * Exchanges a signature that was made elsewhere, by a machine that has the key. The client needs no key.
  *
- * @param user_id        the id that was signed, byte for byte
- * @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param signature      64 hex characters in either case
- * @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param call           NULL, or a handle, as in spike_auth_client_exchange()
- * @param token          as in spike_auth_client_exchange()
- * @param token_cap      SPIKE_AUTH_TOKEN_SIZE or more
- * @param token_len      gets the token's length without the NUL
- * @param err            NULL or where the details go
+ * @param user_id        the signed id, byte for byte
+ * @param user_id_len    length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param signature      64 hex characters in upper or lower case
+ * @param signature_len  length of signature in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call           see spike_auth_client_exchange()
+ * @param token          see spike_auth_client_exchange()
+ * @param token_cap      see spike_auth_client_exchange()
+ * @param token_len      receives the token's length without the NUL
+ * @param err            receives the error detail; may be NULL
  *
- * Fails as spike_auth_client_exchange() does, and with INVALID_SIGNATURE (a NULL or empty one too).
+ * Fails with INVALID_SIGNATURE (also if it is NULL or empty), and the statuses of
+ * spike_auth_client_exchange() except KEY_REQUIRED.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -993,36 +1012,36 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
                                                          struct spike_auth_error *err);
 
 /**
- * The access token of a user: from the client's cache, else by an exchange that is then kept. However
- * many calls ask for the same user at the same time, one exchange serves them all, its failure too; each
- * waits as long as its own deadline allows. If the call that makes the exchange is cancelled or out of time,
- * another goes on with it, and sends again what was broken off. What spike_auth_client_exchange() says of an
- * exchange holds for this one.
+ * Returns the access token of a user: from the client's cache, or by an exchange whose token is then cached.
+ * Concurrent calls for the same user share one exchange and its result, also if it fails; each waits no longer
+ * than its own deadline. If the call that makes the exchange is cancelled or times out, another call takes
+ * over, and sends an interrupted request again. Retries and rate limits are those of
+ * spike_auth_client_exchange().
  *
- * A token that is in the cache costs no lock and no system call; only a thread's first hit allocates.
+ * A cache hit takes no lock and no system call; only a thread's first hit allocates.
  *
- * A token that will end soon is renewed by the first call that asks for it, which waits for the exchange; the
- * others get the old one at once. If the renewal fails in a way that may pass, that call gets the old token
- * too, and none is begun for 5 to 10 seconds. 401 and 403 end the old token. See
- * spike_auth_config_set_cache_ttl_ms().
+ * The first call that asks for a token due for renewal (see spike_auth_config_set_cache_ttl_ms()) renews it and
+ * waits for the exchange; the others receive the old token at once. If the renewal fails and the failure may
+ * be temporary, that call receives the old token too, and no renewal starts for 5 to 10 seconds. After a 401 or
+ * 403 the old token is dropped.
  *
- * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
- * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param call         NULL for the client's deadline, or a handle that sets another one or cancels
- * @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
- * @param token_cap    SPIKE_AUTH_TOKEN_SIZE is always enough. For a token that is in the cache its own size
- *                     is; where an exchange is needed, less than SPIKE_AUTH_TOKEN_SIZE is BUFFER_TOO_SMALL
- *                     before anything is sent.
- * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go. `attempts` is 0 for a token from the cache; a call that
- *                     waited for another's exchange to its end gets that exchange's number.
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         a call handle with its own deadline and cancellation, or NULL for the client's deadline
+ * @param token        receives the token and a NUL: 1 to 8192 characters that are valid in an HTTP header
+ * @param token_cap    size of token in bytes. SPIKE_AUTH_TOKEN_SIZE is always enough. For a cached token, its
+ *                     length + 1 is enough. If an exchange is needed, a size below SPIKE_AUTH_TOKEN_SIZE fails
+ *                     with BUFFER_TOO_SMALL before anything is sent.
+ * @param token_len    receives the token's length without the NUL
+ * @param err          receives the error detail; may be NULL. `attempts` is 0 for a cached token; a call that
+ *                     shared an exchange receives the number of requests of that exchange.
  *
- * Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
+ * Fails with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED, and any status from 40 on.
  *
- * TOKEN_REJECTED: see spike_auth_client_invalidate(). UNAUTHORIZED with attempts 0: the service has refused
- * the signatures of five different users in a row, so the key must be wrong. Until a signature is accepted,
- * one request in five seconds is sent to see, and all other calls fail at once; retry_after_ms says when the
- * next is due.
+ * TOKEN_REJECTED: see spike_auth_client_invalidate(). UNAUTHORIZED with `attempts` 0: the service has refused
+ * the signatures of five different users in a row, so the key is probably wrong. Until a signature is accepted,
+ * one request is sent every five seconds, and all other calls fail at once; retry_after_ms is the time until
+ * the next request.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1036,18 +1055,20 @@ spike_auth_status_t spike_auth_client_get_token(const struct spike_auth_client *
                                                 struct spike_auth_error *err);
 
 /**
- * The value of an Authorization header for a user: "Bearer ", and the token as
- * spike_auth_client_get_token() gives it.
+ * Returns the value of an Authorization header for a user: "Bearer " and the token that
+ * spike_auth_client_get_token() returns.
  *
- * @param user_id      as there
- * @param user_id_len  as there
- * @param call         as there
- * @param out          gets the value and a NUL
- * @param out_cap      SPIKE_AUTH_AUTHORIZATION_SIZE is always enough; otherwise as there, with seven more
- * @param out_len      gets the length without the NUL
- * @param err          NULL or where the details go
+ * @param user_id      see spike_auth_client_get_token()
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         see spike_auth_client_get_token()
+ * @param out          receives the value and a NUL
+ * @param out_cap      size of out in bytes. SPIKE_AUTH_AUTHORIZATION_SIZE is always enough. For a cached token,
+ *                     its length + 8 is enough. If an exchange is needed, a size below
+ *                     SPIKE_AUTH_AUTHORIZATION_SIZE fails with BUFFER_TOO_SMALL before anything is sent.
+ * @param out_len      receives the length of the value without the NUL
+ * @param err          receives the error detail; may be NULL
  *
- * Fails as spike_auth_client_get_token() does.
+ * Fails with the statuses of spike_auth_client_get_token().
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1061,16 +1082,17 @@ spike_auth_status_t spike_auth_client_get_authorization(const struct spike_auth_
                                                         struct spike_auth_error *err);
 
 /**
- * The access token of a user if it is in the cache. Never waits and sends nothing. A token that is due for
- * renewal is not given until a call of spike_auth_client_get_token() has begun to renew it: so a program that
- * looks here first goes on to that call when it is time.
+ * Returns the access token of a user if it is cached. Never waits and sends nothing. A token that is due for
+ * renewal counts as not cached until a call of spike_auth_client_get_token() has started to renew it. A program
+ * that peeks first, and calls spike_auth_client_get_token() on NOT_CACHED, therefore renews its tokens in time.
  *
- * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
- * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param token        gets the token and a NUL
- * @param token_cap    the token's own size or more; SPIKE_AUTH_TOKEN_SIZE is always enough
- * @param token_len    gets the token's length without the NUL
- * @param err          NULL or where the details go
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param token        receives the token and a NUL
+ * @param token_cap    size of token in bytes: the token's length + 1 or more. SPIKE_AUTH_TOKEN_SIZE is always
+ *                     enough.
+ * @param token_len    receives the token's length without the NUL
+ * @param err          receives the error detail; may be NULL
  *
  * Fails with NOT_CACHED, INVALID_USER_ID, BUFFER_TOO_SMALL, CLOSED.
  */
@@ -1085,22 +1107,22 @@ spike_auth_status_t spike_auth_client_peek_token(const struct spike_auth_client 
                                                  struct spike_auth_error *err);
 
 /**
- * Reports that the service refused a token (a 401 to a call with it). Drops it from the cache, if it is
- * still the one that is there: so a hundred workers that report the same token make one new exchange. Call
- * spike_auth_client_get_token() afterwards, and try once more with what it gives.
+ * Reports that the service rejected a token: it answered 401 to a request with it. Drops the token from the
+ * cache if it is still the cached one, so any number of threads that report the same token cause one new
+ * exchange. Then call spike_auth_client_get_token() and repeat the request once with the new token.
  *
- * In the five seconds after a report, one exchange gets another token. If that is the rejected one again, or
- * is reported as well, spike_auth_client_get_token() fails with TOKEN_REJECTED until they are over, without a
- * request; retry_after_ms says for how long.
+ * In the five seconds after a report, only one exchange fetches a new token. If the service returns the
+ * rejected token again, or the new one is reported too, spike_auth_client_get_token() fails with
+ * TOKEN_REJECTED, without a request, until the five seconds are over; retry_after_ms is the time that remains.
  *
- * @param user_id       whose token it was
- * @param user_id_len   its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param rejected      the token, without "Bearer "
- * @param rejected_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param err           NULL or where the details go
+ * @param user_id       the user of the token
+ * @param user_id_len   length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param rejected      the rejected token, without "Bearer "
+ * @param rejected_len  length of rejected in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err           receives the error detail; may be NULL
  *
- * Fails with INVALID_USER_ID, INVALID_ARGUMENT (what can be no token, such as an empty text), CLOSED. That the
- * token is not in the cache is no failure.
+ * Succeeds if the token is not cached. Fails with INVALID_USER_ID, INVALID_ARGUMENT (rejected cannot be a
+ * token; an empty text, for example), CLOSED.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1112,15 +1134,14 @@ spike_auth_status_t spike_auth_client_invalidate(const struct spike_auth_client 
                                                  struct spike_auth_error *err);
 
 /**
- * Drops what the cache holds for a user, whatever it is. No other effect: an exchange that is under way goes
- * on for those who wait for it, and its token is not kept. After a 401 use spike_auth_client_invalidate()
- * instead.
+ * Drops the cached token of a user. An exchange in progress continues for the calls that wait for it, but its
+ * token is not cached. After a 401, use spike_auth_client_invalidate() instead.
  *
- * @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
- * @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
- * @param err          NULL or where the details go
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err          receives the error detail; may be NULL
  *
- * Fails with INVALID_USER_ID, CLOSED. That there is nothing to drop is no failure.
+ * Succeeds if nothing is cached. Fails with INVALID_USER_ID, CLOSED.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1130,7 +1151,9 @@ spike_auth_status_t spike_auth_client_forget(const struct spike_auth_client *cli
                                              struct spike_auth_error *err);
 
 /**
- * Drops all that the cache holds, and wipes it; for exchanges under way see spike_auth_client_forget().
+ * Drops and wipes all cached tokens. Exchanges in progress are treated as by spike_auth_client_forget().
+ *
+ * @param err  receives the error detail; may be NULL
  *
  * Fails with CLOSED.
  */
@@ -1142,8 +1165,8 @@ spike_auth_status_t spike_auth_client_clear(const struct spike_auth_client *clie
 /**
  * Reads the counters of a client's cache.
  *
- * @param stats  gets them; need not be initialised. All zero if the function fails.
- * @param err    NULL or where the details go
+ * @param stats  receives the counters; need not be initialised. All zero if the function fails.
+ * @param err    receives the error detail; may be NULL
  *
  * Fails with CLOSED.
  */
@@ -1161,9 +1184,9 @@ spike_auth_status_t spike_auth_client_stats(const struct spike_auth_client *clie
 
 /* Their sizes never change: a program may be older or newer than the library. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
-static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
-static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats is 256 bytes for ever");
+static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error must be 512 bytes");
+static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats must be 256 bytes");
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
-_Static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error is 512 bytes for ever");
-_Static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats is 256 bytes for ever");
+_Static_assert(sizeof(spike_auth_error) == 512, "spike_auth_error must be 512 bytes");
+_Static_assert(sizeof(spike_auth_stats) == 256, "spike_auth_stats must be 256 bytes");
 #endif

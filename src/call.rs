@@ -1,23 +1,23 @@
-//! One call's own deadline and cancellation.
+//! One call's own timeout and cancellation.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::config::checked_timeout;
+use crate::context::CancelToken;
 use crate::error::Error;
-use crate::exchange::Cancel;
 
 /// What one call does differently from its client's defaults. It serves one call at a time.
 pub struct Call {
     /// 0: the client's.
     timeout_ms: AtomicU32,
-    cancel: Cancel,
+    cancel: CancelToken,
 }
 
 impl Call {
     /// The client's timeout, not cancelled.
     pub fn new() -> Self {
-        Self { timeout_ms: AtomicU32::new(0), cancel: Cancel::new() }
+        Self { timeout_ms: AtomicU32::new(0), cancel: CancelToken::new() }
     }
 
     /// Sets the total timeout of the call in milliseconds; it may be shorter or longer than the
@@ -28,10 +28,10 @@ impl Call {
         Ok(())
     }
 
-    /// Ends the call at once, from any thread: before it begins, while it runs, or after. Once
-    /// cancelled it stays so.
+    /// Ends the call at once, from any thread: before it begins, while it runs, or after. A cancelled
+    /// call stays cancelled.
     pub fn cancel(&self) {
-        self.cancel.throw();
+        self.cancel.cancel();
     }
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
@@ -41,7 +41,7 @@ impl Call {
         }
     }
 
-    pub(crate) fn cancel_switch(&self) -> &Cancel {
+    pub(crate) fn cancel_token(&self) -> &CancelToken {
         &self.cancel
     }
 }

@@ -1,14 +1,13 @@
 //! Puts the rooms together: one application, one key, one base URL.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::cache::{Asker, Cache, Entry, Fetched, Lookup, Monotonic, Stats};
+use crate::cache::{Cache, Fetched, Fetcher, Found, Lookup, Monotonic, Stats};
 use crate::call::Call;
 use crate::config::{CacheLimits, Config};
+use crate::context::{CancelToken, Context};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Cancel, Claim, Deadline, Exchange, Leave, Outcome, Progress};
+use crate::exchange::{Exchange, Outcome, Progress, SignedUser, Turn};
 use crate::fork::{PerProcess, generation};
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
@@ -22,7 +21,9 @@ pub struct Client {
     cache_limits: CacheLimits,
     /// The generation of the process that made the client.
     made_in: u64,
-    closed: AtomicBool,
+    timeout: Duration,
+    /// Cancelled when the client is closed.
+    closed: CancelToken,
 }
 
 impl Client {
@@ -39,13 +40,15 @@ impl Client {
             )
         })?;
         crate::random::check()?;
+        config.hmac_key.as_ref().map(HmacKey::check_proof).transpose()?;
         Ok(Self {
             key: config.hmac_key.clone(),
             exchange: Exchange::new(config, application_id)?,
             cache: PerProcess::new(Cache::new(config.cache, Monotonic)),
             cache_limits: config.cache,
             made_in: generation(),
-            closed: AtomicBool::new(false),
+            timeout: config.timeout,
+            closed: CancelToken::new(),
         })
     }
 
@@ -58,6 +61,7 @@ impl Client {
     }
 
     /// What signs and what is signed, both known to be good.
+    #[inline]
     pub(crate) fn signer<'a>(&self, user_id: &'a [u8]) -> Result<(&HmacKey, UserId<'a>), Error> {
         Ok((self.key()?, UserId::new(user_id)?))
     }
@@ -78,7 +82,7 @@ impl Client {
     ) -> Result<(AccessToken, u32), Error> {
         let key = self.key()?;
         let user = UserId::new(user_id)?;
-        self.run(&Claim { user, signature: &key.signature(user) }, call)
+        self.run(&SignedUser { user, signature: &key.signature(user) }, call)
     }
 
     /// Exchanges a signature that was made elsewhere. Needs no key.
@@ -101,96 +105,73 @@ impl Client {
         self.check_open()?;
         let user = UserId::new(user_id)?;
         let signature = Signature::parse(signature)?;
-        self.run(&Claim { user, signature: &signature }, call)
+        self.run(&SignedUser { user, signature: &signature }, call)
     }
 
-    fn run(&self, claim: &Claim<'_>, call: Option<&Call>) -> Result<(AccessToken, u32), Error> {
-        let deadline = self.exchange.deadline(call.and_then(Call::timeout));
-        with_cancel(call, |cancel| self.exchange.run(claim, deadline, cancel))
+    fn run(&self, user: &SignedUser<'_>, call: Option<&Call>) -> Result<(AccessToken, u32), Error> {
+        self.exchange.run(user, &self.context(call))
     }
 
-    /// The token of `user_id`: from the cache, else by an exchange, which all who ask for the same
-    /// user at the same time share. Blocks for the latter only.
+    fn context(&self, call: Option<&Call>) -> Context {
+        let timeout = call.and_then(Call::timeout).unwrap_or(self.timeout);
+        Context::new(timeout, call.map(Call::cancel_token), &self.closed)
+    }
+
+    /// The token of `user_id`: from the cache, else by an exchange, which all calls for the same user
+    /// share while it is under way. Blocks for the latter only.
     pub fn get_token(&self, user_id: &[u8], call: Option<&Call>) -> Result<AccessToken, Error> {
-        self.with_token(user_id, call, || Ok(()), |token, _| Ok(token.clone()))
-    }
-
-    /// Hands the token of `user_id` to `deliver`, without a copy, and how many requests were sent for it.
-    /// `may_fetch` is asked before anything is sent.
-    #[inline]
-    pub(crate) fn with_token<T, E: From<Error>>(
-        &self,
-        user_id: &[u8],
-        call: Option<&Call>,
-        may_fetch: impl FnOnce() -> Result<(), E>,
-        deliver: impl FnOnce(&AccessToken, u32) -> Result<T, E>,
-    ) -> Result<T, E> {
         let (key, user) = self.signer(user_id)?;
-        if call.is_some_and(|call| call.cancel_switch().is_thrown()) {
-            return Err(Error::cancelled().into());
+        let found = self.look_up(user, call)?;
+        if let Some(token) = found.live_token() {
+            return Ok(token.clone());
         }
-        let cache = self.cache();
-        let held = match cache.get(user) {
-            Lookup::Good(found) => match found.token() {
-                Some(token) => return deliver(token, 0),
-                None => None,
-            },
-            Lookup::Due(found) => found.into_entry(),
-            Lookup::Missing => None,
-        };
-        let fetched = match (held, may_fetch()) {
-            (held, Ok(())) => self.fetch(cache, key, user, held, call)?,
-            (None, Err(error)) => return Err(error),
-            (Some(held), Err(_)) => cache.make_do_with(held),
-        };
-        deliver(fetched.entry.token(), fetched.attempts)
+        let fetched = self.fetch(key, user, found, call)?;
+        Ok(fetched.entry.token().clone())
     }
 
-    /// A token by an exchange; if `held` is due for renewal and cannot be renewed now, that one.
+    /// Looks in the cache for a call that can make an exchange.
+    #[inline(always)]
+    pub(crate) fn look_up(&self, user: UserId<'_>, call: Option<&Call>) -> Result<Lookup, Error> {
+        if call.is_some_and(|call| call.cancel_token().is_cancelled()) {
+            return Err(Error::cancelled());
+        }
+        Ok(self.cache().get(user))
+    }
+
+    /// A token by an exchange. If `found` is due for renewal and cannot be renewed now, that one.
     #[cold]
-    fn fetch(
+    pub(crate) fn fetch(
         &self,
-        cache: &Cache,
         key: &HmacKey,
         user: UserId<'_>,
-        held: Option<Arc<Entry>>,
+        found: Lookup,
         call: Option<&Call>,
     ) -> Result<Fetched, Error> {
-        let signature = key.signature(user);
-        let deadline = self.exchange.deadline(call.and_then(Call::timeout));
-        with_cancel(call, |cancel| {
-            let asker = ClientAsker {
-                exchange: &self.exchange,
-                claim: Claim { user, signature: &signature },
-                deadline,
-                cancel,
-            };
-            match held {
-                None => cache.fetch(user, &asker),
-                Some(held) if self.exchange.is_on_hold() => Ok(cache.make_do_with(held)),
-                Some(held) => cache.renew(user, held, &asker),
-            }
-        })
+        let cache = self.cache();
+        let context = self.context(call);
+        let user = SignedUser { user, signature: &key.signature(user) };
+        match found.into_due() {
+            None => cache.fetch(&user, &self.exchange, &context),
+            Some(due) if self.exchange.is_on_hold() => Ok(cache.use_as_it_is(due)),
+            Some(due) => cache.renew(&user, due, &self.exchange, &context),
+        }
     }
 
-    /// Hands the token of `user_id` to `deliver` if it is in the cache; else fails with
-    /// [`ErrorKind::NotCached`]. Never blocks.
-    pub(crate) fn with_cached_token<T, E: From<Error>>(
-        &self,
-        user_id: &[u8],
-        deliver: impl FnOnce(&AccessToken) -> Result<T, E>,
-    ) -> Result<T, E> {
+    /// The token that was found, if it is due: for a call that cannot renew it.
+    pub(crate) fn without_fetch(&self, found: Lookup) -> Option<Fetched> {
+        found.into_due().map(|due| self.cache().use_as_it_is(due))
+    }
+
+    /// What the cache holds for `user_id`; fails with [`ErrorKind::NotCached`] if that is no live token.
+    /// Never blocks.
+    pub(crate) fn peek(&self, user_id: &[u8]) -> Result<Found, Error> {
         self.check_open()?;
-        let found = self.cache().peek(UserId::new(user_id)?);
-        match found.as_ref().and_then(|found| found.token()) {
-            Some(token) => deliver(token),
-            None => Err(not_cached().into()),
-        }
+        self.cache().peek(UserId::new(user_id)?).ok_or_else(not_cached)
     }
 
     /// The token of `user_id` if it is in the cache. Never blocks.
     pub fn peek_token(&self, user_id: &[u8]) -> Result<AccessToken, Error> {
-        self.with_cached_token(user_id, |token| Ok(token.clone()))
+        self.peek(user_id)?.token().cloned().ok_or_else(not_cached)
     }
 
     /// The service refused `rejected`, a token of `user_id`: drops it if it is still the one in the
@@ -243,13 +224,13 @@ impl Client {
     /// Ends the calls in flight at once, each with [`ErrorKind::Closed`]; every later call on this
     /// client ends likewise. Idempotent.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.exchange.close();
+        self.closed.cancel();
+        self.exchange.close_idle();
     }
 
     /// Whether it was not closed.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.is_cancelled() {
             return Err(Error::closed());
         }
         Ok(())
@@ -267,47 +248,30 @@ impl Client {
     }
 }
 
-/// A call of this client, as the cache sees it.
-struct ClientAsker<'a> {
-    exchange: &'a Exchange,
-    claim: Claim<'a>,
-    deadline: Deadline,
-    cancel: &'a Cancel,
-}
+impl Fetcher for Exchange {
+    type Turn<'a> = Turn<'a>;
 
-impl Asker for ClientAsker<'_> {
-    fn deadline(&self) -> Instant {
-        self.deadline.at
-    }
-
-    fn time(&self) -> Duration {
-        self.deadline.timeout
-    }
-
-    fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error> {
-        self.exchange.wait(self.deadline, self.cancel, done)
-    }
-
-    fn exchange(
+    fn wait_for_turn(
         &self,
+        context: &Context,
         progress: &mut Progress,
-        may_send: &dyn Fn() -> Result<(), Error>,
-    ) -> Outcome {
-        let leave = Leave { deadline: self.deadline, cancel: self.cancel, to_send: may_send };
-        self.exchange.resume(&self.claim, &leave, progress)
+    ) -> Result<Turn<'_>, Outcome> {
+        self.wait_for_turn(context, progress)
     }
-}
 
-/// Runs `body` with the switch of the call's handle, or with one that nobody can throw.
-fn with_cancel<T>(call: Option<&Call>, body: impl FnOnce(&Cancel) -> T) -> T {
-    match call {
-        Some(call) => body(call.cancel_switch()),
-        None => body(&Cancel::new()),
+    fn attempt(
+        &self,
+        turn: Turn<'_>,
+        user: &SignedUser<'_>,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Option<Outcome> {
+        self.attempt(turn, user, context, progress)
     }
 }
 
 #[cold]
-fn not_cached() -> Error {
+pub(crate) fn not_cached() -> Error {
     Error::new(
         ErrorKind::NotCached,
         "There is no token for this user in the cache. Get one with get_token or get_authorization.",

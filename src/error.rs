@@ -4,85 +4,87 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// What went wrong, in the terms in which a caller decides what to do.
+/// The kind of an error, by which a caller decides what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A number or a text is out of its range.
+    /// A number or a text is out of range.
     InvalidArgument,
-    /// The user id breaks the service's rule.
+    /// The user id is not 1 to 128 bytes of `A-Z a-z 0-9 . _ -`.
     InvalidUserId,
     /// The application id is empty, too long, or not printable ASCII.
     InvalidApplicationId,
     /// The HMAC key is empty or too long.
     InvalidKey,
-    /// A signature is not 64 hexadecimal characters.
+    /// The signature is not 64 hexadecimal characters.
     InvalidSignature,
-    /// The base URL cannot be used.
+    /// The URL cannot be used.
     InvalidUrl,
-    /// The client has no HMAC key and was asked to sign.
+    /// The client has no HMAC key and cannot sign.
     KeyRequired,
-    /// The signature is well formed but not the one of this user id.
+    /// The signature is well formed but does not match the user id.
     SignatureMismatch,
-    /// The configuration lacks the application id.
+    /// The configuration has no application id.
     IncompleteConfig,
-    /// There is no token for this user in the cache.
+    /// The cache holds no token for this user.
     NotCached,
-    /// An environment variable has a bad value.
+    /// An environment variable has an invalid value.
     InvalidEnvironment,
-    /// The client was closed.
+    /// The client is closed.
     Closed,
     /// There are no usable TLS roots.
     TlsRoots,
-    /// A file that the environment names cannot be used.
+    /// A file that an environment variable names cannot be used.
     File,
-    /// The host's name was not found.
+    /// The host name could not be resolved.
     Resolve,
-    /// No connection could be made.
+    /// No connection could be established.
     Connect,
-    /// The certificate or the TLS handshake failed.
+    /// The TLS handshake or the certificate check failed.
     Tls,
-    /// The deadline of the call passed.
+    /// The deadline of the call has passed.
     Timeout,
-    /// The connection ended before the whole reply was there.
+    /// The connection ended before the response was complete.
     ConnectionLost,
-    /// The proxy could not be reached, or refused.
+    /// The proxy is unreachable or refused the connection.
     Proxy,
     /// The call was cancelled.
     Cancelled,
     /// The service refused the request (400, 404, 405, 413, 415, 422).
     Refused,
-    /// The service refused the signature (401).
+    /// The service rejected the signature (401).
     Unauthorized,
-    /// The service forbade the request (403).
+    /// The service denied access (403).
     Forbidden,
     /// Too many requests (429).
     RateLimited,
-    /// The service failed for now (408, 425, 5xx).
+    /// The service failed (408, 425, 5xx).
     ServerError,
-    /// A status that the service does not document.
+    /// An unexpected status of the service (3xx and all others).
     UnexpectedStatus,
-    /// The reply holds no usable token.
+    /// The response contains no usable token.
     InvalidResponse,
-    /// The reply is larger than any token needs.
+    /// The response is too large.
     ResponseTooLarge,
-    /// The new token was reported as rejected too, or equals the one that was.
+    /// The new token is the rejected one again, or was rejected too.
     TokenRejected,
-    /// Something failed that should not be able to.
+    /// An internal failure, such as a failed system call.
     Internal,
 }
 
-/// An error: its kind, one sentence or two for a person, and the facts of the HTTP exchange.
+/// An error: its kind, a message, and the facts of the HTTP exchange.
 ///
-/// The message says what failed and what to do about it. It never holds a key, a signature, a
-/// token, or the user id, whatever a server puts into its reply.
+/// The message says what failed and what to do about it. It never contains a key, a signature, a token, or
+/// the user id, even if the server's response does.
 #[derive(Clone)]
-pub struct Error(Box<Facts>); // boxed, so that a good result stays small
+pub struct Error(Box<Facts>); // boxed to keep `Result` small
 
 #[derive(Clone)]
 struct Facts {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// The length of the message's first part, which says what failed.
+    what_len: usize,
     http_status: Option<u16>,
     retry_after: Option<Duration>,
     attempts: u32,
@@ -91,17 +93,30 @@ struct Facts {
 }
 
 impl Error {
-    /// An error that no request was sent for and that would come again.
+    /// An error without a request, not retryable.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let message = message.into();
         Self(Box::new(Facts {
             kind,
-            message: message.into(),
+            what_len: message.len(),
+            message,
             http_status: None,
             retry_after: None,
             attempts: 0,
             retryable: false,
             timed_out: false,
         }))
+    }
+
+    /// Adds a sentence to the message: what to do about it.
+    pub(crate) fn with_cure(mut self, cure: &str) -> Self {
+        self.0.message = format!("{}. {cure}", self.0.message).into();
+        self
+    }
+
+    /// The message without its cure.
+    pub(crate) fn what(&self) -> &str {
+        self.0.message.get(..self.0.what_len).unwrap_or_default()
     }
 
     pub(crate) fn with_http_status(mut self, status: u16) -> Self {
@@ -124,13 +139,12 @@ impl Error {
         self
     }
 
-    /// Marks what failed because a part of the call took too long.
+    /// Marks an error whose cause is a timeout of a part of the call.
     pub(crate) fn with_timed_out(mut self) -> Self {
         self.0.timed_out = true;
         self
     }
 
-    /// Whether a part of the call took too long.
     pub(crate) fn timed_out(&self) -> bool {
         self.0.timed_out
     }
@@ -138,31 +152,30 @@ impl Error {
     pub(crate) fn cancelled() -> Self {
         Self::new(
             ErrorKind::Cancelled,
-            "The call was cancelled. Its handle stays so: make a new one to call again.",
+            "The call was cancelled. Its handle stays cancelled: make a new one to call again.",
         )
     }
 
-    /// Said by whatever notices first that the client was closed.
     pub(crate) fn closed() -> Self {
-        Self::new(ErrorKind::Closed, "The client was closed. Make a new one for further calls.")
+        Self::new(ErrorKind::Closed, "The client is closed. Make a new one for further calls.")
     }
 
-    /// What went wrong.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What failed and what to do about it, free of secrets.
+    /// What failed and what to do about it, without secrets.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The status of the HTTP reply, if there was one.
+    /// The status code of the HTTP response, if there was one.
     pub fn http_status(&self) -> Option<u16> {
         self.0.http_status
     }
 
-    /// How long the server asked to wait, if it did.
+    /// How long to wait before a retry, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
@@ -178,12 +191,12 @@ impl Error {
     }
 }
 
-/// Rounded up: whoever waits so long does not come a moment too early.
+/// Rounds up, so that a wait never ends early.
 pub(crate) fn whole_ms(time: Duration) -> Duration {
     Duration::from_millis(time.as_nanos().div_ceil(1_000_000) as u64)
 }
 
-/// `text` cut to at most `max` bytes, at the border of a character.
+/// `text` cut to at most `max` bytes, at a character boundary.
 pub(crate) fn cut(text: &str, max: usize) -> &str {
     let mut end = max.min(text.len());
     while !text.is_char_boundary(end) {
@@ -218,11 +231,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
+    fn a_text_is_cut_at_a_character_boundary() {
         assert_eq!(
             [0, 1, 2, 3, 9].map(|max| cut("a\u{e9}b", max)),
             ["", "a", "a", "a\u{e9}", "a\u{e9}b"]
         );
+    }
+
+    #[test]
+    fn a_cure_is_a_sentence_of_its_own() {
+        let error = Error::new(ErrorKind::Connect, "It failed. Check 1").with_cure("Check 2.");
+        assert_eq!(error.message(), "It failed. Check 1. Check 2.");
+        assert_eq!(error.what(), "It failed. Check 1");
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Which process this is, found out without a lock and without a system call.
+//! Fork detection, without a lock and without a system call.
 //!
-//! A child of `fork` inherits the memory of its parent: sockets that the parent goes on using, locks
-//! that a thread held which the child does not have. So what talks to the network, or is changed
-//! under a lock, belongs to a process. A child makes its own, takes over what it safely can, and lets
-//! go of the rest.
+//! A forked child inherits the memory of its parent: sockets that the parent still uses, and locks of threads
+//! that the child does not have. So everything that uses the network or a lock belongs to one process. A
+//! child makes its own, reuses what is safe, and abandons the rest.
 
 #![allow(unsafe_code)] // pthread_atfork(3), and the pointer that a child changes
 
@@ -15,9 +14,9 @@ use crate::error::{Error, ErrorKind};
 
 /// Counts the forks between the process that loaded the library and this one.
 ///
-/// The process id tells nothing: in nested PID namespaces a child has the id of its parent. The number
-/// of a child is fixed before the fork and taken after it, so that handlers that were registered
-/// twice count once.
+/// A process id does not identify a process: in nested PID namespaces, a child can have the id of its parent.
+/// The number of a child is chosen before the fork and set after it, so handlers that are registered twice
+/// count once.
 struct Generation {
     now: AtomicU64,
     of_the_next_child: AtomicU64,
@@ -51,7 +50,7 @@ extern "C" fn in_the_child() {
     GENERATION.begin_child();
 }
 
-/// The generation of this process. Costs a load from memory, where getpid(2) is a system call.
+/// The generation of this process. One load from memory; getpid(2) would be a system call.
 #[inline]
 pub(crate) fn generation() -> u64 {
     let now = GENERATION.now.load(Ordering::Acquire);
@@ -60,28 +59,28 @@ pub(crate) fn generation() -> u64 {
     now
 }
 
-/// From now on forks are counted. The raw system call, which skips `pthread_atfork`, is not seen.
+/// Starts to count forks. A fork by raw system call skips `pthread_atfork` and is not noticed.
 pub(crate) fn watch() -> Result<(), Error> {
     static WATCHING: AtomicBool = AtomicBool::new(false);
     if WATCHING.load(Ordering::Acquire) {
         return Ok(());
     }
-    // Two threads at once may both register. To say that it is done before it is would be worse.
-    // SAFETY: the handlers are functions of this library, which is never unloaded (`-z nodelete`),
-    // and do nothing but load and store two numbers.
+    // Two threads at once may both register, which is harmless.
+    // SAFETY: the handlers are functions of this library, which is never unloaded (`-z nodelete`), and only load
+    // and store two numbers.
     if unsafe { libc::pthread_atfork(Some(before_a_fork), None, Some(in_the_child)) } != 0 {
         return Err(Error::new(
             ErrorKind::Internal,
-            "There is no memory to watch for forks with pthread_atfork.",
+            "Forks cannot be detected: pthread_atfork(3) failed for lack of memory. Try again.",
         ));
     }
     WATCHING.store(true, Ordering::Release);
     Ok(())
 }
 
-/// A lock that a child inherited: `None` if a thread of the parent held it at the fork, which would
-/// never open it here. If it is free, what it guards is whole: a child sees what each thread of its
-/// parent wrote up to one moment, and so never a lock that is open on a change that is half made.
+/// Locks an inherited mutex. `None` if a thread of the parent held it at the fork: no thread of the child
+/// would ever unlock it. If it is free, its data is consistent, because the child has a snapshot of the
+/// parent's memory.
 pub(crate) fn try_lock<T>(inherited: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     // Another thread of this process may hold it for a moment.
     const TRIES: usize = 3;
@@ -95,10 +94,10 @@ pub(crate) fn try_lock<T>(inherited: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     None
 }
 
-/// What a process has of its own, and a child finds a copy of in its memory.
+/// A value that belongs to one process, and of which a forked child inherits a copy.
 pub(crate) trait Inherit: Send + Sync + Sized {
-    /// Ends the life of a copy that a child inherited. Frees, and wipes, what no thread of the parent
-    /// can have been changing at the fork. The rest stays in memory until the process ends.
+    /// Drops an inherited copy. Frees and wipes what no thread of the parent can have been changing at the
+    /// fork, and leaks the rest.
     fn abandon(self);
 }
 
@@ -114,8 +113,7 @@ impl Inherit for AtomicUsize {
     fn abandon(self) {}
 }
 
-/// A value that each process has its own of. The way to it takes no lock, and costs the same in every
-/// generation.
+/// A value of which each process has its own. Access takes no lock, and costs the same in every generation.
 pub(crate) struct PerProcess<T: Inherit> {
     current: AtomicPtr<Owned<T>>,
     owns: PhantomData<Owned<T>>,
@@ -124,13 +122,13 @@ pub(crate) struct PerProcess<T: Inherit> {
 struct Owned<T> {
     generation: u64,
     value: T,
-    /// The value of the process before; null if there is none. It is abandoned one generation late: a
-    /// call in which a signal handler forked goes on with it in the child.
+    /// The value of the parent process, or null. It is abandoned one generation late, because a call in which
+    /// a signal handler forked still uses it in the child.
     inherited: AtomicPtr<Owned<T>>,
 }
 
 impl<T: Inherit> PerProcess<T> {
-    /// Without a value, until a process asks for its own.
+    /// Without a value until [`PerProcess::get`].
     pub(crate) const fn empty() -> Self {
         Self { current: AtomicPtr::new(ptr::null_mut()), owns: PhantomData }
     }
@@ -140,9 +138,8 @@ impl<T: Inherit> PerProcess<T> {
         Self { current: AtomicPtr::new(Box::into_raw(Box::new(first))), owns: PhantomData }
     }
 
-    /// This process's value. The first call in a process makes it with `make`, which is shown its
-    /// parent's, if that had one. Threads that come first at the same time may each make one; one of
-    /// these is kept.
+    /// The value of this process. The first call makes it with `make`, which receives the parent's value, if
+    /// there is one. Concurrent first calls may each make one; one of them is kept.
     #[inline]
     pub(crate) fn get(&self, make: impl Fn(Option<&T>) -> T) -> &T {
         loop {
@@ -153,14 +150,14 @@ impl<T: Inherit> PerProcess<T> {
         }
     }
 
-    /// This process's value, if it has one already.
+    /// The value of this process, if it has one.
     #[inline]
     pub(crate) fn existing(&self) -> Option<&T> {
         let current = self.current.load(Ordering::Acquire);
-        // SAFETY: `current` is null or came from `Box::into_raw`. It is freed by `drop`, which nobody
-        // can overlap with, and by `make` once two generations have gone by. A call that holds the
-        // reference has then long ended: the threads of a child begin after its fork, and the one
-        // that forked was in a call only if a signal handler forked, once.
+        // SAFETY: `current` is null or came from `Box::into_raw`. It is freed by `drop`, which has exclusive
+        // access, and by `make` after two generations. By then no call holds the reference: the threads of a
+        // child start after its fork, and the thread that forked was in a call only if a signal handler forked,
+        // once.
         let current = unsafe { current.as_ref() }?;
         (current.generation == generation()).then_some(&current.value)
     }
@@ -172,7 +169,7 @@ impl<T: Inherit> PerProcess<T> {
         // SAFETY: as in `existing`.
         let parent = unsafe { inherited.as_ref() };
         if parent.is_some_and(|parent| parent.generation == generation) {
-            return; // another thread was first
+            return; // another thread made it
         }
         let value = make(parent.map(|parent| &parent.value));
         let own = Owned { generation, value, inherited: AtomicPtr::new(inherited) };
@@ -182,11 +179,11 @@ impl<T: Inherit> PerProcess<T> {
         if published.is_ok() {
             if let Some(parent) = parent {
                 let older = parent.inherited.swap(ptr::null_mut(), Ordering::AcqRel);
-                // SAFETY: it came from `Box::into_raw`, and nothing points to it any more.
-                unsafe { Owned::let_go(older) };
+                // SAFETY: it came from `Box::into_raw`, and nothing else points to it.
+                unsafe { Owned::free(older) };
             }
         } else {
-            // SAFETY: it was made above, and nobody has seen it.
+            // SAFETY: it was made above and not published.
             drop(unsafe { Box::from_raw(own) }.value);
         }
     }
@@ -198,9 +195,9 @@ impl<T: Inherit> Owned<T> {
     /// # Safety
     ///
     /// `this` is null or came from `Box::into_raw`, and is never used again.
-    unsafe fn let_go(mut this: *mut Self) {
+    unsafe fn free(mut this: *mut Self) {
         while !this.is_null() {
-            // SAFETY: the caller's promise for the first; a value owns what it inherited.
+            // SAFETY: the caller's promise for the first one; each value owns the one it inherited.
             let Self { generation: made_in, value, mut inherited } =
                 *unsafe { Box::from_raw(this) };
             if made_in == generation() {
@@ -215,8 +212,8 @@ impl<T: Inherit> Owned<T> {
 
 impl<T: Inherit> Drop for PerProcess<T> {
     fn drop(&mut self) {
-        // SAFETY: it came from `Box::into_raw`, and `self` was its owner.
-        unsafe { Owned::let_go(*self.current.get_mut()) };
+        // SAFETY: it came from `Box::into_raw`, and `self` owns it.
+        unsafe { Owned::free(*self.current.get_mut()) };
     }
 }
 
@@ -228,7 +225,7 @@ mod tests {
     use super::*;
 
     thread_local! {
-        /// How many forks the test in this thread pretends.
+        /// The number of forks that the test in this thread pretends.
         pub(super) static PRETENDED_FORKS: Cell<u64> = const { Cell::new(0) };
     }
 
@@ -250,7 +247,7 @@ mod tests {
         }
     }
 
-    /// Counts those that are alive.
+    /// Counts the live instances.
     struct Counted {
         _alive: Arc<()>,
         lock: Mutex<()>,
@@ -279,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_makes_its_own_of_its_parents() {
+    fn a_child_makes_its_value_from_its_parents() {
         let value = PerProcess::new(Mutex::new(1));
         for forks in 1..=20 {
             pretend_fork();
@@ -292,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn what_ancestors_held_is_let_go() {
+    fn the_values_of_ancestors_are_freed() {
         let alive = Arc::new(());
         let make = || Counted::new(&alive);
         let value = PerProcess::new(make());
         for _ in 0..20 {
             pretend_fork();
             value.get(|_| make());
-            // The child's own, its parent's, and the one of this test.
+            // The child's, its parent's, and the reference of this test.
             assert!(Arc::strong_count(&alive) <= 3);
         }
         pretend_fork(); // a child that frees it without having used it
@@ -308,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_come_first_at_once_share_one() {
+    fn concurrent_first_calls_share_one_value() {
         for _ in 0..200 {
             let alive = Arc::new(());
             let value = PerProcess::empty();

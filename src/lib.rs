@@ -27,6 +27,7 @@ mod call;
 pub mod capi;
 mod client;
 mod config;
+mod context;
 mod descriptor;
 mod error;
 mod exchange;

@@ -1,7 +1,7 @@
-//! Randomness: whether the system gives any, and what is made of it.
+//! Random numbers of the system.
 //!
-//! It may be refused at any time, as by a seccomp filter that is loaded after a client was made. Std's
-//! maps panic then, because each thread asks for keys of its own; [`Keyed`] asks once per process.
+//! The system may refuse them at any time; a seccomp filter that is loaded after a client was made does so.
+//! Then std's maps panic, because each thread asks for its own keys; [`Keyed`] asks once per process.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -11,36 +11,36 @@ use once_cell::race::OnceBox;
 
 use crate::error::{Error, ErrorKind};
 
-/// Fails where there is none. A client asks before it is made: from then on, only connections over
-/// TLS need any.
+/// Fails if there are no random numbers. Checked when a client is made; later, only TLS connections need
+/// some.
 pub(crate) fn check() -> Result<(), Error> {
     fill(&mut [0; 16]).map_err(|error| refused(&error))?;
     keys();
     Ok(())
 }
 
-/// For what failed for want of it, and does not say why.
+/// The error for a failure for lack of random numbers that does not name its reason.
 pub(crate) fn missing() -> Error {
-    check().err().unwrap_or_else(|| refused(&io::Error::other("just now")))
+    check().err().unwrap_or_else(|| refused(&io::Error::other("a moment ago")))
 }
 
-/// A number from 0 up to and without 1. From the kernel each time, and so never the same in a
-/// process and its child; it is asked for only after a failure.
+/// A number in 0..1, without 1. Always from the kernel, so that a forked child does not repeat its parent's;
+/// it is needed only after a failure.
 pub(crate) fn fraction() -> f64 {
     let mut bytes = [0; 4];
-    // Without randomness the wait is in the middle: nothing that a call should fail for.
+    // A call should not fail for the lack of jitter.
     if fill(&mut bytes).is_err() {
         return 0.5;
     }
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// A time from `least` up to and without `most`.
+/// A random time from `least` to below `most`.
 pub(crate) fn between(least: Duration, most: Duration) -> Duration {
     least + (most - least).mul_f64(fraction())
 }
 
-/// How a map hashes: by the keys of this process, so that nobody can choose what collides.
+/// Hashes with secret keys of this process, so that an attacker cannot choose colliding keys.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Keyed;
 
@@ -52,7 +52,7 @@ impl BuildHasher for Keyed {
     }
 }
 
-/// A child of a fork has its parent's.
+/// A forked child has its parent's keys.
 fn keys() -> &'static RandomState {
     static KEYS: OnceBox<RandomState> = OnceBox::new();
     KEYS.get_or_init(|| Box::new(RandomState::new()))
@@ -66,16 +66,16 @@ fn fill(bytes: &mut [u8]) -> io::Result<()> {
 }
 
 fn refused(error: &io::Error) -> Error {
-    // Without getrandom(2), /dev/urandom costs a descriptor.
-    let may_pass = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
+    // Without getrandom(2), /dev/urandom needs a descriptor.
+    let is_temporary = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     Error::new(
         ErrorKind::Internal,
         format!(
-            "The operating system gives this process no randomness: {error}. Allow it getrandom(2), \
-             which a seccomp filter may refuse, or /dev/urandom from before the first client is made."
+            "The operating system refuses random numbers to this process: {error}. Allow getrandom(2), \
+             which a seccomp filter may block, or /dev/urandom before the first client is made."
         ),
     )
-    .with_retryable(may_pass)
+    .with_retryable(is_temporary)
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fractions_are_from_0_up_to_1_and_differ() {
+    fn fractions_are_in_range_and_differ() {
         let drawn: Vec<f64> = (0..100).map(|_| fraction()).collect();
         assert!(drawn.iter().all(|number| (0.0..1.0).contains(number)));
         assert!(drawn.iter().any(|&number| number < 0.5));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn all_maps_of_a_process_hash_alike_and_by_secret_keys() {
+    fn all_maps_of_a_process_share_secret_keys() {
         let (a, b) = (Keyed.hash_one("alice"), Keyed.hash_one("alice"));
         assert_eq!(a, b);
         assert_ne!(

@@ -4,25 +4,23 @@ use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 
-/// The longest user id in bytes, as the service states it.
+/// The maximum length of a user id in bytes, as the service documents it.
 pub const USER_ID_MAX: usize = 128;
 
 /// A user id that the service accepts: 1 to 128 bytes of `A-Z a-z 0-9 . _ -`.
 ///
-/// It borrows the caller's bytes and never changes them. The commonest mistake in integrations
-/// is to trim the id for one of the two steps, so that the id which was signed is not the id
-/// which is sent; here there is only one.
+/// It borrows the caller's bytes and never changes them. The most common mistake in integrations is to trim
+/// the id for only one of the two steps, so that the signed id differs from the sent one.
 #[derive(Clone, Copy)]
 pub struct UserId<'a>(&'a [u8]);
 
 impl<'a> UserId<'a> {
-    /// Checks `bytes`; fails with [`ErrorKind::InvalidUserId`], naming position and reason.
+    /// Checks `bytes`. Fails with [`ErrorKind::InvalidUserId`]; the message names position and reason.
     pub fn new(bytes: &'a [u8]) -> Result<Self, Error> {
         Ok(Self::check(bytes)?)
     }
 
-    /// Like [`UserId::new`], without the allocation of an [`Error`]: bulk signing meets bad ids
-    /// by the million.
+    /// [`UserId::new`] without the allocation of an [`Error`], for millions of invalid ids in bulk signing.
     pub(crate) fn check(bytes: &'a [u8]) -> Result<Self, InvalidUserId> {
         if bytes.is_empty() {
             return Err(InvalidUserId::Empty);
@@ -36,20 +34,20 @@ impl<'a> UserId<'a> {
         Err(first_bad_byte(bytes))
     }
 
-    /// The bytes, exactly as they were given.
+    /// The bytes, unchanged.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.0
     }
 }
 
-/// A user id may be a person's e-mail or number: it stays out of logs.
+/// Without the id, which may be personal data.
 impl fmt::Debug for UserId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UserId({} bytes)", self.0.len())
     }
 }
 
-/// Ranges and no table, and all of them looked at: the compiler makes vector code of it.
+/// Ranges instead of a table, without short-circuits, so that the compiler can vectorize it.
 #[inline(always)]
 fn is_allowed(byte: u8) -> bool {
     let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
@@ -57,8 +55,7 @@ fn is_allowed(byte: u8) -> bool {
     letter | digit | (byte == b'.') | (byte == b'_') | (byte == b'-')
 }
 
-/// Looks at pieces of a fixed size, of which the last overlaps the one before: no loop over the
-/// rest, byte by byte.
+/// Checks pieces of a fixed size; the last one overlaps the one before, which saves a loop over the rest.
 #[inline]
 fn all_allowed(bytes: &[u8]) -> bool {
     if let Some(last) = bytes.last_chunk::<16>() {
@@ -84,7 +81,7 @@ fn first_bad_byte(bytes: &[u8]) -> InvalidUserId {
     }
 }
 
-/// Why bytes are no user id.
+/// Why bytes are not a valid user id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum InvalidUserId {
     Empty,
@@ -126,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_single_byte_is_judged_by_the_rule() {
+    fn every_byte_is_checked() {
         for byte in 0..=255u8 {
             let allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
                 .bytes()
@@ -136,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_byte_is_found_wherever_it_stands() {
+    fn an_invalid_byte_is_found_at_every_position() {
         for len in 1..=USER_ID_MAX {
             let mut id = vec![b'a'; len];
             assert!(UserId::check(&id).is_ok());
@@ -152,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_of_the_length() {
+    fn the_limits_of_the_length() {
         assert_eq!(UserId::check(b"").unwrap_err(), InvalidUserId::Empty);
         assert!(UserId::check(&[b'a'; 1]).is_ok());
         assert!(UserId::check(&[b'a'; 128]).is_ok());

@@ -1,43 +1,40 @@
-//! Many threads, every kind of trouble, for a while: each result must be explained by what was done
-//! to its call, and nothing may be left behind.
+//! Many threads and every kind of trouble: each result must be explained by what was done to its call,
+//! and nothing may be left behind.
 //!
-//! It runs for five seconds, or for as many as `SPIKE_AUTH_SOAK_SECONDS` says (`make soak`).
+//! Runs for five seconds, or for `SPIKE_AUTH_SOAK_SECONDS` (`make soak`).
 
-#![allow(unsafe_code)] // an allocator that counts
-#![cfg(target_os = "linux")] // it looks into /proc
+#![cfg(target_os = "linux")] // for /proc
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
-use common::{Sandbox, subject};
+use common::allocator::Counting;
+use common::timing::GRACE;
+use common::{Dice, Sandbox, call_with_timeout, client, subject};
 use spike_auth::{AccessToken, Call, Client, Error, ErrorKind};
 
-const THREADS: u64 = 64;
-/// Fewer than the threads that meet on one client, so that calls wait for their turn too.
+const THREADS: usize = 64;
+/// Fewer than the threads on one client, so that calls wait for their turn too.
 const MAX_CONCURRENCY: u32 = 3;
-/// How long after its deadline, its cancellation or its client's close a call may come back.
-const GRACE: Duration = Duration::from_millis(100);
-/// The machine may be late by itself: this part of the calls that came to the same may be, and two
-/// of them if they are few; and none by more than this.
+/// A busy machine may be late by itself. Of the calls with one result this part may return later than
+/// [`GRACE`], and two of them if they are few; none later than [`LATE_MAX`].
 const LATE_PERCENT: u64 = 3;
 const LATE_MAX: Duration = Duration::from_secs(5);
-/// What one time may cost and is not given back: lazily made statics, of std's and of rustls's.
+/// What is allocated once and not freed: lazy statics of std and rustls.
 const HEAP_SLACK: isize = 64 * 1024;
 const RSS_SLACK: u64 = 16 * 1024 * 1024;
 
-// ---- what can be asked for, and what may come of it
+// ---- faults, and what may come of them
 
 use ErrorKind::*;
 
-/// (fault as a part of the user id, whether there may be a token, the kinds of failure). That its
-/// time was up, or that it was stopped, may come of every call.
+/// (fault as a part of the user id, whether there may be a token, the kinds of failure). Every call may
+/// also time out or be stopped.
 type Fault = (&'static str, bool, &'static [ErrorKind]);
 
 const FAULTS: &[Fault] = &[
@@ -58,7 +55,7 @@ const FAULTS: &[Fault] = &[
     ("close-next", true, &[]),
     ("drip.1", true, &[]),
     ("drip-body.2", true, &[]),
-    // Once; the retry may not fit in what is left, or the client's budget may be spent.
+    // The retry may not fit in the time left, or the client's budget may be spent.
     ("status.503.x1", true, &[ServerError]),
     ("status.500.x2", true, &[ServerError]),
     ("status.429.and.retry-after.0.x1", true, &[RateLimited]),
@@ -84,7 +81,7 @@ const FAULTS: &[Fault] = &[
     ("stall", false, &[]),
     ("stall-mid-head", false, &[]),
     ("stall-mid-body", false, &[]),
-    // The status was told; what the body would have said is not waited for beyond the deadline.
+    // The status was told; the body is not waited for beyond the deadline.
     ("status.401.and.stall-mid-body", false, &[Unauthorized]),
     ("status.503.and.stall-mid-body", false, &[ServerError]),
     ("drip.50", false, &[]),
@@ -92,7 +89,7 @@ const FAULTS: &[Fault] = &[
     ("endless-body", false, &[ResponseTooLarge]),
 ];
 
-/// Where a reply now and then asks all calls to wait.
+/// Replies that now and then ask all calls to wait.
 const HOLDS: &[Fault] = &[
     ("", true, &[ServerError, RateLimited]),
     ("", true, &[ServerError, RateLimited]),
@@ -102,7 +99,7 @@ const HOLDS: &[Fault] = &[
     ("status.429.and.retry-after.1.x1", true, &[ServerError, RateLimited]),
 ];
 
-/// (the sandbox's address, how many clients share the work there, what may come of it).
+/// (the sandbox's address, how many clients it has, the faults there).
 const PLACES: &[(&str, usize, &[Fault])] = &[
     ("http", 4, FAULTS),
     ("https", 4, FAULTS),
@@ -115,33 +112,14 @@ const PLACES: &[(&str, usize, &[Fault])] = &[
     ("cut_handshake", 1, &[("", false, &[Tls])]),
 ];
 
-// ---- what is counted from outside
-
-struct Counting;
+// ---- what is left behind
 
 static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
 
-fn count(bytes: usize, sign: isize) {
-    LIVE_BYTES.fetch_add(sign * bytes as isize, Ordering::Relaxed);
-}
-
-// SAFETY: all memory is the system allocator's; this only counts it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 1);
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count(layout.size(), -1);
-        // SAFETY: the caller's promise is the one asked for.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting = Counting(|_, size, sign| {
+    LIVE_BYTES.fetch_add(sign * size as isize, Ordering::Relaxed);
+});
 
 fn entries(directory: &str) -> usize {
     std::fs::read_dir(directory).unwrap().count()
@@ -167,38 +145,24 @@ fn resident_bytes() -> u64 {
 
 // ---- one run
 
-/// A client that will be closed one day, and when it was.
+/// A client, and when it was closed: noted first, so that every effect is explained.
 struct Target {
     client: Client,
     faults: &'static [Fault],
-    closed: Moment,
+    closed: OnceLock<Instant>,
 }
 
-/// When something happened, once it has.
-#[derive(Default)]
-struct Moment(Mutex<Option<Instant>>);
-
-impl Moment {
-    /// Noted before it happens, so that no effect of it is seen that is not explained.
-    fn now(&self) {
-        self.0.lock().unwrap().get_or_insert_with(Instant::now);
-    }
-
-    fn get(&self) -> Option<Instant> {
-        *self.0.lock().unwrap()
-    }
-}
-
-/// A call that will be cancelled at a moment that was chosen before.
-struct Doomed {
+/// A call that will be cancelled. When is noted first, so that every effect is explained.
+struct Cancellation {
     call: Arc<Call>,
-    cancelled: Arc<Moment>,
+    at: Arc<OnceLock<Instant>>,
 }
 
 struct Soak {
     sandbox: Sandbox,
     targets: Vec<RwLock<Arc<Target>>>,
-    doomed: Mutex<BTreeMap<(Instant, u64), Doomed>>,
+    /// By their time.
+    cancellations: Mutex<BTreeMap<(Instant, u64), Cancellation>>,
     stop: AtomicBool,
     serial: AtomicU64,
     tally: Mutex<Tally>,
@@ -210,13 +174,13 @@ struct Tally {
     unexplained: Vec<String>,
 }
 
-/// How the calls with one outcome kept their time.
-#[derive(Default)]
+/// How late the calls with one outcome were.
+#[derive(Debug, Default)]
 struct Times {
     calls: u64,
     late: u64,
     latest: Duration,
-    latest_was: String,
+    latest_user: String,
 }
 
 impl Times {
@@ -225,32 +189,10 @@ impl Times {
     }
 }
 
-impl fmt::Debug for Times {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}, {} late, the latest by {:?} ({})",
-            self.calls, self.late, self.latest, self.latest_was
-        )
-    }
-}
-
-/// xorshift64: it need not be good, and a seed makes it the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 fn target(sandbox: &Sandbox, place: &str, faults: &'static [Fault]) -> Arc<Target> {
     let mut config = sandbox.config_for(sandbox.url(place));
     config.set_max_concurrency(MAX_CONCURRENCY).unwrap();
-    Arc::new(Target { client: Client::new(&config).unwrap(), faults, closed: Moment::default() })
+    Arc::new(Target { client: client(&config), faults, closed: OnceLock::new() })
 }
 
 /// One place per client.
@@ -268,7 +210,7 @@ impl Soak {
         Self {
             sandbox,
             targets,
-            doomed: Mutex::default(),
+            cancellations: Mutex::default(),
             stop: AtomicBool::new(false),
             serial: AtomicU64::new(0),
             tally: Mutex::default(),
@@ -278,10 +220,10 @@ impl Soak {
     fn run(&self, time: Duration) {
         self.stop.store(false, Ordering::Relaxed);
         std::thread::scope(|scope| {
-            scope.spawn(|| self.cancel_the_doomed());
+            scope.spawn(|| self.cancel_calls());
             scope.spawn(|| self.close_clients());
             for number in 0..THREADS {
-                scope.spawn(move || self.work(Dice(0x9E37_79B9_7F4A_7C15 ^ (number + 1))));
+                scope.spawn(move || self.work(Dice::new(number)));
             }
             std::thread::sleep(time);
             self.stop.store(true, Ordering::Relaxed);
@@ -292,33 +234,33 @@ impl Soak {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Goes on until the workers have ended: some of them wait for it.
-    fn cancel_the_doomed(&self) {
-        while self.running() || !self.doomed.lock().unwrap().is_empty() {
+    /// Goes on until the workers have ended: some wait for their cancellation.
+    fn cancel_calls(&self) {
+        while self.running() || !self.cancellations.lock().unwrap().is_empty() {
             let now = Instant::now();
             let due = {
-                let mut doomed = self.doomed.lock().unwrap();
-                let later = doomed.split_off(&(now, u64::MAX));
-                std::mem::replace(&mut *doomed, later)
+                let mut all = self.cancellations.lock().unwrap();
+                let later = all.split_off(&(now, u64::MAX));
+                std::mem::replace(&mut *all, later)
             };
-            for doomed in due.values() {
-                doomed.cancelled.now();
-                doomed.call.cancel();
+            for cancellation in due.values() {
+                cancellation.at.get_or_init(Instant::now);
+                cancellation.call.cancel();
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// One client after the other is closed in the middle of its calls, and another takes its place.
+    /// Closes one client after the other in the middle of its calls, and replaces it.
     fn close_clients(&self) {
-        let mut dice = Dice(1);
+        let mut dice = Dice::new(0);
         while self.running() {
             std::thread::sleep(Duration::from_millis(20 + dice.roll(80)));
             let index = dice.roll(self.targets.len() as u64) as usize;
             let (place, faults) = places().nth(index).unwrap();
             let next = target(&self.sandbox, place, faults);
             let old = std::mem::replace(&mut *self.targets[index].write().unwrap(), next);
-            old.closed.now();
+            old.closed.get_or_init(Instant::now);
             old.client.close();
         }
     }
@@ -341,14 +283,13 @@ impl Soak {
             fault => format!("fault.{fault}.soak-{serial}"),
         };
         let timeout = Duration::from_millis(10 + dice.roll(490));
-        let call = Arc::new(Call::new());
-        call.set_timeout_ms(timeout.as_millis() as u32).unwrap();
-        let cancelled = Arc::new(Moment::default());
+        let call = Arc::new(call_with_timeout(timeout.as_millis() as u32));
+        let cancelled = Arc::new(OnceLock::new());
         let start = Instant::now();
         if dice.roll(6) == 0 {
             let at = start + Duration::from_millis(dice.roll(200));
-            let doomed = Doomed { call: Arc::clone(&call), cancelled: Arc::clone(&cancelled) };
-            self.doomed.lock().unwrap().insert((at, serial), doomed);
+            let cancellation = Cancellation { call: Arc::clone(&call), at: Arc::clone(&cancelled) };
+            self.cancellations.lock().unwrap().insert((at, serial), cancellation);
         }
         let result = target.client.exchange(user.as_bytes(), Some(&call));
         let end = Instant::now();
@@ -359,8 +300,8 @@ impl Soak {
             // The client may have been closed before the call began.
             ended_after: [
                 Some(start + timeout),
-                cancelled.get(),
-                target.closed.get().map(|at| at.max(start)),
+                cancelled.get().copied(),
+                target.closed.get().map(|at| start.max(*at)),
             ],
             end,
         };
@@ -381,12 +322,12 @@ impl Soak {
         times.late += u64::from(overrun > GRACE);
         if overrun > times.latest {
             times.latest = overrun;
-            times.latest_was.clone_from(&outcome.user);
+            times.latest_user.clone_from(&outcome.user);
         }
     }
 }
 
-/// What was done to a call, to judge its result by.
+/// What was done to a call, and what may come of it.
 struct Outcome {
     user: String,
     may_have_token: bool,
@@ -397,7 +338,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// How long it went on after the first of what should have ended it.
+    /// How long it went on after the first event that should have ended it.
     fn overrun(&self) -> Duration {
         let first = self.ended_after.iter().flatten().min();
         first.map_or(Duration::ZERO, |&first| self.end.saturating_duration_since(first))
@@ -422,7 +363,7 @@ impl Outcome {
             Timeout => deadline,
             Cancelled => cancelled,
             Closed => closed,
-            // Such a status may be told when the time is up, but not when the call was stopped.
+            // Such a status may be the result when the time is up, but not when the call was stopped.
             kind if self.user.contains("stall-mid-body") => {
                 deadline && self.failures.contains(&kind)
             }
@@ -442,7 +383,7 @@ fn every_result_is_explained_and_nothing_is_left_behind() {
     let time = Duration::from_secs_f64(seconds());
     let (descriptors, threads) = (entries("/proc/self/fd"), entries("/proc/self/task"));
 
-    // What is made once, is made here.
+    // Makes what is made once.
     let warm_up = Soak::start();
     warm_up.run(time / 5);
     drop(warm_up);

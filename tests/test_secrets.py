@@ -1,6 +1,6 @@
 """No secret in any output, whatever servers and proxies echo; and none left in memory.
 
-Every secret here is a canary, unique and long, so that finding a piece of one is never an accident.
+Every secret here is a canary: unique and long, so a piece of it is never found by accident.
 """
 
 import base64
@@ -40,14 +40,15 @@ from support.project import (
 )
 
 KEY = b"Canary-Key-8d1f3b7e5a9c"
-# One of somebody else, which the library has never seen: it must be told by its looks.
+# A token that the library does not know: it must recognise it by its form.
 TOKEN = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJjYW5hcnktODZkMWYzIn0.q7PpV1Zt0bK3yXw9RrC4uLhN2sMfD8eGaJ5iOoTkW6E"
 OPAQUE_TOKEN = b"v1.canary4f6a2c8e0b1d.canary3f5a7c9e2d4b"
 SECOND = "compat-canary-"
 USER = b"canary-user-5e7d9c1b3a"
 PROXY_USER, PROXY_PASSWORD = b"canary-proxy-user-1b", b"canary-proxy-pass-6c4e"
 
-# Keys are any bytes: some do not survive the way through a server's decoding as they are.
+# Keys are any bytes, and not all survive a server's decoding unchanged. A key of words alone is missing: no server
+# receives the key, and a text with it looks like any other (see src/exchange/scrub.rs).
 ODD_KEYS = [
     b"Canary\tKey with a tab 8d1f3b7e5a9c",
     "Canary-Kéy-in-Latin-1-8d1f3b7e".encode("latin-1"),
@@ -57,7 +58,7 @@ ODD_KEYS = [
     b"Canary\r\nKey: of two lines 8d1f3b7e",
     b'Canary"Key\\with/marks<>&-8d1f3b7e',
 ]
-# Of a random secret a piece is as telling as the whole.
+# A piece of a random secret is as telling as the whole.
 PIECE = 16
 
 
@@ -66,11 +67,11 @@ def signature(key: bytes, user: bytes) -> bytes:
 
 
 def forms(secret: bytes) -> set[bytes]:
-    """The secret as it is and as common encodings show it, in lower case."""
+    """The secret as it is and in common encodings, in lower case."""
     found = {secret, secret.hex().encode(), secret.decode("latin-1").encode()}
     found.add(json.dumps(secret.decode("latin-1"))[1:-1].encode())
     for shift in range(3):
-        # Base64 inside a longer text begins at one of three places; the ends mix with what is beside.
+        # Base64 inside a longer text has three alignments; its ends mix with the neighbouring bytes.
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             found.add(encode(b"\0" * shift + secret).rstrip(b"=")[4:-1])
     return {form.lower() for form in found}
@@ -82,8 +83,8 @@ def pieces(secret: bytes) -> set[bytes]:
 
 @contextlib.contextmanager
 def own_output():
-    """What this process itself writes to its stdout and stderr, whoever in it does so."""
-    said = bytearray()
+    """What this process writes to stdout and stderr, from Python and from the library."""
+    written = bytearray()
     with tempfile.TemporaryFile() as file:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -91,14 +92,14 @@ def own_output():
         try:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-            yield said
+            yield written
         finally:
             os.dup2(kept[0], 1)
             os.dup2(kept[1], 2)
             os.close(kept[0])
             os.close(kept[1])
             file.seek(0)
-            said += file.read()
+            written += file.read()
 
 
 class Canaries(unittest.TestCase):
@@ -108,7 +109,7 @@ class Canaries(unittest.TestCase):
         self.addCleanup(library.watchers.remove, self.structs.append)
 
     def nothing_in(self, output: bytes, secrets: list[bytes], whole: list[bytes] = ()) -> None:
-        """`secrets` in no form and piece, `whole` in no form, in an output."""
+        """`output` holds no form and no piece of `secrets`, and no form of `whole`."""
         text = output.lower()
         for secret in [*secrets, *whole]:
             for form in forms(secret):
@@ -124,12 +125,12 @@ class Canaries(unittest.TestCase):
             self.assertEqual(len(struct_bytes), 512)
             self.nothing_in(struct_bytes, secrets, whole)
             message = struct_bytes[24 : 24 + 424]
-            self.assertEqual(message[message.index(0) :].strip(b"\0"), b"", "what was there before is gone")
+            self.assertEqual(message[message.index(0) :].strip(b"\0"), b"", "old contents are gone")
             self.assertEqual(struct_bytes[448:], bytes(64))
 
 
 class Sandboxed(Canaries):
-    """The sandbox, which can echo everything that it knows of a request."""
+    """The sandbox, which can echo everything that it knows about a request."""
 
     def settings(self, addresses: dict, scheme: str = "http") -> dict:
         return {
@@ -144,7 +145,7 @@ class Sandboxed(Canaries):
 
     @staticmethod
     def faults() -> list[str]:
-        """Every fault of the sandbox's help, with each of its arguments."""
+        """Every fault in the sandbox's help, with each of its arguments."""
         text = run(SANDBOX, "--help").split("\nFAULTS\n")[1]
         found = []
         for line in re.findall(r"^    ([a-z][a-z0-9-]*(?:\[:[^\]]*\])?)(?:  |$)", text, re.MULTILINE):
@@ -159,25 +160,25 @@ class Sandboxed(Canaries):
         self.assertGreater(len(users), 100)
         tokens = []
 
-        # Each with a client of its own: a Retry-After holds all calls of one.
+        # A client for each: a Retry-After holds all calls of one.
         def exchange(settings: dict, user: bytes) -> None:
             with Client(**settings) as client, contextlib.suppress(Failure):
                 tokens.append(client.exchange(user))
 
-        with own_output() as said, sandbox("--hmac-key", KEY.decode()) as addresses:
+        with own_output() as written, sandbox("--hmac-key", KEY.decode()) as addresses:
             for scheme in ("http", "https"):
                 with ThreadPoolExecutor(8) as pool:
                     list(pool.map(partial(exchange, self.settings(addresses, scheme)), users))
         self.assertGreater(len(tokens), 50)
         known = [KEY, *(signature(KEY, user) for user in users), *tokens]
-        everything = b"\n".join({*self.structs, bytes(said)})
-        # All at once: hundreds of users in hundreds of messages.
+        everything = b"\n".join({*self.structs, bytes(written)})
+        # One search for all: there are hundreds of users and messages.
         text = everything.lower()
         for secret in known:
             self.assertFalse(any(piece in text for piece in pieces(secret.lower())), secret)
         self.nothing_in(everything, [KEY], users)
         self.nothing_in_structs([KEY])
-        self.assertEqual(bytes(said), b"", "the library writes nothing by itself")
+        self.assertEqual(bytes(written), b"", "the library writes nothing itself")
 
     def test_refusals_that_echo_a_wrong_signature(self):
         wrong = signature(b"another key", USER)
@@ -215,7 +216,7 @@ class Sandboxed(Canaries):
         self.nothing_in(output, [b"HMAC_KEY_FROM_ADMIN_CONSOLE"])
         self.assertNotIn(b"eyJ", output)
 
-    def test_an_environment_that_is_wrong(self):
+    def test_invalid_environment(self):
         with scratch() as folder:
             program = Path(folder) / "token"
             link = [f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", f"-Wl,-rpath,{RELEASE}"]
@@ -245,11 +246,11 @@ class Sandboxed(Canaries):
 
 
 class Echoes(Canaries):
-    """Servers of our own: the key is known to them too, and they may be as careless as they like."""
+    """Servers that know the key too, and echo everything in every form."""
 
     @staticmethod
     def texts(*secrets: bytes) -> list[str]:
-        """The secrets in every way in which a server may decode and write them."""
+        """The secrets in every form in which a server may decode and write them."""
         found = []
         for secret in secrets:
             for text in (secret.decode("latin-1"), secret.decode("utf-8", "replace"), secret.decode("utf-8", "ignore")):
@@ -260,7 +261,7 @@ class Echoes(Canaries):
         return found
 
     def server(self, texts: list[str], status: int) -> Peer:
-        """A refusal that holds the texts one by one, another at each request."""
+        """A server that refuses each request with the next of the texts."""
         rest = iter(texts)
 
         def serve(stream: socket.socket) -> None:
@@ -287,13 +288,13 @@ class Echoes(Canaries):
                         client.exchange(USER)
 
     def test_a_plain_key_with_every_status(self):
-        with own_output() as said:
+        with own_output() as written:
             for status in (200, 302, 400, 401, 403, 404, 405, 408, 413, 415, 418, 422, 425, 429, 500, 502, 503, 504):
                 self.ask(KEY, status)
         self.nothing_in_structs([KEY, signature(KEY, USER), TOKEN], [USER])
-        self.assertEqual(bytes(said), b"")
+        self.assertEqual(bytes(written), b"")
 
-    def test_a_token_that_is_no_jwt(self):
+    def test_an_opaque_token(self):
         self.ask(KEY, 401, OPAQUE_TOKEN)
         self.nothing_in_structs([OPAQUE_TOKEN])
 
@@ -302,7 +303,7 @@ class Echoes(Canaries):
             self.structs.clear()
             for status in (401, 422, 500):
                 self.ask(key, status)
-            # What is left of such a key when a server has dropped or replaced its odd bytes is as secret.
+            # What is left of a key when a server drops or replaces its odd bytes is secret too.
             runs = [run for run in re.findall(rb"[\x20-\x7e]+", key) if len(run) >= 8]
             self.nothing_in_structs([signature(key, USER)], [key, *runs, USER])
 
@@ -320,7 +321,7 @@ class Echoes(Canaries):
         basic = base64.b64encode(PROXY_USER + b":" + PROXY_PASSWORD)
         self.nothing_in_structs([KEY, signature(KEY, USER), PROXY_PASSWORD, basic], [USER, PROXY_USER])
 
-    def test_arguments_that_are_refused(self):
+    def test_refused_arguments(self):
         secret_url = b"user:" + PROXY_PASSWORD
         with Config() as config:
             for name, value in (
@@ -343,16 +344,16 @@ class Echoes(Canaries):
             for user in (USER + b" ", USER * 6, USER + b"\xff", b"\n" + USER):
                 with self.assertRaises(Failure):
                     client.exchange(user)
-            for claim in (TOKEN, KEY, signature(KEY, USER) + b"0", signature(KEY, USER)[:-1] + b"g"):
+            for wrong in (TOKEN, KEY, signature(KEY, USER) + b"0", signature(KEY, USER)[:-1] + b"g"):
                 with self.assertRaises(Failure):
-                    client.exchange_signature(USER, claim)
-        for claim in (signature(b"another", USER), KEY, signature(KEY, USER)[1:]):
+                    client.exchange_signature(USER, wrong)
+        for wrong in (signature(b"another", USER), KEY, signature(KEY, USER)[1:]):
             with self.assertRaises(Failure):
-                library.call("verify_user", KEY, len(KEY), USER, len(USER), claim, len(claim))
+                library.call("verify_user", KEY, len(KEY), USER, len(USER), wrong, len(wrong))
         known = [KEY, PROXY_PASSWORD, TOKEN, signature(KEY, USER), signature(b"another", USER)]
         self.nothing_in_structs(known, [USER])
 
-    def test_the_texts_of_the_statuses_are_the_same_after_all_that(self):
+    def test_status_texts_stay_the_same_after_failures(self):
         text = library.LIBRARY.spike_auth_status_text
         before = [text(status) for status in range(-1, 130)]
         self.ask(KEY, 401)
@@ -370,17 +371,17 @@ class Echoes(Canaries):
 
 
 def compress(state: tuple[int, ...], block: bytes) -> tuple[int, ...]:
-    """SHA-256's compression function (FIPS 180-4, 6.2.2): hashlib shows no state before the end."""
+    """SHA-256's compression function (FIPS 180-4, 6.2.2): hashlib shows only the final state."""
 
     def root(number: int, power: int) -> int:
-        """The first 32 bits behind the point of a root."""
+        """The first 32 fractional bits of a root."""
         low, high = 0, 1 << 40
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if middle**power <= number << (32 * power) else (low, middle)
         return low & 0xFFFFFFFF
 
-    def turn(word: int, *counts: int) -> int:
+    def xor_rotated(word: int, *counts: int) -> int:
         result = 0
         for count in counts:
             result ^= (word >> count | word << (32 - count)) & 0xFFFFFFFF
@@ -390,19 +391,19 @@ def compress(state: tuple[int, ...], block: bytes) -> tuple[int, ...]:
     state = state or tuple(root(prime, 2) for prime in primes[:8])
     words = list(struct.unpack(">16I", block))
     for i in range(16, 64):
-        small = turn(words[i - 15], 7, 18) ^ words[i - 15] >> 3
-        large = turn(words[i - 2], 17, 19) ^ words[i - 2] >> 10
+        small = xor_rotated(words[i - 15], 7, 18) ^ words[i - 15] >> 3
+        large = xor_rotated(words[i - 2], 17, 19) ^ words[i - 2] >> 10
         words.append((words[i - 16] + small + words[i - 7] + large) & 0xFFFFFFFF)
     a, b, c, d, e, f, g, h = state
     for prime, word in zip(primes, words, strict=True):
-        one = h + turn(e, 6, 11, 25) + (e & f ^ ~e & g) + root(prime, 3) + word
-        two = turn(a, 2, 13, 22) + (a & b ^ a & c ^ b & c)
+        one = h + xor_rotated(e, 6, 11, 25) + (e & f ^ ~e & g) + root(prime, 3) + word
+        two = xor_rotated(a, 2, 13, 22) + (a & b ^ a & c ^ b & c)
         a, b, c, d, e, f, g, h = (one + two) & 0xFFFFFFFF, a, b, c, (d + one) & 0xFFFFFFFF, e, f, g
     return tuple((old + new) & 0xFFFFFFFF for old, new in zip(state, (a, b, c, d, e, f, g, h), strict=True))
 
 
 def hmac_states(key: bytes) -> list[bytes]:
-    """The two states that stand for a key of at most a block, as they lie in memory."""
+    """The two prepared states of a key of at most one block, as they lie in memory."""
     padded = key.ljust(64, b"\0")
     return [struct.pack("=8I", *compress((), bytes(byte ^ pad for byte in padded))) for pad in (0x36, 0x5C)]
 
@@ -414,9 +415,9 @@ def masked(secret: bytes) -> str:
 CONTROL = b"what-the-program-itself-leaves-4b7d"
 
 
-@unittest.skipUnless(sys.platform == "linux", "memory is read by way of /proc")
+@unittest.skipUnless(sys.platform == "linux", "memory is read through /proc")
 class Memory(unittest.TestCase):
-    """A C program exchanges, frees everything, and looks for what is left; see tests/c/wipe.c."""
+    """A C program exchanges, frees everything, and searches its memory; see tests/c/wipe.c."""
 
     KEY = b"Canary-Key-of-sixty-characters-and-four-8d1f3b7e5a9c2d4f6a8b0c1e"
 
@@ -431,31 +432,31 @@ class Memory(unittest.TestCase):
 
     def finds_at(self, base_url: str, ca_file: str, token: bytes, *users: str, proxy: bytes = b"",
                  **more: bytes) -> dict[str, list[str]]:
-        """What was found in the program's memory, by the name of the secret: these, and `more`."""
+        """The places in the program's memory that hold a secret, by the secret's name; `more` adds secrets."""
         inner, outer = hmac_states(self.KEY)
         needles = {"key": self.KEY, "inner-state": inner, "outer-state": outer, "token": token, "control": CONTROL}
         needles |= {f"signature-of-{user}": signature(self.KEY, user.encode()) for user in users}
         needles |= more
         arguments = [f"{name}={masked(needle)}" for name, needle in needles.items()]
         secrets = (masked(self.KEY), masked(proxy))
-        said = run(self.program, base_url, ca_file, *secrets, *arguments, "--", *users)
-        self.assertTrue(said.endswith("done\n"), said)
+        written = run(self.program, base_url, ca_file, *secrets, *arguments, "--", *users)
+        self.assertTrue(written.endswith("done\n"), written)
         found: dict[str, list[str]] = {name: [] for name in needles}
-        for kind, name, rest in re.findall(r"^(freed|left) (\S+): (.*)$", said, re.MULTILINE):
+        for kind, name, rest in re.findall(r"^(freed|left) (\S+): (.*)$", written, re.MULTILINE):
             found[name].append(f"{kind} {rest}")
-        # The program leaves one needle behind on purpose, in both ways: so what is left is found.
+        # The program leaves one needle behind on purpose, freed and not freed, which proves the search.
         self.assertEqual({line.split()[0] for line in found.pop("control")}, {"freed", "left"})
         return found
 
     def finds(self, scheme: str, *users: str) -> dict[str, list[str]]:
-        """The same with a sandbox."""
+        """The same, against a sandbox."""
         with sandbox("--hmac-key", self.KEY.decode()) as addresses:
             setup = {"application_id": APPLICATION_ID, "hmac_key": self.KEY, "base_url": addresses["http"]}
             with Client(max_attempts=1, **setup) as client:
                 token = client.exchange(users[0])
             return self.finds_at(addresses[scheme], addresses["ca_file"], token, *users)
 
-    def test_the_states_of_a_key_are_what_hmac_makes_of_it(self):
+    def test_the_computed_states_agree_with_hashlib(self):
         self.assertLessEqual(len(self.KEY), 64)
         inner, _ = hmac_states(self.KEY)
         block = bytes(byte ^ 0x36 for byte in self.KEY.ljust(64, b"\0"))
@@ -468,7 +469,7 @@ class Memory(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(places, [])
 
-    def test_failures_over_http_leave_nothing_either(self):
+    def test_failures_over_http_leave_nothing(self):
         faults = ("status.401", "status.422", "status.503", "html-error", "close-mid-body", "stall-mid-body",
                   "bad-json", "duplicate-token", "big-body.65537", "drip-body.30", "problem-huge")
         users = ["canary-user-5e7d9c1b3a", *(f"fault.{fault}.canary" for fault in faults)]
@@ -476,7 +477,7 @@ class Memory(unittest.TestCase):
             with self.subTest(name):
                 self.assertEqual(places, [])
 
-    def test_replies_of_every_shape_leave_nothing_over_http(self):
+    def test_responses_of_every_shape_leave_nothing_over_http(self):
         faults = ("chunked.16", "split", "close-delimited", "close-next", "late-token", "max-token", "big-body",
                   "response-twice", "http10", "continue")
         for fault in faults:
@@ -485,8 +486,8 @@ class Memory(unittest.TestCase):
                     self.assertEqual(places, [])
 
     def test_a_refusal_that_echoes_leaves_nothing_over_http(self):
-        # Without quotes in the texts, which the JSON library would copy to a place of its own, and without secrets in
-        # headers, which the HTTP library copies: both are out of reach.
+        # No quotes in the texts, because the JSON library copies a text with escapes, and no secrets in headers,
+        # because the HTTP library copies headers: the library cannot wipe these copies.
         user = "canary-user-5e7d9c1b3a"
         text = f"wrong for {self.KEY.decode()}: {signature(self.KEY, user.encode()).decode()} is not good"
         flaw = {"message": text, "location": text, "value": text}
@@ -503,7 +504,7 @@ class Memory(unittest.TestCase):
                 with self.subTest(name):
                     self.assertEqual(places, [])
 
-    def test_a_tunnel_leaves_nothing_of_the_proxys_credentials(self):
+    def test_a_tunnel_leaves_no_proxy_credentials(self):
         basic = base64.b64encode(PROXY_USER + b":" + PROXY_PASSWORD)
         needles = {"proxy-user": PROXY_USER, "proxy-password": PROXY_PASSWORD, "proxy-authorization": basic}
         with sandbox("--hmac-key", self.KEY.decode()) as addresses:
@@ -517,8 +518,8 @@ class Memory(unittest.TestCase):
                         self.assertEqual(found[name], [])
             self.assertGreater(counters(addresses)["tunnels"], 0)
 
-    def test_an_exchange_over_https_leaves_nothing_of_the_key_and_the_signature(self):
-        # A token lies in rustls's buffers, which are out of reach: see the README.
+    def test_an_exchange_over_https_leaves_no_key_and_no_signature(self):
+        # A token stays in rustls's buffers, which the library cannot wipe: see the README.
         found = self.finds("https", "canary-user-5e7d9c1b3a", "fault.status.401.canary")
         del found["token"]
         for name, places in found.items():

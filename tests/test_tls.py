@@ -25,58 +25,59 @@ EXPIRED = "the server's certificate has expired. Renew it, or correct this machi
 NOT_YET_VALID = "the server's certificate is not valid yet. Correct this machine's clock."
 WRONG_HOST = "the server's certificate is for another host name. Check the base URL's host name."
 NO_NAMES = (
-    "the server's certificate has no subjectAltName, and its commonName does not count. Replace it by one with the "
-    "host name there."
+    "the server's certificate has no subjectAltName, and its commonName is not used. Replace it with one that has the "
+    "host name in its subjectAltName."
 )
 NOT_FOR_SERVERS = (
-    "the server's certificate, or one of its chain, is not meant for servers: its extendedKeyUsage lacks serverAuth. "
-    "Replace it by one that is."
+    "the server's certificate, or another one of its chain, is not valid for servers: its extendedKeyUsage lacks "
+    "serverAuth. Replace it with one that has it."
 )
 UNKNOWN_EXTENSION = (
-    "the server's certificate, or one of its chain, has a critical extension that this library does not know. Replace "
-    "it by one without."
+    "the server's certificate, or another one of its chain, has a critical extension that this library does not know. "
+    "Replace it with one that has none."
 )
 NOT_BY_AN_AUTHORITY = (
-    "the server's certificate was issued by one that is no authority's. Replace it by one that an authority has signed."
+    "the server's certificate was issued by a certificate that is not a CA's. Replace it with one that an authority has "
+    "signed."
 )
 # What `openssl x509 -req` makes without a file of extensions.
 VERSION_1 = (
-    "the server's certificate, or one of its chain, is older than X.509 version 3, and so has no subjectAltName. "
-    "Replace it by one with the host name there."
+    "the server's certificate, or another one of its chain, is older than X.509 version 3, and so has no "
+    "subjectAltName. Replace it with one that has the host name in its subjectAltName."
 )
 # Of a server that sends its own certificate alone, as those do whose authority needs no other.
 UNTRUSTED = (
-    "the server's certificate comes from no trusted authority, or the server left out an intermediate certificate: "
-    "its chain stops before an authority. Let it send the whole chain, or give a private authority's certificate "
-    "with set_ca_pem or SPIKE_CA_FILE."
+    "the server's certificate was not issued by a trusted authority, or the server did not send an intermediate "
+    "certificate: its chain ends before an authority. Make it send the whole chain, or add the private authority's "
+    "certificate with set_ca_pem or SPIKE_CA_FILE."
 )
 UNTRUSTED_CHAIN = (
-    "the server's certificate comes from no trusted authority. If the authority is a private one, give its "
-    "certificate with set_ca_pem or SPIKE_CA_FILE."
+    "the server's certificate was not issued by a trusted authority. Add the certificate of a private authority with "
+    "set_ca_pem or SPIKE_CA_FILE."
 )
 USABLE_KEYS = "RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519"
 UNFIT_KEY = (
-    "a signature of the server or of its certificates does not fit the key, or the key is RSA of fewer than 2048 or "
-    "more than 8192 bits. Replace the certificate, or check that nothing between interferes."
+    "a signature of the server or of its certificates does not match the key, or the key is RSA of fewer than 2048 or "
+    "more than 8192 bits. Replace the certificate, or check that nothing in between interferes."
 )
-TOO_LARGE = "the server's certificates are too large: more than 64 KiB. Let it send fewer of them, or smaller ones."
+TOO_LARGE = "the server's certificates are larger than 64 KiB. Make it send fewer or smaller ones."
 TOO_OLD = (
-    "the server takes neither TLS 1.2 nor TLS 1.3. Bring its TLS up to date, and check that its certificate's key is "
+    "the server supports neither TLS 1.2 nor TLS 1.3. Update its TLS, and check that its certificate's key is "
     f"{USABLE_KEYS}."
 )
 NOTHING_IN_COMMON = (
-    "the server has no cipher that is still safe, or its certificate a key that this library cannot check, or it asks "
-    f"for a certificate of its clients. Check its ciphers, and that its certificate's key is {USABLE_KEYS}."
+    "the server supports no secure cipher, or its certificate has a key that this library cannot verify, or it requires "
+    f"a client certificate. Check its ciphers, and that its certificate's key is {USABLE_KEYS}."
 )
 CLIENT_CERTIFICATE = (
-    "the server asks for a certificate of its clients, and this library has none. Let the server take clients without "
-    "one."
+    "the server requires a client certificate, and this library has none. Configure the server to accept clients "
+    "without one."
 )
 UNKNOWN_NAME = "the server does not know the host name. Check the base URL's host name."
 NO_HTTP = "the server does not speak HTTP/1.1. Check the port of the base URL."
-CUT = "the connection ended during it"
-NOT_TLS = "what the server sent is not TLS. Check the port of the base URL, and that it is an https one."
-NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE or SSL_CERT_DIR holds no usable certificate"
+CUT = "the connection ended early"
+NOT_TLS = "the server did not answer with TLS. Check that the port of the base URL is an https one."
+NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE or SSL_CERT_DIR contains no usable certificate"
 NEED_OPENSSL = unittest.skipUnless(shutil.which("openssl"), "openssl is missing (apt-get install openssl)")
 NEED_NGINX = unittest.skipUnless(shutil.which("nginx"), "nginx is missing (apt-get install nginx-light)")
 
@@ -150,7 +151,7 @@ class Tls(unittest.TestCase):
 
     def is_no_ca(self, result: tuple[int, str], sentence: str) -> None:
         self.assertEqual(result[0], 1, result)
-        start = "SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT: The environment variable SPIKE_CA_FILE has a bad value."
+        start = "SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT: The environment variable SPIKE_CA_FILE is invalid."
         self.assertEqual(result[1].split(" Unusable CA certificate: ")[0], start)
         self.assertIn(f" Unusable CA certificate: {sentence}", result[1])
 
@@ -320,13 +321,14 @@ class Tls(unittest.TestCase):
             (self.ca, "sha512", "ECDSA with SHA-512"),
             (self.ca, "sha1", "ECDSA with SHA-1"),
             (rsa, "sha1", "RSA with SHA-1"),
-            (p521, "sha256", "by a key that is P-521"),
+            (p521, "sha256", None),
             (p521, "sha512", "ECDSA with SHA-512"),
             (ed448, "default", "Ed448"),
             (pss, "sha256", "RSA-PSS"),
         ):
+            uses = f"uses {what}" if what else "was made by a key that uses P-521"
             sentence = (
-                f"a signature of the server or of its certificates is {what}, which this library cannot check. Use "
+                f"a signature of the server or of its certificates {uses}, which this library cannot verify. Use "
                 f"certificates with keys of {USABLE_KEYS}, signed with SHA-256 or SHA-384."
             )
             certificate = ca.leaf(f"signed-{digest}", digest=digest)
@@ -362,7 +364,7 @@ class Tls(unittest.TestCase):
             self.fails(self.trusting(peer.port), CLIENT_CERTIFICATE, "The TLS connection was refused")
 
     def test_each_alert_has_a_sentence(self):
-        other = "the server ended it with the TLS alert {}"
+        other = "the server sent the TLS alert {}"
         sentences = {40: NOTHING_IN_COMMON, 70: TOO_OLD, 71: NOTHING_IN_COMMON, 112: UNKNOWN_NAME, 120: NO_HTTP}
         sentences |= dict.fromkeys((41, 42, 43, 44, 45, 46, 48, 49, 116), CLIENT_CERTIFICATE)
         for alert in (10, 20, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 70, 71, 80, 86, 109, 112, 116, 120, 200):

@@ -1,20 +1,15 @@
-//! The vectors that every language runs, through the Rust API.
+//! The vectors of all languages, through the Rust API.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
-use serde_json::Value;
+use common::{client, failure, vectors};
 use spike_auth::{ErrorKind, HmacKey, Signature, UserId};
-
-fn load(name: &str) -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
 
 #[test]
 fn a_thousand_ids_are_signed_as_the_documented_forms_sign_them() {
-    let vectors = load("signatures.json");
+    let vectors = vectors("signatures.json");
     let key = HmacKey::new(vectors["key"].as_str().unwrap().as_bytes()).unwrap();
     let rows = vectors["signatures"].as_object().unwrap();
     assert!(rows.len() >= 1000);
@@ -32,8 +27,8 @@ fn a_thousand_ids_are_signed_as_the_documented_forms_sign_them() {
 }
 
 #[test]
-fn the_rule_of_user_ids() {
-    let vectors = load("user_ids.json");
+fn user_ids_are_accepted_and_refused_by_the_rule() {
+    let vectors = vectors("user_ids.json");
     for id in vectors["valid"].as_array().unwrap() {
         assert!(UserId::new(id.as_str().unwrap().as_bytes()).is_ok(), "{id}");
     }
@@ -45,14 +40,12 @@ fn the_rule_of_user_ids() {
 }
 
 #[test]
-fn what_each_http_status_comes_to() {
+fn each_http_status_comes_to_its_kind() {
     let sandbox = common::Sandbox::start();
-    let config = sandbox.single_attempt_config_for(sandbox.url("http"));
-    let client = spike_auth::Client::new(&config).unwrap();
-    for row in load("statuses.json")["replies"].as_array().unwrap() {
+    let client = client(&sandbox.single_attempt_config_for(sandbox.url("http")));
+    for row in vectors("statuses.json")["replies"].as_array().unwrap() {
         let status = row["http_status"].as_u64().unwrap();
-        let error =
-            client.exchange(format!("fault.status.{status}").as_bytes(), None).err().unwrap();
+        let error = failure(&client, &format!("fault.status.{status}"));
         assert_eq!(error.http_status().map(u64::from), Some(status));
         assert_eq!(Some(error.retryable()), row["retryable"].as_bool(), "{row}");
         let number = spike_auth::capi::spike_auth_status::from(error.kind()) as i64;

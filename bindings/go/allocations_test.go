@@ -1,4 +1,4 @@
-// Under the race detector sync.Pool drops things at random.
+// Excluded from the race detector, under which sync.Pool drops items at random.
 
 //go:build cgo && !race
 
@@ -10,7 +10,7 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-func TestAHitAllocatesTheTokenAlone(t *testing.T) {
+func TestAHitAllocatesOnlyTheToken(t *testing.T) {
 	client := server.client(t, "http")
 	ctx := t.Context()
 	if _, err := client.Token(ctx, "hit"); err != nil {
@@ -26,7 +26,7 @@ func TestAHitAllocatesTheTokenAlone(t *testing.T) {
 	}
 }
 
-func TestSigningAllocatesNothingButTheResult(t *testing.T) {
+func TestSigningAllocatesOnlyTheResult(t *testing.T) {
 	client := server.client(t, "http")
 	out := make([]byte, 0, 64)
 	for name, row := range map[string]struct {

@@ -6,30 +6,30 @@ import (
 	"time"
 )
 
-// The longest result of the library, an Authorization header's value.
+// buffer holds the longest result of the library, the value of an Authorization header.
 type buffer [authorizationSize]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// release wipes what was used of a buffer, and gives it back.
+// release wipes the used part of a buffer and returns it to the pool.
 func (b *buffer) release(used int) {
 	clear(b[:used])
 	buffers.Put(b)
 }
 
-// A blocking call holds a thread, so only as many enter the library as may have an exchange in flight. A slot is the
-// right to enter, and comes with the handle of a call, which is made when it is first needed. Nothing is in a slot that
-// nobody has used, or that was cancelled.
-func newSlots(n int) chan nativeCall {
-	slots := make(chan nativeCall, n)
+// newCallPool returns a semaphore of n permits that also reuses call handles. A blocking call holds a thread, so only
+// as many calls enter the library as it runs exchanges at once. A permit is nil until its first use, and again after its
+// handle was cancelled.
+func newCallPool(n int) chan nativeCall {
+	calls := make(chan nativeCall, n)
 	for range n {
-		slots <- nil
+		calls <- nil
 	}
-	return slots
+	return calls
 }
 
-// limit is until when a call may last: its context's deadline, else as long as the client allows.
-func (h *handle) limit(ctx context.Context) time.Time {
+// deadline returns the deadline of a call: its context's, at most maxTimeout from now, or else the client's timeout.
+func (h *handle) deadline(ctx context.Context) time.Time {
 	now := time.Now()
 	if deadline, ok := ctx.Deadline(); ok {
 		if latest := now.Add(maxTimeout); deadline.After(latest) {
@@ -40,85 +40,88 @@ func (h *handle) limit(ctx context.Context) time.Time {
 	return now.Add(h.timeout)
 }
 
-// wait receives from what the call has to wait for, until its limit, or until the client is closed.
-func wait[T any](ctx context.Context, op string, limit time.Time, closed <-chan struct{}, from <-chan T) (T, *Error) {
-	var none T
+// wait receives from a channel until the deadline, the end of ctx or the close of the client.
+func wait[T any](
+	ctx context.Context, op string, deadline time.Time, closed <-chan struct{}, from <-chan T,
+) (T, *Error) {
+	var zero T
 	select {
-	case got := <-from:
-		return got, nil
+	case value := <-from:
+		return value, nil
 	default:
 	}
-	timer := time.NewTimer(time.Until(limit))
+	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
-	case got := <-from:
-		return got, nil
+	case value := <-from:
+		return value, nil
 	case <-closed:
-		return none, closedError(op)
+		return zero, closedError(op)
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	return none, doneError(op, ctx)
+	return zero, contextError(op, ctx)
 }
 
-// block makes a call that blocks: do writes a token into the buffer.
+// block runs do, a blocking call of the library that writes a token to out, once a permit is free.
 func (h *handle) block(
-	ctx context.Context, op string, limit time.Time, do func(call nativeCall, out []byte) (int, *Error),
+	ctx context.Context, op string, deadline time.Time, do func(call nativeCall, out []byte) (int, *Error),
 ) (string, *Error) {
-	call, failed := wait(ctx, op, limit, h.closed, h.slots)
+	call, failed := wait(ctx, op, deadline, h.closed, h.calls)
 	if failed != nil {
 		return "", failed
 	}
-	token, failed := h.use(ctx, call, op, limit, do)
+	token, failed := h.run(ctx, call, op, deadline, do)
 	if failed != nil && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
-		endedBy(failed, ctx)
+		failed.setContext(ctx)
 	}
 	return token, failed
 }
 
-// use makes a call in a slot, which is given back whatever becomes of the call, be it a panic of its context.
-func (h *handle) use(
-	ctx context.Context, call nativeCall, op string, limit time.Time, do func(call nativeCall, out []byte) (int, *Error),
+// run runs do with a permit, and returns the permit even if the context panics.
+func (h *handle) run(
+	ctx context.Context, call nativeCall, op string, deadline time.Time,
+	do func(call nativeCall, out []byte) (int, *Error),
 ) (token string, failed *Error) {
-	isSpent := true
+	reusable := false
 	defer func() {
-		if isSpent {
+		if !reusable {
 			freeCall(call)
 			call = nil
 		}
-		h.slots <- call
+		h.calls <- call
 	}()
 	if call == nil {
 		if call, failed = newCall(op); failed != nil {
 			return "", failed
 		}
 	}
-	if !limitCall(call, time.Until(limit)) {
-		isSpent = false
-		return "", &Error{Op: op, Status: StatusCancelled} // block says by what
+	if !setCallTimeout(call, time.Until(deadline)) {
+		reusable = true
+		return "", &Error{Op: op, Status: StatusCancelled} // block sets the reason
 	}
-	stop := watch(ctx, func() { cancelCall(call) })
+	stop := afterDone(ctx, func() { cancelCall(call) })
 	out := buffers.Get().(*buffer)
 	n, failed := do(call, out[:])
 	token = string(out[:n])
 	out.release(n)
-	isSpent = !stop() // a cancelled one stays so
+	reusable = stop() // a cancelled handle stays cancelled
 	return token, failed
 }
 
-// watch calls cancel when ctx ends. The function that it returns ends that, and tells whether cancel was not called; if
-// it was, it has returned by then.
-func watch(ctx context.Context, cancel func()) (stop func() bool) {
+// afterDone calls cancel when ctx is done. The returned stop function prevents that and reports whether it did; if not,
+// it waits until cancel has returned.
+func afterDone(ctx context.Context, cancel func()) (stop func() bool) {
 	if ctx.Done() == nil {
 		return func() bool { return true }
 	}
 	cancelled := make(chan struct{})
-	stopWatching := context.AfterFunc(ctx, func() {
+	stopAfter := context.AfterFunc(ctx, func() {
 		cancel()
 		close(cancelled)
 	})
 	return func() bool {
-		if stopWatching() {
+		if stopAfter() {
 			return true
 		}
 		<-cancelled

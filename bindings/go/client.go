@@ -10,48 +10,48 @@ import (
 
 const opNew = "new"
 
-// A Client signs user ids, exchanges signatures for access tokens and keeps these, for one application. Make one with
-// [New] or [NewFromEnv], and share it: its methods may be called by any number of goroutines at once.
+// A Client signs user ids, exchanges signatures for access tokens and caches the tokens, for one application. Create it
+// with [New] or [NewFromEnv]. It is safe for concurrent use.
 type Client struct {
 	_       noCopy
 	handle  *handle
 	cleanup runtime.Cleanup
 }
 
-// noCopy makes go vet complain of a client that is copied: only the one that New returns keeps its handle alive.
+// noCopy makes go vet report copies of a Client: only the original keeps its handle alive.
 type noCopy struct{}
 
 func (*noCopy) Lock()   {}
 func (*noCopy) Unlock() {}
 
-// handle is a client apart from what its user holds, so that it can outlive that until the last call has returned.
+// handle is the state of a client. It is separate from Client so that it can outlive it until the last call returns.
 type handle struct {
 	native      nativeClient
 	timeout     time.Duration
 	maxAttempts int
 
-	users   atomic.Int64 // who is inside, the owner included; and isClosed
+	refs    atomic.Int64 // calls in progress, plus one for the open client, plus closedFlag
 	closed  chan struct{}
-	slots   chan nativeCall
+	calls   chan nativeCall // see newCallPool
 	flights flights
 }
 
-// isClosed is the bit of handle.users that lets nobody in any more.
-const isClosed = 1 << 62
+// closedFlag in handle.refs refuses new calls.
+const closedFlag = 1 << 62
 
-// New makes a client of an application id and the raw bytes of its HMAC key, both as the Spike console shows them.
-// The key is not kept: the slice may be wiped when New has returned. A nil key makes a client that cannot sign, only
-// exchange signatures that were made elsewhere.
+// New creates a client from an application id and the raw bytes of its HMAC key, both as the Spike console shows them.
+// The key is copied: the caller may wipe the slice after New returns. A client with a nil key cannot sign; it only
+// exchanges signatures made elsewhere.
 //
-// It connects to nothing yet. Close the client when it is no longer needed.
+// New opens no connection. Close the client when it is no longer needed.
 func New(applicationID string, hmacKey []byte, opts ...Option) (*Client, error) {
 	return build(settings{applicationID: &applicationID, hmacKey: hmacKey}, opts)
 }
 
-// NewFromEnv makes a client of the environment: SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY or SPIKE_HMAC_KEY_FILE;
+// NewFromEnv creates a client from the environment: SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY or SPIKE_HMAC_KEY_FILE;
 // SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and the proxy from https_proxy, HTTPS_PROXY, all_proxy or
-// ALL_PROXY, with the exceptions of no_proxy. A proxy that cannot be used is an error only where it would be used.
-// Options go before the environment. A program with raised privileges (setuid, file capabilities) may not use it.
+// ALL_PROXY, with the exceptions in no_proxy. An unusable proxy is an error only if it would be used. Options take
+// precedence over the environment. A program with raised privileges (setuid, file capabilities) may not use NewFromEnv.
 func NewFromEnv(opts ...Option) (*Client, error) {
 	return build(settings{fromEnv: true}, opts)
 }
@@ -62,7 +62,7 @@ func build(s settings, opts []Option) (*Client, error) {
 	}
 	for i, set := range opts {
 		if set == nil {
-			return nil, outOfRange("option %d, counted from 0, is nil", i)
+			return nil, invalidArgument("option %d, counted from 0, is nil", i)
 		}
 		if err := set(&s); err != nil {
 			return nil, err
@@ -77,20 +77,20 @@ func build(s settings, opts []Option) (*Client, error) {
 		timeout:     s.timeout(),
 		maxAttempts: orDefault(s.maxAttempts, defaultMaxAttempts),
 		closed:      make(chan struct{}),
-		slots:       newSlots(orDefault(s.maxConcurrency, defaultMaxConcurrency)),
+		calls:       newCallPool(orDefault(s.maxConcurrency, defaultMaxConcurrency)),
 	}
-	h.users.Store(1)
+	h.refs.Store(1)
 	c := &Client{handle: h}
-	// Freeing may wait, which would hold up the cleanups of the whole program.
+	// Freeing may block, which would delay all other cleanups of the program.
 	c.cleanup = runtime.AddCleanup(c, func(h *handle) { go h.close() }, h)
 	return c, nil
 }
 
-// timeout is the one that the library has, wherever it was set.
+// timeout returns the timeout that the library uses, from whichever source.
 func (s *settings) timeout() time.Duration {
 	ms := orDefault(s.timeoutMS, 0)
 	if s.timeoutMS == nil && s.fromEnv {
-		ms, _ = strconv.Atoi(os.Getenv("SPIKE_TIMEOUT_MS")) // the library has accepted it
+		ms, _ = strconv.Atoi(os.Getenv("SPIKE_TIMEOUT_MS")) // the library has validated it
 	}
 	if ms == 0 {
 		return defaultTimeout
@@ -105,8 +105,8 @@ func orDefault(setting *uint32, value int) int {
 	return int(*setting)
 }
 
-// Close ends the client: calls in flight return [ErrClosed] at once, later ones too, and its key and tokens are wiped
-// when the last call has returned. It always returns nil, and may be called more than once.
+// Close closes the client. Calls in progress and later calls return [ErrClosed] at once. The key and the tokens are
+// wiped when the last call has returned. Close always returns nil and may be called more than once.
 func (c *Client) Close() error {
 	if c == nil || c.handle == nil {
 		return nil
@@ -117,62 +117,62 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// String returns the name of the type: a client has nothing to show.
+// String returns the name of the type. It shows no setting.
 func (c *Client) String() string { return "spikeauth.Client" }
 
-// GoString is for %#v.
+// GoString implements [fmt.GoStringer] like String.
 func (c *Client) GoString() string { return c.String() }
 
-// enter keeps the client from being freed until leave.
-func (c *Client) enter(op string) error {
+// acquire keeps the client from being freed until release.
+func (c *Client) acquire(op string) error {
 	if c == nil || c.handle == nil {
-		return errNotMade(op)
+		return notCreatedError(op)
 	}
-	if !c.handle.enter() {
+	if !c.handle.acquire() {
 		return closedError(op)
 	}
 	return nil
 }
 
-// leave is what every method does last, and what keeps a client that its user has dropped from being collected
-// during the method.
-func (c *Client) leave() {
-	c.handle.leave()
+// release must be the last step of every method: it also keeps an unreachable client from being collected during the
+// method.
+func (c *Client) release() {
+	c.handle.release()
 	runtime.KeepAlive(c)
 }
 
-func (h *handle) enter() bool {
+func (h *handle) acquire() bool {
 	for {
-		users := h.users.Load()
-		if users&isClosed != 0 {
+		refs := h.refs.Load()
+		if refs&closedFlag != 0 {
 			return false
 		}
-		if h.users.CompareAndSwap(users, users+1) {
+		if h.refs.CompareAndSwap(refs, refs+1) {
 			return true
 		}
 	}
 }
 
-func (h *handle) leave() {
-	if h.users.Add(-1) == isClosed {
+func (h *handle) release() {
+	if h.refs.Add(-1) == closedFlag {
 		h.free()
 	}
 }
 
-// close lets nobody in any more, and ends the calls that are. It is one of the users until it has done so.
+// close refuses new calls, ends those in progress and drops the open client's reference.
 func (h *handle) close() {
-	if h.users.Or(isClosed)&isClosed != 0 {
+	if h.refs.Or(closedFlag)&closedFlag != 0 {
 		return
 	}
 	close(h.closed)
 	closeClient(h.native)
-	h.leave()
+	h.release()
 }
 
-// free is called once, by whoever was the last one inside.
+// free is called once, by the last release.
 func (h *handle) free() {
-	for range cap(h.slots) {
-		freeCall(<-h.slots)
+	for range cap(h.calls) {
+		freeCall(<-h.calls)
 	}
 	freeClient(h.native)
 }

@@ -6,48 +6,35 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-func TestEveryRaceWithADeadlineIsDeadlineExceeded(t *testing.T) {
-	client := server.client(t, "http")
-	for i := range 200 {
-		call := []func(context.Context, string) (string, error){client.Token, client.Exchange}[i%2]
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(500+37*i)*time.Microsecond)
-		token, err := call(ctx, fmt.Sprintf("fault.stall.race-%d", i))
-		cancel()
-		if token != "" || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, spikeauth.StatusTimeout) ||
-			errors.Is(err, context.Canceled) {
-			t.Fatalf("race %d: %q, %v", i, token, err)
+func TestDeadlineExceeded(t *testing.T) {
+	const workers, calls = 16, 320
+	client := server.client(t, "http", spikeauth.WithMaxConcurrency(64))
+	cause := errors.New("the page was late")
+	concurrently(workers, func(worker int) {
+		for i := worker; i < calls; i += workers {
+			call := []func(context.Context, string) (string, error){client.Token, client.Exchange}[i/workers%2]
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Duration(500+87*i)*time.Microsecond, cause)
+			token, err := call(ctx, fmt.Sprintf("fault.stall.deadline-%d", i%(calls-50))) // some wait for a leader
+			cancel()
+			if token != "" || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, spikeauth.StatusTimeout) ||
+				!errors.Is(err, cause) || errors.Is(err, context.Canceled) {
+				t.Errorf("%d: %q, %v", i, token, err)
+			}
 		}
-	}
-	if token, err := client.Token(t.Context(), "after-the-races"); err != nil || subject(token) != "after-the-races" {
+	})
+	if token, err := client.Token(t.Context(), "after-deadlines"); err != nil || subject(token) != "after-deadlines" {
 		t.Errorf("the next call: %q, %v", token, err)
 	}
 }
 
-func TestADeadlineAlwaysHasItsCause(t *testing.T) {
-	client := server.client(t, "http", spikeauth.WithMaxConcurrency(64))
-	cause := errors.New("the page was late")
-	var calls []func()
-	for i := range 200 {
-		calls = append(calls, func() {
-			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Duration(5000+137*i)*time.Microsecond, cause)
-			defer cancel()
-			_, err := client.Token(ctx, fmt.Sprintf("fault.stall.cause-%d", i%150)) // some wait for another
-			if !errors.Is(err, cause) || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%d: %v", i, err)
-			}
-		})
-	}
-	parallel(calls)
-}
-
-func TestARaceThatIsWonIsAToken(t *testing.T) {
+// Replies and deadlines at the same moment.
+func TestATokenOrDeadlineExceeded(t *testing.T) {
 	client := server.client(t, "http", spikeauth.WithCacheCapacity(0))
 	for i := range 100 {
 		user := fmt.Sprintf("fault.delay.%d.tie-%d", 1+i%4, i)
@@ -60,66 +47,7 @@ func TestARaceThatIsWonIsAToken(t *testing.T) {
 	}
 }
 
-func TestACancelledCallIsBackAtOnceAndAlone(t *testing.T) {
-	client := server.client(t, "http")
-	round := 0
-	inTime(t, 50*time.Millisecond, func() time.Duration {
-		round++
-		user := fmt.Sprintf("fault.delay.400.cancel-%d", round)
-		var others sync.WaitGroup
-		for range 5 {
-			others.Add(1)
-			go func() {
-				defer others.Done()
-				if token, err := client.Token(t.Context(), user); err != nil || subject(token) != user {
-					t.Errorf("another waiter: %q, %v", token, err)
-				}
-			}()
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan time.Time)
-		go func() {
-			_, err := client.Token(ctx, user)
-			ended <- time.Now()
-			if !errors.Is(err, context.Canceled) || !errors.Is(err, spikeauth.StatusCancelled) {
-				t.Errorf("not cancelled: %v", err)
-			}
-		}()
-		until(t, "the request", func() bool { return server.requests(t, user) > 0 })
-		cancelled := time.Now()
-		cancel()
-		took := (<-ended).Sub(cancelled)
-		others.Wait()
-		return took
-	})
-}
-
-func TestACancelledLeaderHandsOver(t *testing.T) {
-	client := server.client(t, "http")
-	const user = "fault.delay.300.leader"
-	ctx, cancel := context.WithCancelCause(t.Context())
-	leader := make(chan error)
-	go func() {
-		_, err := client.Token(ctx, user)
-		leader <- err
-	}()
-	until(t, "the leader's request", func() bool { return server.requests(t, user) == 1 })
-	waiter := make(chan error)
-	go func() {
-		_, err := client.Token(t.Context(), user)
-		waiter <- err
-	}()
-	cause := errors.New("the user went away")
-	cancel(cause)
-	if err := <-leader; !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
-		t.Errorf("the leader: %v", err)
-	}
-	if err := <-waiter; err != nil {
-		t.Errorf("the other: %v", err)
-	}
-}
-
-func TestAContextThatIsDoneMakesNoCall(t *testing.T) {
+func TestADoneContextMakesNoCall(t *testing.T) {
 	client := server.client(t, "http")
 	if _, err := client.Token(t.Context(), "done"); err != nil {
 		t.Fatal(err)
@@ -130,7 +58,7 @@ func TestAContextThatIsDoneMakesNoCall(t *testing.T) {
 	late, cancel := context.WithTimeout(t.Context(), -1)
 	defer cancel()
 	for ctx, want := range map[context.Context]error{cancelled: context.Canceled, late: context.DeadlineExceeded} {
-		for _, user := range []string{"done", "not-there"} {
+		for _, user := range []string{"done", "not-cached"} {
 			for _, call := range []func(context.Context, string) (string, error){client.Token, client.Authorization, client.Exchange} {
 				if token, err := call(ctx, user); token != "" || !errors.Is(err, want) {
 					t.Errorf("%q, %v", token, err)
@@ -146,92 +74,79 @@ func TestAContextThatIsDoneMakesNoCall(t *testing.T) {
 func TestANilContextPanics(t *testing.T) {
 	client := server.client(t, "http")
 	defer func() {
-		if fmt.Sprint(recover()) != "spikeauth: nil context" {
-			t.Error("it does not")
+		if got := fmt.Sprint(recover()); got != "spikeauth: nil context" {
+			t.Error(got)
 		}
 	}()
 	var none context.Context
 	_, _ = client.Token(none, "alice")
 }
 
-func TestWhichDeadlineCounts(t *testing.T) {
+func TestTheContextsDeadlineOverridesTheClientsTimeout(t *testing.T) {
 	client := server.client(t, "http", spikeauth.WithTimeout(100*time.Millisecond))
-	longer, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := client.Token(longer, "fault.delay.300.longer"); err != nil {
-		t.Errorf("the context allows more: %v", err)
+	for name, left := range map[string]time.Duration{"longer": 20 * time.Second, "over-the-limit": 1000 * time.Hour} {
+		ctx, cancel := context.WithTimeout(t.Context(), left)
+		defer cancel()
+		if _, err := client.Token(ctx, "fault.delay.300."+name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	_, err := client.Token(context.Background(), "fault.delay.5000.shorter")
+	_, err := client.Token(context.Background(), "fault.delay.5000.client")
 	if !errors.Is(err, spikeauth.StatusTimeout) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the client allows no more: %v", err)
-	}
-	endless, cancel := context.WithDeadline(t.Context(), time.Now().Add(1000*time.Hour))
-	defer cancel()
-	if _, err := client.Token(endless, "fault.delay.300.endless"); err != nil {
-		t.Errorf("a deadline beyond the limit: %v", err)
+		t.Errorf("no deadline: %v", err)
 	}
 }
 
-// The turn is waited for in Go, and the deadline holds there too.
-func TestWaitingForATurnEndsInTime(t *testing.T) {
+func TestTheWaitForAPermitEndsInTime(t *testing.T) {
 	client := server.client(t, "http", spikeauth.WithMaxConcurrency(1), spikeauth.WithTimeout(300*time.Millisecond))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	busy := make(chan error)
-	go func() {
-		_, err := client.Exchange(ctx, "fault.stall.turn")
-		busy <- err
-	}()
-	until(t, "the first request", func() bool { return server.requests(t, "fault.stall.turn") == 1 })
-	if _, err := client.Token(context.Background(), "turn-1"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("the client's deadline: %v", err)
+	busy := async(func() (string, error) { return client.Exchange(ctx, "fault.stall.permit") })
+	until(t, "the first request", func() bool { return server.requests(t, "fault.stall.permit") == 1 })
+	if _, err := client.Token(context.Background(), "permit-1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the client's timeout: %v", err)
 	}
 	soon, cancelSoon := context.WithCancel(ctx)
 	time.AfterFunc(20*time.Millisecond, cancelSoon)
-	if _, err := client.Token(soon, "turn-2"); !errors.Is(err, context.Canceled) {
-		t.Errorf("the context's end: %v", err)
+	if _, err := client.Token(soon, "permit-2"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled context: %v", err)
 	}
 	cancel()
 	if err := <-busy; !errors.Is(err, context.Canceled) {
-		t.Errorf("the first: %v", err)
+		t.Errorf("the first call: %v", err)
 	}
-	if token, err := client.Token(t.Context(), "turn-3"); err != nil || subject(token) != "turn-3" {
-		t.Errorf("the next: %q, %v", token, err)
+	if token, err := client.Token(t.Context(), "permit-3"); err != nil || subject(token) != "permit-3" {
+		t.Errorf("the next call: %q, %v", token, err)
 	}
 }
 
-// What can never succeed fails at once, also when all places are taken.
-func TestWhatIsNotValidDoesNotWaitForATurn(t *testing.T) {
+func TestAnInvalidCallNeedsNoPermit(t *testing.T) {
 	client := server.client(t, "http", spikeauth.WithMaxConcurrency(1))
 	keyless, err := spikeauth.New(applicationID, nil,
-		spikeauth.WithBaseURL(server.places["http"]), spikeauth.WithMaxConcurrency(1))
+		spikeauth.WithBaseURL(server.ready["http"]), spikeauth.WithMaxConcurrency(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer keyless.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	var busy sync.WaitGroup
+	var busy []<-chan error
 	for i, one := range []*spikeauth.Client{client, keyless} {
-		user := fmt.Sprintf("fault.stall.places-%d", i)
+		user := fmt.Sprintf("fault.stall.busy-%d", i)
 		signature, _ := spikeauth.SignUser([]byte(key), user)
-		busy.Add(1)
-		go func() {
-			defer busy.Done()
-			if _, err := one.ExchangeSignature(ctx, user, signature); !errors.Is(err, context.Canceled) {
-				t.Errorf("the one before: %v", err)
-			}
-		}()
+		busy = append(busy, async(func() (string, error) { return one.ExchangeSignature(ctx, user, signature) }))
 		until(t, "the request", func() bool { return server.requests(t, user) == 1 })
 	}
 	for name, row := range map[string]struct {
 		call func() (string, error)
 		want spikeauth.Status
 	}{
-		"user id":      {func() (string, error) { return client.Exchange(ctx, "not valid") }, spikeauth.StatusInvalidUserID},
-		"no key":       {func() (string, error) { return keyless.Exchange(ctx, "alice") }, spikeauth.StatusKeyRequired},
-		"signature":    {func() (string, error) { return client.ExchangeSignature(ctx, "alice", "00") }, spikeauth.StatusInvalidSignature},
-		"signed other": {func() (string, error) { return keyless.ExchangeSignature(ctx, "not valid", "00") }, spikeauth.StatusInvalidUserID},
+		"user id":           {func() (string, error) { return client.Exchange(ctx, "not valid") }, spikeauth.StatusInvalidUserID},
+		"no key":            {func() (string, error) { return keyless.Exchange(ctx, "alice") }, spikeauth.StatusKeyRequired},
+		"signature":         {func() (string, error) { return client.ExchangeSignature(ctx, "alice", "00") }, spikeauth.StatusInvalidSignature},
+		"empty signature":   {func() (string, error) { return client.ExchangeSignature(ctx, "alice", "") }, spikeauth.StatusInvalidSignature},
+		"user id, no key":   {func() (string, error) { return keyless.ExchangeSignature(ctx, "not valid", "00") }, spikeauth.StatusInvalidUserID},
+		"signature, no key": {func() (string, error) { return keyless.ExchangeSignature(ctx, "alice", "00") }, spikeauth.StatusInvalidSignature},
 	} {
 		var e *spikeauth.Error
 		if _, err := row.call(); !errors.As(err, &e) || e.Status != row.want || e.Op != "exchange" {
@@ -239,5 +154,9 @@ func TestWhatIsNotValidDoesNotWaitForATurn(t *testing.T) {
 		}
 	}
 	cancel()
-	busy.Wait()
+	for _, result := range busy {
+		if err := <-result; !errors.Is(err, context.Canceled) {
+			t.Errorf("the call in progress: %v", err)
+		}
+	}
 }

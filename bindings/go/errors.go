@@ -8,36 +8,37 @@ import (
 	"time"
 )
 
-// ErrClosed is what every call on a closed [Client] comes to, calls in flight too. It is [StatusClosed], for use with
-// [errors.Is].
+// ErrClosed is returned by calls on a closed [Client], and by calls that were in progress when it was closed. It equals
+// [StatusClosed] and is meant for [errors.Is].
 var ErrClosed error = StatusClosed
 
-// ErrNoCgo is what every call returns in a program that was built without cgo.
-var ErrNoCgo = errors.New("spikeauth: built without cgo, through which libspike_auth is called: " +
-	"cgo was off, as it is when cross-compiling, or there was no C compiler: Go then turns it off by itself; " +
+// ErrNoCgo is returned by every call of a program that was built without cgo.
+var ErrNoCgo = errors.New("spikeauth: built without cgo, which libspike_auth needs: " +
+	"Go disables cgo when it cross-compiles or finds no C compiler; " +
 	"build with CGO_ENABLED=1 and a C compiler for the target (CC)")
 
-// An Error says why a call failed.
+// An Error describes a failed call.
 type Error struct {
 	// Op is the call, such as "token".
 	Op string
-	// Status is what the failure is.
+	// Status is the kind of failure.
 	Status Status
-	// HTTPStatus is the status of the HTTP reply, and 0 if there was none.
+	// HTTPStatus is the HTTP status of the reply, or 0 if there was none.
 	HTTPStatus int
-	// RetryAfter is how long the service asked to wait, and 0 if it did not.
+	// RetryAfter is the wait that the service asked for, or 0.
 	RetryAfter time.Duration
-	// Attempts is how many requests were sent. A call that shared another's exchange has that exchange's number.
+	// Attempts is the number of requests sent. Calls that shared an exchange report the same number.
 	Attempts int
-	// Retryable tells whether the same call may succeed later. What may pass was tried again already, within the
-	// deadline.
+	// Retryable reports whether the same call may succeed later. The client has already retried transient failures
+	// within the deadline.
 	Retryable bool
-	// Message says what failed and what to do about it. It never holds a key, a signature, a token or the user id.
+	// Message says what failed and what to do. It never contains a key, a signature, a token or the user id.
 	Message string
 
-	cause error // why the context ended, if it did
+	cause error // the context's cause, if the context ended the call
 }
 
+// Error returns the operation and the message.
 func (e *Error) Error() string {
 	message := strings.TrimSuffix(e.Message, ".")
 	if message == "" {
@@ -46,8 +47,8 @@ func (e *Error) Error() string {
 	return "spikeauth: " + e.Op + ": " + message
 }
 
-// Is reports whether target is the error's status, or the error that a context has where the status says that the call
-// was cancelled or its deadline passed.
+// Is reports whether target is the error's status. A [StatusTimeout] also matches [context.DeadlineExceeded], and a
+// [StatusCancelled] matches [context.Canceled].
 func (e *Error) Is(target error) bool {
 	switch target {
 	case context.DeadlineExceeded:
@@ -59,13 +60,13 @@ func (e *Error) Is(target error) bool {
 	return ok && status == e.Status
 }
 
-// Unwrap returns the cause of the context's end, as [context.Cause] has it, or nil if that is not why the call failed.
+// Unwrap returns the [context.Cause] if the context ended the call, or else nil.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Timeout reports whether a deadline passed: the context's, or the client's.
+// Timeout reports whether the deadline passed, the context's or the client's.
 func (e *Error) Timeout() bool { return e.Status == StatusTimeout }
 
-// Temporary returns Retryable. It is there for [net.Error].
+// Temporary returns Retryable. It implements [net.Error].
 func (e *Error) Temporary() bool { return e.Retryable }
 
 var _ net.Error = (*Error)(nil)
@@ -78,20 +79,20 @@ func (e *Error) withOp(op string) *Error {
 }
 
 func closedError(op string) *Error {
-	return &Error{Op: op, Status: StatusClosed, Message: "the client was closed. Make a new one."}
+	return &Error{Op: op, Status: StatusClosed, Message: "the client was closed. Create a new one."}
 }
 
-// doneError is the error of a call that waited in vain: its context is done, or else its time is up.
-func doneError(op string, ctx context.Context) *Error {
+// contextError returns the error of a call whose context is done or whose deadline has passed.
+func contextError(op string, ctx context.Context) *Error {
 	e := &Error{Op: op}
-	endedBy(e, ctx)
+	e.setContext(ctx)
 	return e
 }
 
-// endedBy makes e tell that the end of ctx, or of the time that the client allows, is why the call failed. What the
-// library says of a deadline stays: it knows what it was waiting for.
-func endedBy(e *Error, ctx context.Context) {
-	settle(ctx)
+// setContext makes the end of ctx, or the client's timeout, the reason of the failure. A timeout message of the library
+// is kept: it says what the call was waiting for.
+func (e *Error) setContext(ctx context.Context) {
+	awaitDone(ctx)
 	e.cause = context.Cause(ctx)
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -102,18 +103,18 @@ func endedBy(e *Error, ctx context.Context) {
 	}
 }
 
-// grace is for how long the end of a context is waited for. On a busy machine it comes late.
-const grace = 100 * time.Millisecond
+// doneGrace limits the wait for a context whose deadline has passed. A busy machine ends it late.
+const doneGrace = 100 * time.Millisecond
 
-// settle waits for the end of a context whose deadline is here, because it has no cause before. A call, which is given
-// whole milliseconds, may be out of time a little earlier.
-func settle(ctx context.Context) {
+// awaitDone waits until a context whose deadline is due is done, since it has no cause before. The library's timeout has
+// whole milliseconds and may end a little earlier.
+func awaitDone(ctx context.Context) {
 	deadline, ok := ctx.Deadline()
 	left := time.Until(deadline)
-	if !ok || left > grace {
+	if !ok || left > doneGrace {
 		return
 	}
-	timer := time.NewTimer(max(left, 0) + grace)
+	timer := time.NewTimer(max(left, 0) + doneGrace)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

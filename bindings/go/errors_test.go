@@ -18,28 +18,27 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
-// showings is a value in all ways that a program might print or log it.
-func showings(value any) string {
+// formatted returns a value in every way that a program might print or log it.
+func formatted(value any) string {
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 		fmt.Fprintf(&out, verb+"\n", value)
 	}
 	for _, handler := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
-		slog.New(handler).Info("shown", "value", value, slog.Group("group", "value", value))
+		slog.New(handler).Info("logged", "value", value, slog.Group("group", "value", value))
 	}
 	text, err := json.Marshal(value)
 	fmt.Fprintln(&out, string(text), err)
 	return out.String()
 }
 
-func TestOurTypesShowNoSecret(t *testing.T) {
+func TestNoSecretIsFormatted(t *testing.T) {
 	const canary = "Canary-Key-8d1f3b7e5a9c2d4f"
 	const password = "proxy-canary-5e7d9c1b"
+	const user = "fault.echo.422.alice" // the error's body echoes the request
 	s := newSandbox(t, "--hmac-key", canary)
 	opts := []spikeauth.Option{
-		spikeauth.WithBaseURL(s.places["http"]),
+		spikeauth.WithBaseURL(s.ready["http"]),
 		spikeauth.WithProxy("http://user:" + password + "@127.0.0.1:1"),
 	}
 	client, err := spikeauth.New(applicationID, []byte(canary), opts...)
@@ -51,24 +50,31 @@ func TestOurTypesShowNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, _ := client.SignUser("alice")
+	_, failed := client.Token(t.Context(), user)
+	if failed == nil {
+		t.Fatal("no error")
+	}
+	hidden := []string{canary, token, password, user}
+	for _, user := range []string{"alice", user} {
+		signature, _ := client.SignUser(user)
+		hidden = append(hidden, signature)
+	}
+	for _, secret := range hidden {
+		hidden = append(hidden, fmt.Sprintf("%x", secret))
+	}
 	transport := client.RoundTripper("alice", nil)
 	holder := struct {
 		Client    *spikeauth.Client
 		Transport any
 		Options   []spikeauth.Option
 	}{client, transport, opts}
-	hidden := []string{canary, token, signature, password}
-	for _, secret := range hidden {
-		hidden = append(hidden, fmt.Sprintf("%x", secret))
-	}
 	for name, value := range map[string]any{
-		"Client": client, "RoundTripper": transport, "Option": opts[1], "holder": holder, "&holder": &holder,
+		"Client": client, "RoundTripper": transport, "Option": opts[1], "holder": holder, "&holder": &holder, "Error": failed,
 	} {
-		shown := showings(value)
+		text := formatted(value)
 		for _, secret := range hidden {
-			if strings.Contains(shown, secret) {
-				t.Errorf("%s shows %s: %s", name, secret, shown)
+			if strings.Contains(text, secret) {
+				t.Errorf("%s contains %s: %s", name, secret, text)
 			}
 		}
 	}
@@ -77,74 +83,76 @@ func TestOurTypesShowNoSecret(t *testing.T) {
 	}
 }
 
-func TestEveryStatusIsATarget(t *testing.T) {
-	numbers := map[string]int{}
-	readJSON(t, "tests/vectors/status_numbers.json", &numbers)
-	if len(numbers) < 30 {
-		t.Fatal("statuses are missing")
-	}
-	for name, number := range numbers {
-		status := spikeauth.Status(number)
-		err := fmt.Errorf("wrapped: %w", &spikeauth.Error{Op: "token", Status: status})
-		if !errors.Is(err, status) || errors.Is(err, status+1) || status.String() != name {
-			t.Errorf("%s: %v", name, err)
+func TestErrorIs(t *testing.T) {
+	targets := []error{context.DeadlineExceeded, context.Canceled, spikeauth.ErrClosed, spikeauth.ErrNoCgo}
+	for status, want := range map[spikeauth.Status]error{
+		spikeauth.StatusTimeout:   context.DeadlineExceeded,
+		spikeauth.StatusCancelled: context.Canceled,
+		spikeauth.StatusClosed:    spikeauth.ErrClosed,
+		spikeauth.StatusRefused:   nil,
+	} {
+		e := &spikeauth.Error{Op: "token", Status: status}
+		err := fmt.Errorf("wrapped: %w", e)
+		for _, target := range targets {
+			if errors.Is(err, target) != (target == want) {
+				t.Errorf("%v, %v", err, target)
+			}
 		}
-		if text := err.Error(); strings.HasSuffix(text, ".") || !strings.HasPrefix(text, "wrapped: spikeauth: token: ") {
-			t.Errorf("%s: %q", name, text)
+		if !errors.Is(err, status) || errors.Is(err, status+1) || e.Timeout() != (status == spikeauth.StatusTimeout) {
+			t.Errorf("%v is not its status", err)
 		}
 	}
 }
 
-func TestAnUnknownStatusIsAFailureLikeAnother(t *testing.T) {
+func TestErrorIsANetError(t *testing.T) {
+	for _, retryable := range []bool{true, false} {
+		var network net.Error
+		err := fmt.Errorf("wrapped: %w", &spikeauth.Error{Status: spikeauth.StatusConnect, Retryable: retryable})
+		//lint:ignore SA1019 some callers still use it
+		if !errors.As(err, &network) || network.Timeout() || network.Temporary() != retryable {
+			t.Error(err)
+		}
+	}
+}
+
+func TestErrorText(t *testing.T) {
+	for want, e := range map[string]*spikeauth.Error{
+		"spikeauth: token: what failed. What to do": {Op: "token", Message: "what failed. What to do."},
+		"spikeauth: sign: the HMAC key does not":    {Op: "sign", Status: spikeauth.StatusInvalidKey},
+	} {
+		if got := e.Error(); !strings.HasPrefix(got, want) || strings.HasSuffix(got, ".") {
+			t.Errorf("%q", got)
+		}
+	}
 	for _, status := range []spikeauth.Status{-1, 15, 99, 1 << 30} {
-		err := error(&spikeauth.Error{Op: "token", Status: status})
-		if !errors.Is(err, status) || !strings.Contains(err.Error(), itoa(int(status))) ||
-			!strings.Contains(status.String(), itoa(int(status))) || !strings.Contains(status.Error(), "libspike_auth") {
+		err, number := error(&spikeauth.Error{Op: "token", Status: status}), strconv.Itoa(int(status))
+		if !errors.Is(err, status) || !strings.Contains(err.Error(), number) ||
+			!strings.Contains(status.String(), number) || !strings.Contains(status.Error(), "libspike_auth") {
 			t.Errorf("%v, %v, %v", err, status.String(), status.Error())
 		}
 	}
 }
 
-func TestWhatAnErrorIs(t *testing.T) {
-	for status, target := range map[spikeauth.Status]error{
-		spikeauth.StatusTimeout:   context.DeadlineExceeded,
-		spikeauth.StatusCancelled: context.Canceled,
-		spikeauth.StatusClosed:    spikeauth.ErrClosed,
+func TestErrorFields(t *testing.T) {
+	for user, want := range map[string]spikeauth.Error{
+		"fault.retry-after.60": {Op: "token", Status: spikeauth.StatusServerError, HTTPStatus: 503, RetryAfter: time.Minute, Attempts: 1, Retryable: true},
+		"fault.status.500":     {Op: "authorization", Status: spikeauth.StatusServerError, HTTPStatus: 500, Attempts: 3, Retryable: true},
+		"fault.status.403":     {Op: "exchange", Status: spikeauth.StatusForbidden, HTTPStatus: 403, Attempts: 1},
+		"fault.close-before":   {Op: "exchange", Status: spikeauth.StatusConnectionLost, Attempts: 3, Retryable: true},
+		"not valid":            {Op: "token", Status: spikeauth.StatusInvalidUserID},
 	} {
-		err := &spikeauth.Error{Op: "token", Status: status}
-		if !errors.Is(err, target) || err.Timeout() != (status == spikeauth.StatusTimeout) {
-			t.Errorf("%v is not %v", err, target)
+		client := server.client(t, "http") // a new one, because a Retry-After applies to all calls of a client
+		call := map[string]func(context.Context, string) (string, error){
+			"token": client.Token, "authorization": client.Authorization, "exchange": client.Exchange,
+		}[want.Op]
+		var e *spikeauth.Error
+		if _, err := call(t.Context(), user); !errors.As(err, &e) || e.Message == "" {
+			t.Fatalf("%s: %#v", user, err)
 		}
-	}
-	other := &spikeauth.Error{Op: "token", Status: spikeauth.StatusRefused, Message: "what, and the cure."}
-	for _, target := range []error{context.DeadlineExceeded, context.Canceled, spikeauth.ErrClosed, spikeauth.ErrNoCgo} {
-		if errors.Is(other, target) {
-			t.Errorf("%v is %v", other, target)
+		got := *e
+		got.Message = ""
+		if got != want {
+			t.Errorf("%s: %#v", user, got)
 		}
-	}
-	if other.Error() != "spikeauth: token: what, and the cure" || errors.Unwrap(other) != nil {
-		t.Error(other)
-	}
-	for _, retryable := range []bool{true, false} {
-		var network net.Error
-		err := fmt.Errorf("wrapped: %w", &spikeauth.Error{Op: "token", Status: spikeauth.StatusConnect, Retryable: retryable})
-		//lint:ignore SA1019 it is there for those who still ask
-		if !errors.As(err, &network) || network.Timeout() || network.Temporary() != retryable {
-			t.Errorf("%v is not what net says", err)
-		}
-	}
-}
-
-func TestAnErrorOfTheServiceIsWhole(t *testing.T) {
-	client := server.client(t, "http")
-	_, err := client.Token(t.Context(), "fault.retry-after.60.whole")
-	var e *spikeauth.Error
-	if !errors.As(err, &e) || e.Op != "token" || e.Status != spikeauth.StatusServerError || e.HTTPStatus != 503 ||
-		e.RetryAfter != time.Minute || e.Attempts != 1 || !e.Retryable || !strings.Contains(e.Message, "503") {
-		t.Errorf("%#v", err)
-	}
-	client = server.client(t, "http") // Retry-After holds all calls of a client
-	if _, err := client.Authorization(t.Context(), "fault.status.500.whole"); !errors.As(err, &e) || e.Op != "authorization" || e.Attempts != 3 {
-		t.Errorf("%#v", err)
 	}
 }

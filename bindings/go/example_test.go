@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -14,28 +15,25 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-// The examples read the settings from the environment, which points to a sandbox here.
+// The examples are configured by the environment, which points to a sandbox here.
 
 func Example() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
 	for range 2 {
 		token, err := client.Token(context.Background(), "my_application_user_123")
 		if err != nil {
-			fmt.Println(err)
-			return
+			log.Fatal(err)
 		}
 		fmt.Println("a token of", len(token), "characters")
 	}
 	stats, err := client.Stats()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println("requests sent:", stats.Requests)
 	// Output:
@@ -50,33 +48,25 @@ func ExampleNew() {
 		spikeauth.WithTimeout(5*time.Second),
 		spikeauth.WithUserAgent("shop/1.2"),
 	)
-	clear(hmacKey) // the client has no need of it any more
+	clear(hmacKey) // the client has its own copy
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 	fmt.Println(client.SignUser("my_application_user_123"))
 	// Output: e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199 <nil>
 }
 
-func ExampleNew_invalid() {
-	_, err := spikeauth.New("9999", []byte("key"), spikeauth.WithBaseURL("http://example.com"))
-	fmt.Println(errors.Is(err, spikeauth.StatusInvalidURL))
-	// Output: true
-}
-
 func ExampleClient_Token_deadline() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	_, err = client.Token(ctx, "fault.stall") // a user for whom the sandbox never answers
+	_, err = client.Token(ctx, "fault.stall") // the sandbox never replies for this user
 	fmt.Println(errors.Is(err, context.DeadlineExceeded))
 	// Output: true
 }
@@ -84,24 +74,21 @@ func ExampleClient_Token_deadline() {
 func ExampleClient_Invalidate() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 	ctx, user := context.Background(), "my_application_user_123"
 
 	token, err := client.Token(ctx, user)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	// The service has answered 401 to a call with that token.
+	// The API has replied 401 to a call with that token.
 	if err := client.Invalidate(user, token); err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	_, err = client.Token(ctx, user)
-	// Here the sandbox makes the same token again, which would only be refused again.
+	// The sandbox issues the same token again, which would be refused again.
 	fmt.Println(errors.Is(err, spikeauth.StatusTokenRejected))
 	// Output: true
 }
@@ -109,8 +96,7 @@ func ExampleClient_Invalidate() {
 func ExampleClient_AppendSignature() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
@@ -123,8 +109,7 @@ func ExampleClient_AppendSignature() {
 func ExampleClient_SignUsers() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
@@ -141,24 +126,22 @@ func ExampleClient_SignUsers() {
 }
 
 func ExampleClient_RoundTripper() {
-	// A service that wants a token.
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	// An API that requires a token.
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%.10s...", r.Header.Get("Authorization"))
 	}))
-	defer service.Close()
+	defer api.Close()
 
 	spike, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer spike.Close()
 
 	client := &http.Client{Transport: spike.RoundTripper("my_application_user_123", nil)}
-	resp, err := client.Get(service.URL)
+	resp, err := client.Get(api.URL)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
@@ -186,12 +169,11 @@ func ExampleVerifyUser() {
 func ExampleError() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer client.Close()
 
-	_, err = client.Token(context.Background(), "fault.retry-after.60") // a user for whom the sandbox has no time
+	_, err = client.Token(context.Background(), "fault.retry-after.60") // the sandbox asks this user to wait
 	var e *spikeauth.Error
 	switch {
 	case errors.Is(err, spikeauth.StatusUnauthorized):

@@ -1,4 +1,4 @@
-//go:build cgo
+//go:build cgo && !spikeauth_static
 
 package spikeauth_test
 
@@ -14,47 +14,42 @@ import (
 	"testing"
 )
 
-// buildExample makes a program of one of the examples. The go command that runs this test is the first in PATH.
+// buildExample builds an example with the go command of this test, which is the first in PATH.
 func buildExample(t *testing.T, name string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), name)
-	args := []string{"build", "-o", program}
-	if buildTags != "" {
-		args = append(args, "-tags", buildTags)
-	}
-	out, err := exec.Command("go", append(args, "./examples/"+name)...).CombinedOutput()
-	if err != nil {
+	if out, err := exec.Command("go", "build", "-o", program, "./examples/"+name).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return program
 }
 
-func TestTheCommand(t *testing.T) {
+func TestExampleCommandProgram(t *testing.T) {
 	program := buildExample(t, "command")
-	said, err := exec.Command(program, "command-user").CombinedOutput()
-	token, isHeader := strings.CutPrefix(strings.TrimSpace(string(said)), "Authorization: Bearer ")
+	output, err := exec.Command(program, "command-user").CombinedOutput()
+	token, isHeader := strings.CutPrefix(strings.TrimSpace(string(output)), "Authorization: Bearer ")
 	if err != nil || !isHeader || subject(token) != "command-user" {
-		t.Errorf("%v: %s", err, said)
+		t.Errorf("%v: %s", err, output)
 	}
 	wrong := exec.Command(program, "command-user")
 	wrong.Env = append(os.Environ(), "SPIKE_HMAC_KEY=not the key")
-	said, err = wrong.CombinedOutput()
-	if err == nil || !strings.Contains(string(said), "spikeauth: authorization: 401 Unauthorized") ||
-		!strings.Contains(string(said), "Is SPIKE_HMAC_KEY the key") || strings.Contains(string(said), "not the key") {
-		t.Errorf("%v: %s", err, said)
+	output, err = wrong.CombinedOutput()
+	if err == nil || !strings.Contains(string(output), "spikeauth: authorization: 401 Unauthorized") ||
+		!strings.Contains(string(output), "Is SPIKE_HMAC_KEY the key") || strings.Contains(string(output), "not the key") {
+		t.Errorf("%v: %s", err, output)
 	}
 }
 
-func TestTheClient(t *testing.T) {
+func TestExampleClientProgram(t *testing.T) {
 	a := newAPI(t)
-	said, err := exec.Command(buildExample(t, "client"), "client-user", a.URL).CombinedOutput()
-	if err != nil || string(said) != "the body" || len(a.headers) != 1 ||
+	output, err := exec.Command(buildExample(t, "client"), "client-user", a.URL).CombinedOutput()
+	if err != nil || string(output) != "the body" || len(a.headers) != 1 ||
 		subject(strings.TrimPrefix(a.headers[0], "Bearer ")) != "client-user" {
-		t.Errorf("%v: %s, %q", err, said, a.headers)
+		t.Errorf("%v: %s, %q", err, output, a.headers)
 	}
 }
 
-func TestTheServer(t *testing.T) {
+func TestExampleServerProgram(t *testing.T) {
 	command := exec.Command(buildExample(t, "server"))
 	out, err := command.StdoutPipe()
 	if err != nil {
@@ -90,7 +85,7 @@ func TestTheServer(t *testing.T) {
 	for _, row := range []struct{ user, want string }{
 		{"not%20valid", "404 there is no such user "},
 		{"fault.status.403.server", "502 no token "},
-		{"fault.retry-after.60.server", "503 try again later 61"}, // the last: it holds all calls of the client
+		{"fault.retry-after.60.server", "503 try again later 61"}, // last, because it applies to all calls of the client
 	} {
 		status, body, wait := ask(row.user)
 		if got := fmt.Sprintf("%d %s %s", status, body, wait); got != row.want {

@@ -6,47 +6,47 @@ import (
 	"time"
 )
 
-// The library makes one exchange per user at a time, for however many callers. But a caller that waits there holds a
-// thread and a slot, and a thousand who ask for one user would keep all others out. So one goroutine per user, the
-// leader, goes into the library, and the others wait here for what comes of it.
+// The library also coalesces exchanges for the same user, but a caller that waits there holds a thread and a permit: a
+// thousand callers for one user would block all other users. So only one goroutine per user, the leader, enters the
+// library. The others wait here for its result.
 
-// flights are the users for whom somebody is on the way.
+// flights holds the flight of each user that has one.
 type flights struct {
-	mutex  sync.Mutex
-	byUser map[string]*flight
-	shared atomic.Uint64 // calls that waited here, which the library has not seen
+	mutex     sync.Mutex
+	byUser    map[string]*flight
+	coalesced atomic.Uint64 // calls that waited here, which the library has not counted
 }
 
-// flight is those who wait for one leader.
+// flight is a leader's exchange and the callers that wait for it.
 type flight struct {
 	waiters   []*waiter
-	notBefore time.Time // when the service may be asked again; the leader's to read and finish's to write
+	notBefore time.Time // the end of a Retry-After; written by complete, read by the leader
 }
 
 type waiter struct {
-	limit time.Time
-	ready chan outcome // takes one without blocking
-	at    int          // its index among those who wait, or -1 when it has been told
+	deadline time.Time
+	ready    chan flightResult // buffered: complete never blocks
+	index    int               // in flight.waiters, or -1 once ready has a result
 }
 
-// outcome is a token, or a failure, or the lead.
-type outcome struct {
+// flightResult is a token, an error, or the order to become the leader.
+type flightResult struct {
 	token  string
 	failed *Error
 	lead   bool
 }
 
-// handOver is by how much longer a caller must be able to wait, to try what another had no time for.
-const handOver = 100 * time.Millisecond
+// retryMargin is how much later than the leader's a waiter's deadline must be to repeat what the leader had no time for.
+const retryMargin = 100 * time.Millisecond
 
-// join makes the caller the leader of a flight, or one who waits.
-func (f *flights) join(userID string, limit time.Time) (*flight, *waiter) {
+// join makes the caller the leader of a new flight, or a waiter of the current one.
+func (f *flights) join(userID string, deadline time.Time) (*flight, *waiter) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	if joined, ok := f.byUser[userID]; ok {
-		w := &waiter{limit: limit, ready: make(chan outcome, 1), at: len(joined.waiters)}
-		joined.waiters = append(joined.waiters, w)
-		return joined, w
+	if current, ok := f.byUser[userID]; ok {
+		w := &waiter{deadline: deadline, ready: make(chan flightResult, 1), index: len(current.waiters)}
+		current.waiters = append(current.waiters, w)
+		return current, w
 	}
 	if f.byUser == nil {
 		f.byUser = make(map[string]*flight)
@@ -56,44 +56,43 @@ func (f *flights) join(userID string, limit time.Time) (*flight, *waiter) {
 	return led, nil
 }
 
-// leave takes out one who waits no longer. If that one has just got the lead, it goes to another.
-func (f *flights) leave(userID string, left *flight, w *waiter) {
+// leave removes a waiter. If it has just become the leader, the flight is handed off to the next one.
+func (f *flights) leave(userID string, from *flight, w *waiter) {
 	f.mutex.Lock()
-	isTold := w.at < 0
-	if !isTold {
-		left.remove(w)
+	hasResult := w.index < 0
+	if !hasResult {
+		from.remove(w)
 	}
 	f.mutex.Unlock()
-	if isTold && (<-w.ready).lead {
-		f.finish(userID, left, outcome{}, everybody)
+	if hasResult && (<-w.ready).lead {
+		f.complete(userID, from, flightResult{}, retryAll)
 	}
 }
 
-// remove puts the last one in the place of w: when all leave at once, none of them must search for itself.
+// remove moves the last waiter to the place of w, so that it takes constant time when all leave at once.
 func (f *flight) remove(w *waiter) {
 	last := len(f.waiters) - 1
-	f.waiters[w.at] = f.waiters[last]
-	f.waiters[w.at].at = w.at
+	f.waiters[w.index] = f.waiters[last]
+	f.waiters[w.index].index = w.index
 	f.waiters[last] = nil
 	f.waiters = f.waiters[:last]
 }
 
-// finish tells those who wait what came of the flight. If some of them go on instead, the one that can wait the longest
-// gets the lead, and the others wait for that one. A time that the service asked to wait holds for all who get the lead,
-// also for one to whom it is passed on.
-func (f *flights) finish(userID string, done *flight, result outcome, goesOn func(*waiter) bool) {
+// complete sends the result to the waiters, except those that shouldRetry selects. Of these, the one with the latest
+// deadline becomes the leader and the others wait for it. A Retry-After holds for every later leader of the flight.
+func (f *flights) complete(userID string, done *flight, result flightResult, shouldRetry func(*waiter) bool) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	var next *waiter
 	var rest []*waiter
 	for _, w := range done.waiters {
-		w.at = -1
+		w.index = -1
 		switch {
-		case !goesOn(w):
+		case !shouldRetry(w):
 			w.ready <- result
 		case next == nil:
 			next = w
-		case w.limit.After(next.limit):
+		case w.deadline.After(next.deadline):
 			rest = append(rest, next)
 			next = w
 		default:
@@ -101,37 +100,38 @@ func (f *flights) finish(userID string, done *flight, result outcome, goesOn fun
 		}
 	}
 	for i, w := range rest {
-		w.at = i
+		w.index = i
 	}
 	done.waiters = rest
 	if result.failed != nil && result.failed.RetryAfter > 0 {
 		done.notBefore = time.Now().Add(result.failed.RetryAfter)
 	}
 	if next != nil {
-		next.ready <- outcome{lead: true}
+		next.ready <- flightResult{lead: true}
 	} else {
 		delete(f.byUser, userID)
 	}
 }
 
-func everybody(*waiter) bool { return true }
+func retryAll(*waiter) bool  { return true }
+func retryNone(*waiter) bool { return false }
 
-// goOn tells who of those that wait tries again after a failure of the leader, as the library has it: what is shared
-// is a failure that no retry can mend, or the last one when the attempts are used up. That the leader was cancelled or
-// out of time is its own affair, and so is that it had no time for another attempt. A token that was rejected is no
-// reason for one: the library would refuse all who ask until its time is over.
-func (h *handle) goOn(failed *Error, limit time.Time) func(*waiter) bool {
+// shouldRetry selects the waiters that retry after the leader's call, by the library's own rules. Waiters share a token,
+// an error that no retry can fix, and the last error when all attempts are used. They do not share the leader's
+// cancellation or timeout, nor its lack of time for another attempt. A rejected token is shared: the library returns it
+// to all callers until its Retry-After has passed.
+func (h *handle) shouldRetry(failed *Error, deadline time.Time) func(*waiter) bool {
 	switch {
 	case failed == nil:
-		return func(*waiter) bool { return false }
+		return retryNone
 	case failed.Status == StatusTimeout || failed.Status == StatusCancelled:
-		return everybody
+		return retryAll
 	case !failed.Retryable || failed.Status == StatusTokenRejected || failed.Attempts >= h.maxAttempts:
-		return func(*waiter) bool { return false }
+		return retryNone
 	}
-	enough := limit.Add(handOver)
-	if earliest := time.Now().Add(failed.RetryAfter); earliest.After(enough) {
-		enough = earliest
+	after := deadline.Add(retryMargin)
+	if notBefore := time.Now().Add(failed.RetryAfter); notBefore.After(after) {
+		after = notBefore
 	}
-	return func(w *waiter) bool { return w.limit.After(enough) }
+	return func(w *waiter) bool { return w.deadline.After(after) }
 }

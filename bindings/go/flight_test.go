@@ -14,15 +14,13 @@ import (
 	"time"
 )
 
-func nobody(*waiter) bool { return false }
-
-// crew is a leader's flight and those who wait for it, each with a second more than the one before.
-func crew(t *testing.T, f *flights, n int) (*flight, []*waiter) {
+// newFlight returns a flight with n waiters, each with a deadline a second after the one before.
+func newFlight(t *testing.T, f *flights, n int) (*flight, []*waiter) {
 	t.Helper()
 	now := time.Now()
 	led, leader := f.join("alice", now)
 	if leader != nil {
-		t.Fatal("the first one is no leader")
+		t.Fatal("the first caller is not the leader")
 	}
 	var waiters []*waiter
 	for i := range n {
@@ -35,81 +33,64 @@ func crew(t *testing.T, f *flights, n int) (*flight, []*waiter) {
 	return led, waiters
 }
 
-// got is what a waiter has been told, if anything.
-func got(w *waiter) (outcome, bool) {
+// check compares the result that a waiter has received, "" for none, with want.
+func (w *waiter) check(t *testing.T, want string) {
+	t.Helper()
+	got := ""
 	select {
 	case result := <-w.ready:
-		return result, true
-	default:
-		return outcome{}, false
-	}
-}
-
-func TestAllAreToldOfTheResult(t *testing.T) {
-	var f flights
-	led, waiters := crew(t, &f, 3)
-	f.finish("alice", led, outcome{token: "token"}, nobody)
-	for i, w := range waiters {
-		if result, ok := got(w); !ok || result.token != "token" || result.lead {
-			t.Errorf("%d: %v, %v", i, result, ok)
+		got = result.token
+		if result.lead {
+			got = "lead"
 		}
+	default:
+	}
+	if got != want {
+		t.Errorf("received %q, not %q", got, want)
+	}
+}
+
+func TestAllWaitersReceiveTheResult(t *testing.T) {
+	var f flights
+	led, waiters := newFlight(t, &f, 3)
+	f.complete("alice", led, flightResult{token: "token"}, retryNone)
+	for _, w := range waiters {
+		w.check(t, "token")
 	}
 	if len(f.byUser) != 0 {
-		t.Error("the flight goes on")
+		t.Error("the flight is not removed")
 	}
 }
 
-func TestTheOneWithTheMostTimeGoesOn(t *testing.T) {
+func TestTheWaiterWithTheLatestDeadlineBecomesTheLeader(t *testing.T) {
 	var f flights
-	led, waiters := crew(t, &f, 3)
-	f.finish("alice", led, outcome{}, func(w *waiter) bool { return w != waiters[0] })
-	if result, ok := got(waiters[0]); !ok || result.lead {
-		t.Errorf("who does not go on: %v, %v", result, ok)
-	}
-	if result, ok := got(waiters[1]); ok {
-		t.Errorf("who waits: %v", result)
-	}
-	if result, ok := got(waiters[2]); !ok || !result.lead {
-		t.Errorf("who leads: %v, %v", result, ok)
-	}
+	led, waiters := newFlight(t, &f, 3)
+	f.complete("alice", led, flightResult{token: "token"}, func(w *waiter) bool { return w != waiters[0] })
+	waiters[0].check(t, "token")
+	waiters[1].check(t, "")
+	waiters[2].check(t, "lead")
 }
 
-func TestALeadThatNobodyTakesIsPassedOn(t *testing.T) {
+func TestWaitersLeave(t *testing.T) {
 	var f flights
-	led, waiters := crew(t, &f, 3)
-	f.leave("alice", led, waiters[1])
-	f.finish("alice", led, outcome{}, everybody)
-	f.leave("alice", led, waiters[2]) // it was told to lead, and is gone
-	if result, ok := got(waiters[0]); !ok || !result.lead {
-		t.Errorf("%v, %v", result, ok)
-	}
-	f.finish("alice", led, outcome{}, everybody)
-	if len(f.byUser) != 0 {
-		t.Error("a flight with nobody in it")
-	}
-}
-
-func TestAnyoneMayLeaveAtAnyTime(t *testing.T) {
-	var f flights
-	led, waiters := crew(t, &f, 5)
-	for _, i := range []int{1, 4, 0} {
+	led, waiters := newFlight(t, &f, 6)
+	for _, i := range []int{1, 5, 0} { // before the result
 		f.leave("alice", led, waiters[i])
 	}
-	f.finish("alice", led, outcome{}, everybody)
-	if result, ok := got(waiters[3]); !ok || !result.lead {
-		t.Errorf("who leads: %v, %v", result, ok)
-	}
-	f.leave("alice", led, waiters[2])
-	f.finish("alice", led, outcome{}, everybody)
+	f.complete("alice", led, flightResult{}, retryAll)
+	f.leave("alice", led, waiters[4]) // after it was made the leader
+	waiters[3].check(t, "lead")
+	f.leave("alice", led, waiters[2]) // of the next leader's flight
+	f.complete("alice", led, flightResult{}, retryAll)
 	if len(f.byUser) != 0 {
-		t.Error("a flight with nobody in it")
+		t.Error("an empty flight is not removed")
 	}
 }
 
-func TestManyLeaveInNoTime(t *testing.T) {
+func TestLeavingTakesConstantTime(t *testing.T) {
 	InTime(t, time.Second, func() time.Duration {
 		var f flights
-		led, waiters := crew(t, &f, 200000)
+		led, waiters := newFlight(t, &f, 200000)
 		start := time.Now()
 		for i := range waiters {
 			f.leave("alice", led, waiters[(i+len(waiters)/2)%len(waiters)])
@@ -121,7 +102,34 @@ func TestManyLeaveInNoTime(t *testing.T) {
 	})
 }
 
-// waiting is how many wait for a user's leader, or -1 if there is none.
+func TestShouldRetry(t *testing.T) {
+	h := &handle{maxAttempts: 3}
+	now := time.Now()
+	leader := now.Add(time.Second)
+	for _, row := range []struct {
+		name   string
+		failed *Error
+		left   time.Duration
+		want   bool
+	}{
+		{"token", nil, time.Hour, false},
+		{"rejected token", &Error{Status: StatusTokenRejected, Attempts: 1, Retryable: true}, time.Hour, false},
+		{"leader timed out", &Error{Status: StatusTimeout, Retryable: true}, 0, true},
+		{"leader cancelled", &Error{Status: StatusCancelled}, 0, true},
+		{"not retryable", &Error{Status: StatusUnauthorized, Attempts: 1}, time.Hour, false},
+		{"all attempts used", &Error{Status: StatusServerError, Attempts: 3, Retryable: true}, time.Hour, false},
+		{"the leader's deadline", &Error{Status: StatusServerError, Attempts: 1, Retryable: true}, time.Second, false},
+		{"a later deadline", &Error{Status: StatusServerError, Attempts: 1, Retryable: true}, 2 * time.Second, true},
+		{"before Retry-After", &Error{Status: StatusServerError, Attempts: 1, Retryable: true, RetryAfter: time.Minute}, 30 * time.Second, false},
+		{"after Retry-After", &Error{Status: StatusServerError, Attempts: 1, Retryable: true, RetryAfter: time.Minute}, 90 * time.Second, true},
+	} {
+		if got := h.shouldRetry(row.failed, leader)(&waiter{deadline: now.Add(row.left)}); got != row.want {
+			t.Errorf("%s: %v", row.name, got)
+		}
+	}
+}
+
+// waiting returns the number of waiters in a user's flight, or -1 if there is none.
 func (h *handle) waiting(user string) int {
 	h.flights.mutex.Lock()
 	defer h.flights.mutex.Unlock()
@@ -131,91 +139,116 @@ func (h *handle) waiting(user string) int {
 	return -1
 }
 
-// checkNothingIsLeft of calls that have all returned: no slot is lost, no flight goes on, nobody is inside.
-func checkNothingIsLeft(t *testing.T, client *Client) {
+// checkIdle checks that calls that have all returned hold no permit, flight or reference.
+func checkIdle(t *testing.T, client *Client) {
 	t.Helper()
 	h := client.handle
-	if len(h.slots) != cap(h.slots) || len(h.flights.byUser) != 0 || h.users.Load() != 1 {
-		t.Errorf("%d slots of %d, %v, %d users", len(h.slots), cap(h.slots), h.flights.byUser, h.users.Load())
+	if len(h.calls) != cap(h.calls) || len(h.flights.byUser) != 0 || h.refs.Load() != 1 {
+		t.Errorf("%d permits of %d, %v, %d references", len(h.calls), cap(h.calls), h.flights.byUser, h.refs.Load())
 	}
-	if token, err := client.Token(t.Context(), "after-it-all"); err != nil || token == "" {
+	if token, err := client.Token(t.Context(), "idle"); err != nil || token == "" {
 		t.Errorf("%q, %v", token, err)
 	}
 }
 
-func TestTwentyThousandAreCancelledAtOnce(t *testing.T) {
-	client, err := NewFromEnv()
-	if err != nil {
-		t.Fatal(err)
+// unique makes users of faults that are counted or used up.
+var unique atomic.Int32
+
+// join starts a call and waits until it is in the user's flight.
+func join(ctx context.Context, client *Client, user string) <-chan error {
+	before := client.handle.waiting(user)
+	result := Async(func() (string, error) { return client.Token(ctx, user) })
+	for client.handle.waiting(user) == before {
+		time.Sleep(time.Millisecond)
 	}
-	defer client.Close()
-	const goroutines = 20000
-	round := 0
+	return result
+}
+
+// joinFor is join with a timeout.
+func joinFor(t *testing.T, client *Client, user string, timeout time.Duration) (context.CancelFunc, <-chan error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	t.Cleanup(cancel)
+	return cancel, join(ctx, client, user)
+}
+
+func TestCancelEndsOneCallAtOnce(t *testing.T) {
+	client := envClient(t)
+	for cancelled, role := range []string{"the leader", "a waiter"} {
+		InTime(t, 50*time.Millisecond, func() time.Duration {
+			user := fmt.Sprintf("fault.delay.400.cancel-%d", unique.Add(1))
+			cause := errors.New("the user disconnected")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			contexts := []context.Context{t.Context(), t.Context(), t.Context()}
+			contexts[cancelled] = ctx
+			var results []<-chan error
+			for _, ctx := range contexts {
+				results = append(results, join(ctx, client, user))
+			}
+			start := time.Now()
+			cancel(cause)
+			err := <-results[cancelled]
+			took := time.Since(start)
+			if !errors.Is(err, context.Canceled) || !errors.Is(err, StatusCancelled) || !errors.Is(err, cause) {
+				t.Errorf("%s: %v", role, err)
+			}
+			for i, result := range results {
+				if i == cancelled {
+					continue
+				}
+				if err := <-result; err != nil {
+					t.Errorf("another call than %s: %v", role, err)
+				}
+			}
+			return took
+		})
+	}
+	checkIdle(t, client)
+}
+
+// Calls for one slow user leave the permits to others, also while its token is being dropped.
+func TestTwentyThousandCallsForOneUserTakeOnePermit(t *testing.T) {
+	client := envClient(t, WithMaxConcurrency(2))
+	const n = 20000
 	InTime(t, 10*time.Second, func() time.Duration {
-		round++
-		user := fmt.Sprint("fault.stall.mass-", round)
+		user := fmt.Sprint("fault.stall.one-permit-", unique.Add(1))
+		drop := []func() error{
+			func() error { return client.Invalidate(user, "token") },
+			func() error { return client.Forget(user) },
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		var done sync.WaitGroup
-		for range goroutines {
-			done.Add(1)
-			go func() {
-				defer done.Done()
-				if _, err := client.Token(ctx, user); !errors.Is(err, context.Canceled) {
+		var results []<-chan error
+		for i := range n {
+			results = append(results, Async(func() (string, error) {
+				if err := drop[i%len(drop)](); err != nil {
 					t.Error(err)
 				}
-			}()
+				return client.Token(ctx, user)
+			}))
 		}
-		Until(t, "the crowd", func() bool { return client.handle.waiting(user) == goroutines-1 })
+		Until(t, "all calls wait", func() bool { return client.handle.waiting(user) == n-1 })
+		if free := len(client.handle.calls); free != 1 {
+			t.Errorf("%d permits are free", free)
+		}
+		other := func() {
+			if _, err := client.Token(t.Context(), fmt.Sprint("other-", unique.Add(1))); err != nil {
+				t.Error(err)
+			}
+		}
+		other()
 		start := time.Now()
 		cancel()
-		if _, err := client.Token(t.Context(), fmt.Sprint("bystander-", round)); err != nil {
-			t.Error(err)
+		other()
+		for _, result := range results {
+			if err := <-result; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
 		}
-		done.Wait()
 		return time.Since(start)
 	})
-	checkNothingIsLeft(t, client)
+	checkIdle(t, client)
 }
 
-// All who were refused a token wait for the same exchange, and leave the slots to others.
-func TestAStormOfReportsTakesOneSlot(t *testing.T) {
-	client, err := NewFromEnv(WithMaxConcurrency(2))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	const user, reporters = "fault.stall.storm", 300
-	ctx, cancel := context.WithCancel(t.Context())
-	var done sync.WaitGroup
-	for i := range reporters {
-		done.Add(1)
-		go func() {
-			defer done.Done()
-			drop := []func() error{
-				func() error { return client.Invalidate(user, "token") },
-				func() error { return client.Forget(user) },
-			}[i%2]
-			if err := drop(); err != nil {
-				t.Error(err)
-			}
-			if _, err := client.Token(ctx, user); !errors.Is(err, context.Canceled) {
-				t.Error(err)
-			}
-		}()
-	}
-	Until(t, "the storm", func() bool { return client.handle.waiting(user) == reporters-1 })
-	if free := len(client.handle.slots); free != 1 {
-		t.Errorf("%d slots are free", free)
-	}
-	if _, err := client.Token(t.Context(), "bystander"); err != nil {
-		t.Error(err)
-	}
-	cancel()
-	done.Wait()
-	checkNothingIsLeft(t, client)
-}
-
-// unruly is a context of which a method ends its goroutine, or panics, after so many calls.
+// unruly is a context of which one method panics or ends its goroutine after a number of calls.
 type unruly struct {
 	context.Context
 	method string
@@ -233,7 +266,7 @@ func (u unruly) Done() <-chan struct{} { u.call("Done"); return u.Context.Done()
 func (u unruly) Err() error            { u.call("Err"); return u.Context.Err() }
 func (u unruly) Value(key any) any     { u.call("Value"); return u.Context.Value(key) }
 
-// token makes a call with it, and reports whether the call returned.
+// token makes a call with the context and reports whether it returned.
 func (u unruly) token(client *Client, user string, calls int32) (returned bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
@@ -250,20 +283,12 @@ func (u unruly) token(client *Client, user string, calls int32) (returned bool) 
 	return returned
 }
 
-func TestAContextThatPanicsTakesNothingAlong(t *testing.T) {
-	client, err := NewFromEnv(WithMaxConcurrency(2))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+func TestAPanickingContextHoldsNothing(t *testing.T) {
+	client := envClient(t, WithMaxConcurrency(2))
 	const shared = "fault.stall.unruly-shared"
 	ctx, cancel := context.WithCancel(t.Context())
-	leader := make(chan error)
-	go func() {
-		_, err := client.Token(ctx, shared)
-		leader <- err
-	}()
-	Until(t, "the leader", func() bool { return client.handle.waiting(shared) == 0 && len(client.handle.slots) == 1 })
+	leader := join(ctx, client, shared)
+	Until(t, "the leader has its permit", func() bool { return len(client.handle.calls) == 1 })
 	for _, user := range []string{shared, "fault.stall.unruly-alone"} {
 		for name, end := range map[string]func(){"panic": func() { panic("unruly") }, "Goexit": runtime.Goexit} {
 			for _, method := range []string{"Done", "Err", "Value"} {
@@ -274,10 +299,10 @@ func TestAContextThatPanicsTakesNothingAlong(t *testing.T) {
 					}
 				}
 				if ended == 0 {
-					t.Errorf("%s: %s was never called in %s", user, name, method)
+					t.Errorf("%s: %s in %s was never reached", user, name, method)
 				}
-				if h := client.handle; len(h.slots) != 1 || h.waiting(shared) != 0 || h.waiting(user) > 0 || h.users.Load() != 2 {
-					t.Fatalf("%s in %s: %d slots, %d wait, %d users", name, method, len(h.slots), h.waiting(user), h.users.Load())
+				if h := client.handle; len(h.calls) != 1 || h.waiting(shared) != 0 || h.waiting(user) > 0 || h.refs.Load() != 2 {
+					t.Fatalf("%s in %s: %d permits, %d waiters, %d references", name, method, len(h.calls), h.waiting(user), h.refs.Load())
 				}
 			}
 		}
@@ -286,141 +311,82 @@ func TestAContextThatPanicsTakesNothingAlong(t *testing.T) {
 	if err := <-leader; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	checkNothingIsLeft(t, client)
+	checkIdle(t, client)
 }
 
-// unique is for the users of faults that are counted.
-var unique atomic.Int32
-
-// patience is a call with a deadline that far away, once those before it wait.
-func patience(client *Client, user string, limit time.Duration) (cancel context.CancelFunc, result chan error) {
-	before := client.handle.waiting(user)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	result = make(chan error, 1)
-	go func() {
-		_, err := client.Token(ctx, user)
-		result <- err
-	}()
-	for client.handle.waiting(user) == before {
-		time.Sleep(time.Millisecond)
-	}
-	return cancel, result
-}
-
-// The leader has no time to wait, and the one that gets the lead goes away: the next keeps to what the service asked.
-func TestALeadThatIsHandedOverKeepsToRetryAfter(t *testing.T) {
-	client, err := NewFromEnv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+// The first leader has no time to wait, and the second is cancelled. The library itself keeps to the Retry-After of a 429
+// or 503.
+func TestEveryLeaderKeepsToRetryAfter(t *testing.T) {
+	client := envClient(t)
 	for round := 1; ; round++ {
-		user := fmt.Sprintf("fault.delay.200.and.retry-after.1.x1.floor-%d", unique.Add(1))
+		user := fmt.Sprintf("fault.delay.200.and.status.500.and.retry-after.1.x1.handed-off-%d", unique.Add(1))
 		start := time.Now()
-		cancelLeader, leader := patience(client, user, 1100*time.Millisecond)
-		cancelFirst, first := patience(client, user, 40*time.Second)
-		cancelNext, next := patience(client, user, 20*time.Second)
-		failed := <-leader
-		cancelFirst()
-		if err := <-first; !errors.Is(err, context.Canceled) {
-			t.Errorf("the first: %v", err)
+		_, first := joinFor(t, client, user, 1100*time.Millisecond)
+		cancelSecond, second := joinFor(t, client, user, 40*time.Second)
+		_, third := joinFor(t, client, user, 20*time.Second)
+		failed := <-first
+		cancelSecond()
+		if err := <-second; !errors.Is(err, context.Canceled) {
+			t.Errorf("second: %v", err)
 		}
-		if err := <-next; err != nil {
-			t.Errorf("the next: %v", err)
+		if err := <-third; err != nil {
+			t.Errorf("third: %v", err)
 		}
 		took := time.Since(start)
-		cancelLeader()
-		cancelNext()
 		if errors.Is(failed, StatusTimeout) && round < 3 {
-			continue // on a busy machine, before the service said when
+			continue // a busy machine: the reply came too late
 		}
 		if !errors.Is(failed, StatusServerError) {
-			t.Errorf("the leader: %v", failed)
+			t.Errorf("first: %v", failed)
 		}
 		if took < 1200*time.Millisecond {
-			t.Errorf("the second request came after %v", took)
+			t.Errorf("the second request was sent before Retry-After: %v", took)
 		}
 		break
 	}
-	checkNothingIsLeft(t, client)
+	checkIdle(t, client)
 }
 
 func TestCloseEndsTheWaitForRetryAfter(t *testing.T) {
 	InTime(t, 100*time.Millisecond, func() time.Duration {
-		client, err := NewFromEnv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		user := fmt.Sprintf("fault.delay.200.and.retry-after.60.x1.closed-%d", unique.Add(1))
-		cancelLeader, leader := patience(client, user, 20*time.Second)
-		defer cancelLeader()
-		cancel, patient := patience(client, user, 5*time.Minute)
-		defer cancel()
-		if err := <-leader; !errors.Is(err, StatusServerError) {
-			t.Errorf("the leader: %v", err)
+		client := envClient(t)
+		user := fmt.Sprintf("fault.delay.200.and.status.500.and.retry-after.60.x1.closed-%d", unique.Add(1))
+		_, first := joinFor(t, client, user, 20*time.Second)
+		_, second := joinFor(t, client, user, 5*time.Minute)
+		if err := <-first; !errors.Is(err, StatusServerError) {
+			t.Errorf("first: %v", err)
 		}
 		start := time.Now()
 		client.Close()
-		if err := <-patient; !errors.Is(err, ErrClosed) {
-			t.Errorf("the patient one: %v", err)
+		if err := <-second; !errors.Is(err, ErrClosed) {
+			t.Errorf("second: %v", err)
 		}
 		return time.Since(start)
 	})
 }
 
-func TestWhoGoesOnAfterAFailure(t *testing.T) {
-	h := &handle{maxAttempts: 3}
-	now := time.Now()
-	limit := now.Add(time.Second)
-	for _, row := range []struct {
-		name   string
-		failed *Error
-		waits  time.Duration
-		want   bool
-	}{
-		{"a token", nil, time.Hour, false},
-		{"a token that is rejected", &Error{Status: StatusTokenRejected, Attempts: 1, Retryable: true}, time.Hour, false},
-		{"out of time", &Error{Status: StatusTimeout, Retryable: true}, 0, true},
-		{"cancelled", &Error{Status: StatusCancelled}, 0, true},
-		{"no retry can mend it", &Error{Status: StatusUnauthorized, Attempts: 1}, time.Hour, false},
-		{"the attempts are used up", &Error{Status: StatusServerError, Attempts: 3, Retryable: true}, time.Hour, false},
-		{"no more time than the leader", &Error{Status: StatusServerError, Attempts: 1, Retryable: true}, time.Second, false},
-		{"more time than the leader", &Error{Status: StatusServerError, Attempts: 1, Retryable: true}, 2 * time.Second, true},
-		{"not until it may be asked", &Error{Status: StatusServerError, Attempts: 1, Retryable: true, RetryAfter: time.Minute}, 30 * time.Second, false},
-		{"until it may be asked", &Error{Status: StatusServerError, Attempts: 1, Retryable: true, RetryAfter: time.Minute}, 90 * time.Second, true},
-	} {
-		if got := h.goOn(row.failed, limit)(&waiter{limit: now.Add(row.waits)}); got != row.want {
-			t.Errorf("%s: %v", row.name, got)
-		}
-	}
-}
-
 func TestStopWaitsForTheCancellation(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
-	begun, goOn := make(chan struct{}), make(chan struct{})
+	begun, proceed := make(chan struct{}), make(chan struct{})
 	returned := false
-	stop := watch(ctx, func() {
+	stop := afterDone(ctx, func() {
 		close(begun)
-		<-goOn
+		<-proceed
 		returned = true
 	})
 	end()
 	<-begun
-	time.AfterFunc(10*time.Millisecond, func() { close(goOn) })
+	time.AfterFunc(10*time.Millisecond, func() { close(proceed) })
 	if stop() || !returned {
-		t.Error("the handle would be freed under the cancellation")
+		t.Error("the handle would be freed during the cancellation")
 	}
-	if !watch(t.Context(), func() { t.Error("cancelled") })() || !watch(context.Background(), nil)() {
-		t.Error("a handle that was not cancelled is given up")
+	if !afterDone(t.Context(), func() { t.Error("cancelled") })() || !afterDone(context.Background(), nil)() {
+		t.Error("a handle that was not cancelled is not reused")
 	}
 }
 
-func TestNoTokenStaysInABuffer(t *testing.T) {
-	client, err := NewFromEnv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+func TestTokensAreWipedFromBuffers(t *testing.T) {
+	client := envClient(t)
 	var mutex sync.Mutex
 	var made []*buffer
 	original := buffers.New
@@ -431,7 +397,7 @@ func TestNoTokenStaysInABuffer(t *testing.T) {
 		made = append(made, new(buffer))
 		return made[len(made)-1]
 	}
-	for len(made) == 0 { // until those that are there already are gone, wherever the pool keeps them
+	for len(made) == 0 { // drain the pool
 		buffers.Get()
 	}
 	made = nil
@@ -454,41 +420,30 @@ func TestNoTokenStaysInABuffer(t *testing.T) {
 	}
 }
 
-// Everything at once, and then nobody is left.
-func TestNothingIsLeftOfManyCalls(t *testing.T) {
-	client, err := NewFromEnv(WithMaxConcurrency(4), WithMaxAttempts(2))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+func TestMixedCallsLeaveAnIdleClient(t *testing.T) {
+	client := envClient(t, WithMaxConcurrency(4), WithMaxAttempts(2))
 	users := []string{"mix-1", "mix-2", "fault.delay.5.mix", "fault.delay.20.mix", "fault.stall.mix", "fault.status.401.mix",
 		"fault.status.500.and.retry-after.0.mix", "fault.close-before.mix", "not valid"}
-	var done sync.WaitGroup
-	for i := range 32 {
-		done.Add(1)
-		go func() {
-			defer done.Done()
-			rng := rand.New(rand.NewPCG(7, uint64(i)))
-			for range 60 {
-				ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rng.IntN(30000))*time.Microsecond)
-				user := users[rng.IntN(len(users))]
-				switch rng.IntN(8) {
-				case 0:
-					_ = client.Forget(user)
-				case 1:
-					_ = client.Invalidate(user, fmt.Sprint("token-", i))
-				case 2:
-					_, _ = client.Exchange(ctx, user)
-				case 3:
-					time.AfterFunc(time.Duration(rng.IntN(5000))*time.Microsecond, cancel)
-					_, _ = client.Authorization(ctx, user)
-				default:
-					_, _ = client.Token(ctx, user)
-				}
-				cancel()
+	Concurrently(32, func(i int) {
+		rng := rand.New(rand.NewPCG(7, uint64(i)))
+		for range 60 {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rng.IntN(30000))*time.Microsecond)
+			user := users[rng.IntN(len(users))]
+			switch rng.IntN(8) {
+			case 0:
+				_ = client.Forget(user)
+			case 1:
+				_ = client.Invalidate(user, fmt.Sprint("token-", i))
+			case 2:
+				_, _ = client.Exchange(ctx, user)
+			case 3:
+				time.AfterFunc(time.Duration(rng.IntN(5000))*time.Microsecond, cancel)
+				_, _ = client.Authorization(ctx, user)
+			default:
+				_, _ = client.Token(ctx, user)
 			}
-		}()
-	}
-	done.Wait()
-	checkNothingIsLeft(t, client)
+			cancel()
+		}
+	})
+	checkIdle(t, client)
 }

@@ -2,8 +2,8 @@
 
 package spikeauth
 
-// The archive stands before what pkg-config adds, and so resolves everything. The shared library that pkg-config
-// names as well, and that the linker would prefer, is then needed by nothing.
+// The archive precedes the flags from pkg-config and resolves every symbol. pkg-config also names the shared library,
+// which the linker would prefer; --as-needed then drops it.
 
 // #cgo pkg-config: --static spike_auth
 // #cgo CFLAGS: -DSPIKE_AUTH_STATIC

@@ -3,7 +3,7 @@
 package spikeauth_test
 
 import (
-	"bufio"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,11 +24,13 @@ const (
 )
 
 var (
-	until  = spikeauth.Until
-	inTime = spikeauth.InTime
+	until        = spikeauth.Until
+	inTime       = spikeauth.InTime
+	async        = spikeauth.Async
+	concurrently = spikeauth.Concurrently
 )
 
-// server is the sandbox of all tests that need no other, and of the examples, which find it in the environment.
+// server is the sandbox shared by most tests and, through the environment, by the examples.
 var server *sandbox
 
 func TestMain(m *testing.M) {
@@ -46,7 +48,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// clearEnvironment takes out what could change a result.
+// clearEnvironment unsets the variables that could change a result.
 func clearEnvironment() {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
@@ -57,11 +59,11 @@ func clearEnvironment() {
 	}
 }
 
-// sandbox stands in for the service.
+// sandbox is a process that stands in for the service.
 type sandbox struct {
-	places  map[string]string // the addresses of its ready line; those of tls_faults as "tls_faults.NAME"
+	ready   map[string]string // its addresses and settings
 	process *exec.Cmd
-	counted testing.TB
+	counted testing.TB // the test that has read the counters
 }
 
 func startSandbox(args ...string) (*sandbox, error) {
@@ -74,33 +76,16 @@ func startSandbox(args ...string) (*sandbox, error) {
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
-	s := &sandbox{places: map[string]string{}, process: command}
-	line, err := bufio.NewReader(out).ReadBytes('\n')
-	if err == nil {
-		err = s.read(line)
-	}
-	if err != nil {
+	s := &sandbox{ready: map[string]string{}, process: command}
+	var ready map[string]any
+	if err := json.NewDecoder(out).Decode(&ready); err != nil {
 		s.stop()
 		return nil, err
 	}
-	return s, nil
-}
-
-func (s *sandbox) read(line []byte) error {
-	var ready map[string]any
-	if err := json.Unmarshal(line, &ready); err != nil {
-		return err
-	}
 	for name, value := range ready {
-		if inner, ok := value.(map[string]any); ok {
-			for key, value := range inner {
-				s.places[name+"."+key] = fmt.Sprint(value)
-			}
-			continue
-		}
-		s.places[name] = fmt.Sprint(value)
+		s.ready[name] = fmt.Sprint(value)
 	}
-	return nil
+	return s, nil
 }
 
 func (s *sandbox) stop() {
@@ -108,7 +93,7 @@ func (s *sandbox) stop() {
 	_ = s.process.Wait()
 }
 
-// newSandbox starts one with options of its own.
+// newSandbox starts a sandbox for one test.
 func newSandbox(t testing.TB, args ...string) *sandbox {
 	t.Helper()
 	s, err := startSandbox(args...)
@@ -120,30 +105,30 @@ func newSandbox(t testing.TB, args ...string) *sandbox {
 }
 
 func (s *sandbox) reset() {
-	if resp, err := http.Post(s.places["control"]+"/reset", "", nil); err == nil {
+	if resp, err := http.Post(s.ready["control"]+"/reset", "", nil); err == nil {
 		resp.Body.Close()
 	}
 }
 
-// environment points the library to the sandbox.
+// environment returns the variables that point the library to the sandbox.
 func (s *sandbox) environment(scheme string) map[string]string {
 	return map[string]string{
-		"SPIKE_APPLICATION_ID": s.places["application_id"],
-		"SPIKE_HMAC_KEY":       s.places["hmac_key"],
-		"SPIKE_API_BASE_URL":   s.places[scheme],
-		"SPIKE_CA_FILE":        s.places["ca_file"],
+		"SPIKE_APPLICATION_ID": s.ready["application_id"],
+		"SPIKE_HMAC_KEY":       s.ready["hmac_key"],
+		"SPIKE_API_BASE_URL":   s.ready[scheme],
+		"SPIKE_CA_FILE":        s.ready["ca_file"],
 	}
 }
 
-// client makes one for an address of the sandbox. It trusts the sandbox alone.
-func (s *sandbox) client(t testing.TB, place string, opts ...spikeauth.Option) *spikeauth.Client {
+// client returns a client for one of the sandbox's base URLs. It trusts only the sandbox.
+func (s *sandbox) client(t testing.TB, scheme string, opts ...spikeauth.Option) *spikeauth.Client {
 	t.Helper()
-	pem, err := os.ReadFile(s.places["ca_file"])
+	pem, err := os.ReadFile(s.ready["ca_file"])
 	if err != nil {
 		t.Fatal(err)
 	}
 	opts = append([]spikeauth.Option{
-		spikeauth.WithBaseURL(s.places[place]),
+		spikeauth.WithBaseURL(s.ready[scheme]),
 		spikeauth.WithCAPEM(pem),
 		spikeauth.WithTLSRoots(spikeauth.TLSRootsNone),
 	}, opts...)
@@ -155,18 +140,15 @@ func (s *sandbox) client(t testing.TB, place string, opts ...spikeauth.Option) *
 	return client
 }
 
-// counters is how often the sandbox was asked.
+// counters is what the sandbox has counted since its last reset.
 type counters struct {
-	Requests          int
-	Connections       int
-	Tunnels           int
-	InFlight          int `json:"in_flight"`
-	MaxInFlight       int `json:"max_in_flight"`
-	FollowedRedirects int `json:"followed_redirects"`
-	Users             map[string]int
+	Requests    int
+	Tunnels     int
+	MaxInFlight int `json:"max_in_flight"`
+	Users       map[string]int
 }
 
-// It begins anew after a test that has looked, which may run again (-count).
+// counters resets them after the test, which may run again (-count).
 func (s *sandbox) counters(t testing.TB) (c counters) {
 	t.Helper()
 	if s.counted != t {
@@ -177,7 +159,7 @@ func (s *sandbox) counters(t testing.TB) (c counters) {
 	return c
 }
 
-// requests is how many were well formed and for this user.
+// requests returns the number of well-formed requests for a user.
 func (s *sandbox) requests(t testing.TB, user string) int {
 	t.Helper()
 	return s.counters(t).Users[user]
@@ -185,7 +167,7 @@ func (s *sandbox) requests(t testing.TB, user string) int {
 
 func (s *sandbox) control(t testing.TB, path string, into any) {
 	t.Helper()
-	resp, err := http.Get(s.places["control"] + path)
+	resp, err := http.Get(s.ready["control"] + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,13 +181,14 @@ func (s *sandbox) control(t testing.TB, path string, into any) {
 	}
 }
 
-func readJSON(t testing.TB, path string, into any) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, path))
-	if err != nil {
-		t.Fatal(err)
+// subject returns the user of a sandbox token.
+func subject(token string) string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return ""
 	}
-	if err := json.Unmarshal(text, into); err != nil {
-		t.Fatal(err)
-	}
+	text, _ := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct{ Sub string }
+	_ = json.Unmarshal(text, &claims)
+	return claims.Sub
 }

@@ -2,20 +2,20 @@
 
 package spikeauth
 
-// Everything that is known here of the library's functions: thin wrappers, and nothing of C behind them. All pointers
-// are flat, are not kept by the library, and no function calls back.
+// This file is the only one that uses C: thin wrappers around the library's functions. All pointers are flat, the library
+// keeps none of them, and no function calls back.
 
 /*
 #if defined(__has_include)
 #if !__has_include(<spike_auth.h>)
-#error "spike_auth.h was not found where pkg-config says: install libspike_auth anew (make install), or correct PKG_CONFIG_PATH"
+#error "spike_auth.h was not found where pkg-config says: reinstall libspike_auth (make install), or correct PKG_CONFIG_PATH"
 #endif
 #endif
 
 #include <spike_auth.h>
 
 #if SPIKE_AUTH_ABI_VERSION != 1
-#error "spike_auth.h is of another ABI than this package is for: install the libspike_auth, or take the version of this package, that matches"
+#error "spike_auth.h has another ABI than this package: install matching versions of libspike_auth and this package"
 #endif
 #if SPIKE_AUTH_VERSION_NUMBER < 0x000100
 #error "spike_auth.h is older than this package: install libspike_auth 0.1.0 or newer"
@@ -67,23 +67,21 @@ type (
 	nativeCall   = *C.spike_auth_call
 )
 
-// ---- the library
-
-// libraryFits compares the library that was loaded with the header that this was built with.
-var libraryFits = sync.OnceValue(func() bool {
+// libraryMatches compares the loaded library with the header of the build.
+var libraryMatches = sync.OnceValue(func() bool {
 	return C.spike_auth_abi_version() == C.SPIKE_AUTH_ABI_VERSION &&
 		C.spike_auth_version_number() >= C.SPIKE_AUTH_VERSION_NUMBER
 })
 
 func checkLibrary() error {
-	if libraryFits() {
+	if libraryMatches() {
 		return nil
 	}
 	return &Error{
 		Op:     "load",
 		Status: StatusInternal,
 		Message: fmt.Sprintf("libspike_auth %s with ABI %d was loaded, but the program was built for %s or newer with ABI %d. "+
-			"Install that, or correct LD_LIBRARY_PATH.",
+			"Install a matching version, or correct LD_LIBRARY_PATH.",
 			dotted(uint32(C.spike_auth_version_number())), C.spike_auth_abi_version(),
 			dotted(C.SPIKE_AUTH_VERSION_NUMBER), C.SPIKE_AUTH_ABI_VERSION),
 	}
@@ -93,12 +91,12 @@ func dotted(version uint32) string {
 	return fmt.Sprintf("%d.%d.%d", version>>16, version>>8&0xff, version&0xff)
 }
 
-// libraryText is what the library says of a status.
+// libraryText returns the library's description of a status.
 func libraryText(s Status) string {
 	return C.GoString(C.spike_auth_status_text(C.spike_auth_status_t(s)))
 }
 
-// failure is what the library says of one. It has rewritten all of e.
+// failure converts e, which the library has filled in.
 func failure(op string, e *C.spike_auth_error) *Error {
 	message := unsafe.Slice((*byte)(unsafe.Pointer(&e.message[0])), len(e.message))
 	end := max(bytes.IndexByte(message, 0), 0)
@@ -113,14 +111,12 @@ func failure(op string, e *C.spike_auth_error) *Error {
 	}
 }
 
-// errNotMade is the error of a client that is nil or the zero value.
-func errNotMade(op string) error {
-	return &Error{Op: op, Status: StatusClosed, Message: "the client was not made by New or NewFromEnv."}
+// notCreatedError is the error of a client that is nil or the zero value.
+func notCreatedError(op string) error {
+	return &Error{Op: op, Status: StatusClosed, Message: "the client was not created by New or NewFromEnv."}
 }
 
-// ---- arguments
-
-// chars points to a text; its length goes along. The pointer keeps the text alive during the call.
+// chars returns a pointer to the bytes of s, which are not terminated. It keeps them alive during the call.
 func chars(s string) *C.char {
 	return (*C.char)(unsafe.Pointer(unsafe.StringData(s)))
 }
@@ -136,8 +132,6 @@ func rawBytes(b []byte) *C.uint8_t {
 func rawChars(b []byte) *C.char {
 	return (*C.char)(unsafe.Pointer(unsafe.SliceData(b)))
 }
-
-// ---- signing
 
 func sign(key []byte, userID string, out *[signatureSize]byte, op string) error {
 	var n C.size_t
@@ -158,11 +152,9 @@ func verify(key []byte, userID, signature string, op string) error {
 	return nil
 }
 
-// clientSign asks for the details only when there are any: it is called often, and they are half a kilobyte.
+// clientSign requests the error details, which take half a kilobyte of stack, only after a failure.
 func clientSign(client nativeClient, userID string, out *[signatureSize]byte, op string) error {
-	var n C.size_t
-	if C.spike_auth_client_sign_user(client, chars(userID), size(userID),
-		rawChars(out[:]), signatureSize, &n, nil) == C.SPIKE_AUTH_STATUS_OK {
+	if clientSignInto(client, userID, out, nil) {
 		return nil
 	}
 	return clientSignError(client, userID, out, op)
@@ -170,16 +162,20 @@ func clientSign(client nativeClient, userID string, out *[signatureSize]byte, op
 
 //go:noinline
 func clientSignError(client nativeClient, userID string, out *[signatureSize]byte, op string) error {
-	var n C.size_t
 	var e C.spike_auth_error
-	if C.spike_auth_client_sign_user(client, chars(userID), size(userID),
-		rawChars(out[:]), signatureSize, &n, &e) == C.SPIKE_AUTH_STATUS_OK {
+	if clientSignInto(client, userID, out, &e) {
 		return nil
 	}
 	return failure(op, &e)
 }
 
-// clientSignMany signs the ids that lie between the offsets, one after the other into out.
+func clientSignInto(client nativeClient, userID string, out *[signatureSize]byte, e *C.spike_auth_error) bool {
+	var n C.size_t
+	return C.spike_auth_client_sign_user(client, chars(userID), size(userID),
+		rawChars(out[:]), signatureSize, &n, e) == C.SPIKE_AUTH_STATUS_OK
+}
+
+// clientSignMany signs the ids between the offsets and writes the signatures to out, one after the other.
 func clientSignMany(client nativeClient, ids []byte, offsets []int64, out []byte, op string) *Error {
 	var e C.spike_auth_error
 	if C.spike_auth_client_sign_users(client, rawChars(ids), C.size_t(len(ids)),
@@ -189,8 +185,6 @@ func clientSignMany(client nativeClient, ids []byte, offsets []int64, out []byte
 	}
 	return nil
 }
-
-// ---- the client
 
 func newClient(s *settings) (nativeClient, error) {
 	var e C.spike_auth_error
@@ -209,7 +203,7 @@ func newClient(s *settings) (nativeClient, error) {
 	return client, nil
 }
 
-// configure reports whether the library takes all settings. The environment comes first, so that options go before it.
+// configure reports whether the library accepts all settings. The environment is read first, so that options override it.
 func configure(config *C.spike_auth_config, s *settings, e *C.spike_auth_error) bool {
 	const ok = C.SPIKE_AUTH_STATUS_OK
 	switch {
@@ -236,31 +230,31 @@ func closeClient(client nativeClient) { C.spike_auth_client_close(client) }
 
 func freeClient(client nativeClient) { C.spike_auth_client_free(client) }
 
-// ---- tokens
-
-// clientPeek gives a token that is in the cache, or the status that says why not, and no details.
+// clientPeek writes a cached token to out, or returns the status that says why not, without details.
 func clientPeek(client nativeClient, userID string, out []byte) (int, Status) {
-	var n C.size_t
-	status := C.spike_auth_client_peek_token(client, chars(userID), size(userID),
-		rawChars(out), C.size_t(len(out)), &n, nil)
-	if status != C.SPIKE_AUTH_STATUS_OK {
-		return 0, Status(status)
-	}
-	return int(n), StatusOK
+	return clientPeekInto(client, userID, out, nil)
 }
 
 // clientPeekError is clientPeek with the details of a failure.
 //
 //go:noinline
 func clientPeekError(client nativeClient, userID string, out []byte, op string) (int, Status, *Error) {
-	var n C.size_t
 	var e C.spike_auth_error
-	status := C.spike_auth_client_peek_token(client, chars(userID), size(userID),
-		rawChars(out), C.size_t(len(out)), &n, &e)
-	if status == C.SPIKE_AUTH_STATUS_OK || status == C.SPIKE_AUTH_STATUS_NOT_CACHED {
-		return int(n), Status(status), nil
+	n, status := clientPeekInto(client, userID, out, &e)
+	if status == StatusOK || status == StatusNotCached {
+		return n, status, nil
 	}
-	return 0, Status(status), failure(op, &e)
+	return 0, status, failure(op, &e)
+}
+
+func clientPeekInto(client nativeClient, userID string, out []byte, e *C.spike_auth_error) (int, Status) {
+	var n C.size_t
+	status := C.spike_auth_client_peek_token(client, chars(userID), size(userID),
+		rawChars(out), C.size_t(len(out)), &n, e)
+	if status != C.SPIKE_AUTH_STATUS_OK {
+		return 0, Status(status)
+	}
+	return int(n), StatusOK
 }
 
 func clientToken(client nativeClient, userID string, call nativeCall, out []byte, op string) (int, *Error) {
@@ -333,8 +327,6 @@ func clientStats(client nativeClient, op string) (Stats, error) {
 	}, nil
 }
 
-// ---- calls
-
 func newCall(op string) (nativeCall, *Error) {
 	var e C.spike_auth_error
 	var call nativeCall
@@ -344,9 +336,9 @@ func newCall(op string) (nativeCall, *Error) {
 	return call, nil
 }
 
-// limitCall gives the next call with this handle so much time, and reports whether there is any. It is rounded down, so
-// that the library, which knows best what it was waiting for, is out of time before a context is.
-func limitCall(call nativeCall, left time.Duration) bool {
+// setCallTimeout sets the timeout of the next call with this handle, and reports whether any time is left. It rounds
+// down: the library then times out before the context, and its message says what the call was waiting for.
+func setCallTimeout(call nativeCall, left time.Duration) bool {
 	ms := C.uint32_t(max(left/time.Millisecond, 1))
 	return left > 0 && C.spike_auth_call_set_timeout_ms(call, ms, nil) == C.SPIKE_AUTH_STATUS_OK
 }

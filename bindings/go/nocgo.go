@@ -4,8 +4,8 @@ package spikeauth
 
 import "time"
 
-// What native.go has, in a program that cannot call the library. No client can be made here, so nothing below
-// errNotMade is ever called.
+// This file replaces native.go in a program without cgo. No client can be created there, so nothing below
+// notCreatedError is ever called.
 
 const (
 	signatureSize     = 65
@@ -20,7 +20,7 @@ type (
 
 func checkLibrary() error { return ErrNoCgo }
 
-func libraryText(Status) string { return "unknown" }
+func libraryText(s Status) string { return s.String() }
 
 func newClient(*settings) (nativeClient, error) { return nil, ErrNoCgo }
 
@@ -28,7 +28,7 @@ func sign([]byte, string, *[signatureSize]byte, string) error { return ErrNoCgo 
 
 func verify([]byte, string, string, string) error { return ErrNoCgo }
 
-func errNotMade(string) error { return ErrNoCgo }
+func notCreatedError(string) error { return ErrNoCgo }
 
 func clientSign(nativeClient, string, *[signatureSize]byte, string) error { return ErrNoCgo }
 
@@ -60,7 +60,7 @@ func clientStats(nativeClient, string) (Stats, error) { return Stats{}, ErrNoCgo
 
 func newCall(string) (nativeCall, *Error) { return nil, nil }
 
-func limitCall(nativeCall, time.Duration) bool { return false }
+func setCallTimeout(nativeCall, time.Duration) bool { return false }
 
 func cancelCall(nativeCall) {}
 

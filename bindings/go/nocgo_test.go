@@ -3,7 +3,6 @@
 package spikeauth_test
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -12,30 +11,19 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-func TestWithoutCgoEveryCallSaysSo(t *testing.T) {
-	ctx, key := context.Background(), []byte("key")
+func TestWithoutCgoEveryCallReturnsErrNoCgo(t *testing.T) {
 	for _, client := range []*spikeauth.Client{nil, new(spikeauth.Client)} {
-		for name, call := range map[string]func() error{
-			"New":               func() error { _, err := spikeauth.New("1", key); return err },
-			"NewFromEnv":        func() error { _, err := spikeauth.NewFromEnv(); return err },
-			"SignUser":          func() error { _, err := spikeauth.SignUser(key, "alice"); return err },
-			"VerifyUser":        func() error { return spikeauth.VerifyUser(key, "alice", "00") },
-			"Client.SignUser":   func() error { _, err := client.SignUser("alice"); return err },
-			"AppendSignature":   func() error { _, err := client.AppendSignature(nil, "alice"); return err },
-			"SignUsers":         func() error { _, err := client.SignUsers(nil); return err },
-			"Exchange":          func() error { _, err := client.Exchange(ctx, "alice"); return err },
-			"ExchangeSignature": func() error { _, err := client.ExchangeSignature(ctx, "alice", "00"); return err },
-			"Token":             func() error { _, err := client.Token(ctx, "alice"); return err },
-			"Authorization":     func() error { _, err := client.Authorization(ctx, "alice"); return err },
-			"Invalidate":        func() error { return client.Invalidate("alice", "token") },
-			"Forget":            func() error { return client.Forget("alice") },
-			"Stats":             func() error { _, err := client.Stats(); return err },
-			"RoundTripper": func() error {
-				req, _ := http.NewRequest("GET", "https://example.com", nil)
-				_, err := client.RoundTripper("alice", nil).RoundTrip(req)
-				return err
-			},
-		} {
+		calls := everyCall(t.Context(), client, "alice", "token")
+		calls["New"] = func() error { _, err := spikeauth.New("1", []byte("key")); return err }
+		calls["NewFromEnv"] = func() error { _, err := spikeauth.NewFromEnv(); return err }
+		calls["package SignUser"] = func() error { _, err := spikeauth.SignUser([]byte("key"), "alice"); return err }
+		calls["VerifyUser"] = func() error { return spikeauth.VerifyUser([]byte("key"), "alice", "00") }
+		calls["RoundTripper"] = func() error {
+			req, _ := http.NewRequest("GET", "https://example.com", nil)
+			_, err := client.RoundTripper("alice", nil).RoundTrip(req)
+			return err
+		}
+		for name, call := range calls {
 			if err := call(); !errors.Is(err, spikeauth.ErrNoCgo) {
 				t.Errorf("%s: %v", name, err)
 			}

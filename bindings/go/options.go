@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The library's defaults and limits that this package has to know, because goroutines wait for their turn in Go.
+// Copies of the library's defaults and limits, needed because goroutines wait for a permit in Go.
 const (
 	defaultTimeout        = 10 * time.Second
 	defaultMaxAttempts    = 3
@@ -14,11 +14,11 @@ const (
 	maxTimeout            = 10 * time.Minute
 )
 
-// An Option changes a setting of a [Client] that has a default. The library checks its value: a bad one makes [New]
-// fail. Of two options for the same setting the later one counts.
+// An Option changes a default setting of a [Client]. [New] fails if the value is invalid. Of two options for the same
+// setting the later one counts.
 type Option func(*settings) error
 
-// settings is what a client is made of. What is nil is left to the library, or to the environment.
+// settings holds the arguments of a client. A nil field is left to the environment or to the library's default.
 type settings struct {
 	fromEnv        bool
 	applicationID  *string
@@ -36,16 +36,16 @@ type settings struct {
 	userAgent      *string
 }
 
-// TLSRoots says which certificates are trusted.
+// TLSRoots selects the trusted root certificates.
 type TLSRoots int32
 
 const (
-	TLSRootsPlatform TLSRoots = 0 // the platform's; SSL_CERT_FILE and SSL_CERT_DIR name another store. The default.
-	TLSRootsBundled  TLSRoots = 1 // Mozilla's, as they were when the library was built
-	TLSRootsNone     TLSRoots = 2 // none but those given with [WithCAPEM]
+	TLSRootsPlatform TLSRoots = 0 // the default: the platform's, or the store that SSL_CERT_FILE and SSL_CERT_DIR name
+	TLSRootsBundled  TLSRoots = 1 // Mozilla's, as of the library's build
+	TLSRootsNone     TLSRoots = 2 // only those of [WithCAPEM]
 )
 
-// WithBaseURL sets the base URL, up to and without "/auth/hmac": https, or http for this machine alone. The default is
+// WithBaseURL sets the base URL, without "/auth/hmac". It must be https, or http to this machine. The default is
 // https://app-api.spikeapi.com/v3.
 func WithBaseURL(url string) Option {
 	return func(s *settings) error {
@@ -54,35 +54,36 @@ func WithBaseURL(url string) Option {
 	}
 }
 
-// WithTimeout sets the time that a call has where its context has no deadline, for all that it does. The default, also
-// for 0, is 10 seconds, and 10 minutes are the most.
+// WithTimeout sets the total timeout of a call whose context has no deadline, at most 10 minutes. The default, also for
+// 0, is 10 seconds.
 func WithTimeout(timeout time.Duration) Option {
 	return func(s *settings) error { return setMS(&s.timeoutMS, "timeout", timeout) }
 }
 
-// WithConnectTimeout sets the time within which a new connection must stand: name lookup, TCP and TLS together. The
-// default, also for 0, is 3.1 seconds, or the time of the call if that is shorter.
+// WithConnectTimeout sets the timeout for a new connection: name lookup, TCP and TLS together. The default, also for 0,
+// is 3.1 seconds, or the timeout of the call if that is shorter.
 func WithConnectTimeout(timeout time.Duration) Option {
 	return func(s *settings) error { return setMS(&s.connectMS, "connect timeout", timeout) }
 }
 
-// WithMaxAttempts sets how often an exchange is tried, the first time included: 1 to 10. The default, also for 0, is 3.
+// WithMaxAttempts sets the number of attempts of an exchange, including the first: 1 to 10. The default, also for 0, is
+// 3.
 func WithMaxAttempts(n int) Option {
 	return func(s *settings) error { return setCount(&s.maxAttempts, "number of attempts", n) }
 }
 
-// WithCAPEM sets the certificates of a private CA, trusted beside the roots that [WithTLSRoots] chooses.
+// WithCAPEM sets the certificates of a private CA, trusted in addition to the roots that [WithTLSRoots] selects.
 func WithCAPEM(pem []byte) Option {
 	return func(s *settings) error {
 		s.caPEM = pem
 		if pem == nil {
-			s.caPEM = []byte{} // for the library to refuse
+			s.caPEM = []byte{} // not unset: the library rejects it
 		}
 		return nil
 	}
 }
 
-// WithTLSRoots sets which roots are trusted.
+// WithTLSRoots selects the trusted root certificates.
 func WithTLSRoots(roots TLSRoots) Option {
 	return func(s *settings) error {
 		s.tlsRoots = &roots
@@ -90,8 +91,8 @@ func WithTLSRoots(roots TLSRoots) Option {
 	}
 }
 
-// WithProxy sets the HTTP proxy through which an https base URL is reached: http://[user:password@]host[:port], or ""
-// for none, whatever the environment says.
+// WithProxy sets the HTTP proxy for an https base URL: http://[user:password@]host[:port], or "" for none. It overrides
+// the environment.
 func WithProxy(url string) Option {
 	return func(s *settings) error {
 		s.proxy = &url
@@ -99,28 +100,29 @@ func WithProxy(url string) Option {
 	}
 }
 
-// WithMaxConcurrency sets how many exchanges may be in flight at once, 1 to 1024, and with that how many threads the
-// client may hold. More calls wait for their turn, as goroutines. The default, also for 0, is 32.
+// WithMaxConcurrency sets how many exchanges may be in flight at once, 1 to 1024. It also limits the threads that the
+// client holds: further calls wait as goroutines. The default, also for 0, is 32.
 func WithMaxConcurrency(n int) Option {
 	return func(s *settings) error { return setCount(&s.maxConcurrency, "number of exchanges", n) }
 }
 
-// WithCacheCapacity sets how many tokens are kept at the most, within 64 MiB; 0 keeps none. The default is 100 000.
+// WithCacheCapacity sets the maximum number of cached tokens, within 64 MiB; 0 disables the cache. The default is
+// 100 000.
 func WithCacheCapacity(tokens int) Option {
 	return func(s *settings) error { return setCount(&s.cacheCapacity, "number of tokens", tokens) }
 }
 
-// WithCacheTTL sets the age at which a kept token is renewed, if it does not end before by itself. A token that does not
-// say when it ends is kept for twice this age. 0 is no limit. The default is one hour.
+// WithCacheTTL sets the age at which a cached token is renewed, unless it expires earlier. A token without an expiry is
+// kept for twice this age. 0 means no limit. The default is one hour.
 func WithCacheTTL(ttl time.Duration) Option {
 	return func(s *settings) error {
-		ms, err := milliseconds("greatest age of a token", ttl)
+		ms, err := milliseconds("cache TTL", ttl)
 		s.cacheTTLMS = &ms
 		return err
 	}
 }
 
-// WithUserAgent sets what follows the library's own name in the User-Agent header, such as "shop/1.2".
+// WithUserAgent sets the text after the library's name in the User-Agent header, such as "shop/1.2".
 func WithUserAgent(suffix string) Option {
 	return func(s *settings) error {
 		s.userAgent = &suffix
@@ -128,10 +130,10 @@ func WithUserAgent(suffix string) Option {
 	}
 }
 
-// milliseconds rounds up, so that what is not zero does not become it.
+// milliseconds rounds up, so that a short duration does not become 0, the default.
 func milliseconds(what string, d time.Duration) (uint64, error) {
 	if d < 0 {
-		return 0, outOfRange("the %s is negative: %v", what, d)
+		return 0, invalidArgument("the %s is negative: %v", what, d)
 	}
 	ms := d / time.Millisecond
 	if d%time.Millisecond > 0 {
@@ -140,23 +142,23 @@ func milliseconds(what string, d time.Duration) (uint64, error) {
 	return uint64(ms), nil
 }
 
-// What does not fit into 32 bits is far beyond every limit: the library refuses the greatest number as well.
+// setMS replaces a value over 32 bits by the largest one: the library rejects both.
 func setMS(setting **uint32, what string, d time.Duration) error {
 	ms, err := milliseconds(what, d)
-	fitting := uint32(min(ms, math.MaxUint32))
-	*setting = &fitting
+	clamped := uint32(min(ms, math.MaxUint32))
+	*setting = &clamped
 	return err
 }
 
 func setCount(setting **uint32, what string, n int) error {
 	if n < 0 || int64(n) > math.MaxUint32 {
-		return outOfRange("the %s is out of range: %d", what, n)
+		return invalidArgument("the %s is out of range: %d", what, n)
 	}
 	count := uint32(n)
 	*setting = &count
 	return nil
 }
 
-func outOfRange(format string, args ...any) error {
+func invalidArgument(format string, args ...any) error {
 	return &Error{Op: opNew, Status: StatusInvalidArgument, Message: fmt.Sprintf(format, args...)}
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,30 +13,31 @@ import (
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
 )
 
-func TestABadSettingMakesNewFail(t *testing.T) {
+// Each setting reaches the library, and none is truncated on the way.
+func TestInvalidSettings(t *testing.T) {
 	for name, row := range map[string]struct {
 		option spikeauth.Option
 		want   spikeauth.Status
 	}{
-		"http elsewhere":     {spikeauth.WithBaseURL("http://example.com"), spikeauth.StatusInvalidURL},
-		"no URL":             {spikeauth.WithBaseURL(""), spikeauth.StatusInvalidURL},
-		"negative timeout":   {spikeauth.WithTimeout(-1), spikeauth.StatusInvalidArgument},
-		"long timeout":       {spikeauth.WithTimeout(10*time.Minute + 1), spikeauth.StatusInvalidArgument},
-		"longest timeout":    {spikeauth.WithTimeout(1<<63 - 1), spikeauth.StatusInvalidArgument},
-		"wrapping timeout":   {spikeauth.WithTimeout((1<<32 + 1) * time.Millisecond), spikeauth.StatusInvalidArgument},
-		"negative connect":   {spikeauth.WithConnectTimeout(-time.Second), spikeauth.StatusInvalidArgument},
-		"connect too long":   {spikeauth.WithConnectTimeout(11 * time.Second), spikeauth.StatusInvalidArgument},
-		"attempts":           {spikeauth.WithMaxAttempts(11), spikeauth.StatusInvalidArgument},
-		"negative attempts":  {spikeauth.WithMaxAttempts(-1), spikeauth.StatusInvalidArgument},
-		"wrapping attempts":  {spikeauth.WithMaxAttempts(1<<32 + 1), spikeauth.StatusInvalidArgument},
-		"no PEM":             {spikeauth.WithCAPEM(nil), spikeauth.StatusTLSRoots},
-		"not PEM":            {spikeauth.WithCAPEM([]byte("nothing")), spikeauth.StatusTLSRoots},
-		"unknown roots":      {spikeauth.WithTLSRoots(3), spikeauth.StatusInvalidArgument},
-		"SOCKS":              {spikeauth.WithProxy("socks5://localhost"), spikeauth.StatusInvalidURL},
-		"concurrency":        {spikeauth.WithMaxConcurrency(1025), spikeauth.StatusInvalidArgument},
-		"negative capacity":  {spikeauth.WithCacheCapacity(-1), spikeauth.StatusInvalidArgument},
-		"negative age":       {spikeauth.WithCacheTTL(-1), spikeauth.StatusInvalidArgument},
-		"control characters": {spikeauth.WithUserAgent("a\r\nb"), spikeauth.StatusInvalidArgument},
+		"base URL":             {spikeauth.WithBaseURL("http://example.com"), spikeauth.StatusInvalidURL},
+		"empty base URL":       {spikeauth.WithBaseURL(""), spikeauth.StatusInvalidURL},
+		"negative timeout":     {spikeauth.WithTimeout(-1), spikeauth.StatusInvalidArgument},
+		"long timeout":         {spikeauth.WithTimeout(10*time.Minute + 1), spikeauth.StatusInvalidArgument},
+		"longest timeout":      {spikeauth.WithTimeout(1<<63 - 1), spikeauth.StatusInvalidArgument},
+		"timeout over 32 bits": {spikeauth.WithTimeout((1<<32 + 1) * time.Millisecond), spikeauth.StatusInvalidArgument},
+		"negative connect":     {spikeauth.WithConnectTimeout(-time.Second), spikeauth.StatusInvalidArgument},
+		"long connect":         {spikeauth.WithConnectTimeout(11 * time.Second), spikeauth.StatusInvalidArgument},
+		"attempts":             {spikeauth.WithMaxAttempts(11), spikeauth.StatusInvalidArgument},
+		"negative attempts":    {spikeauth.WithMaxAttempts(-1), spikeauth.StatusInvalidArgument},
+		"over 32 bits":         {spikeauth.WithMaxAttempts(1<<32 + 1), spikeauth.StatusInvalidArgument},
+		"nil PEM":              {spikeauth.WithCAPEM(nil), spikeauth.StatusTLSRoots},
+		"PEM":                  {spikeauth.WithCAPEM([]byte("nothing")), spikeauth.StatusTLSRoots},
+		"roots":                {spikeauth.WithTLSRoots(3), spikeauth.StatusInvalidArgument},
+		"proxy":                {spikeauth.WithProxy("socks5://localhost"), spikeauth.StatusInvalidURL},
+		"concurrency":          {spikeauth.WithMaxConcurrency(1025), spikeauth.StatusInvalidArgument},
+		"negative capacity":    {spikeauth.WithCacheCapacity(-1), spikeauth.StatusInvalidArgument},
+		"negative TTL":         {spikeauth.WithCacheTTL(-1), spikeauth.StatusInvalidArgument},
+		"user agent":           {spikeauth.WithUserAgent("a\r\nb"), spikeauth.StatusInvalidArgument},
 	} {
 		client, err := spikeauth.New(applicationID, []byte(key), row.option)
 		var e *spikeauth.Error
@@ -45,29 +45,22 @@ func TestABadSettingMakesNewFail(t *testing.T) {
 			t.Errorf("%s: %v, not %v", name, err, row.want)
 		}
 	}
-	for _, id := range []string{"", "a b", strings.Repeat("1", 65)} {
-		if _, err := spikeauth.New(id, []byte(key)); !errors.Is(err, spikeauth.StatusInvalidApplicationID) {
-			t.Errorf("%q: %v", id, err)
-		}
+	if _, err := spikeauth.New("", []byte(key)); !errors.Is(err, spikeauth.StatusInvalidApplicationID) {
+		t.Errorf("empty application id: %v", err)
 	}
-	for _, bad := range [][]byte{{}, make([]byte, 4097)} {
-		if _, err := spikeauth.New(applicationID, bad); !errors.Is(err, spikeauth.StatusInvalidKey) {
-			t.Errorf("%d bytes: %v", len(bad), err)
-		}
+	if _, err := spikeauth.New(applicationID, []byte{}); !errors.Is(err, spikeauth.StatusInvalidKey) {
+		t.Errorf("an empty key, which is not a nil one: %v", err)
 	}
-}
-
-func TestAnOptionThatIsNilIsNamed(t *testing.T) {
 	_, err := spikeauth.NewFromEnv(spikeauth.WithMaxAttempts(1), nil)
 	if !errors.Is(err, spikeauth.StatusInvalidArgument) || !strings.Contains(err.Error(), "option 1") {
-		t.Error(err)
+		t.Errorf("nil option: %v", err)
 	}
 }
 
-func TestEverySettingIsTaken(t *testing.T) {
+func TestSettings(t *testing.T) {
 	client, err := spikeauth.New(applicationID, []byte(key),
-		spikeauth.WithBaseURL("http://example.com"), // the later one counts
-		spikeauth.WithBaseURL(server.places["http"]),
+		spikeauth.WithBaseURL("http://example.com"), // overridden by the next
+		spikeauth.WithBaseURL(server.ready["http"]),
 		spikeauth.WithTimeout(2*time.Second),
 		spikeauth.WithConnectTimeout(time.Second),
 		spikeauth.WithMaxAttempts(2),
@@ -82,37 +75,36 @@ func TestEverySettingIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for range 2 { // none is kept
+	for range 2 {
 		if _, err := client.Token(t.Context(), "settings"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := server.requests(t, "settings"); n != 2 {
-		t.Errorf("%d requests", n)
+		t.Errorf("%d requests: a token was cached", n)
 	}
 	var e *spikeauth.Error
 	if _, err := client.Token(t.Context(), "fault.status.500.settings"); !errors.As(err, &e) || e.Attempts != 2 {
 		t.Errorf("%#v", err)
 	}
+}
+
+func TestTheUserAgentAndTheProxyAreUsed(t *testing.T) {
 	s := newSandbox(t)
-	agent := s.client(t, "http", spikeauth.WithUserAgent("shop/1.2"))
-	if _, err := agent.Token(t.Context(), "agent"); err != nil {
+	client := s.client(t, "https", spikeauth.WithProxy(s.ready["proxy"]), spikeauth.WithUserAgent("shop/1.2"))
+	if _, err := client.Token(t.Context(), "tunnel"); err != nil {
 		t.Fatal(err)
 	}
 	var last json.RawMessage
 	if s.control(t, "/last", &last); !strings.Contains(string(last), " shop/1.2\"") {
 		t.Errorf("%s", last)
 	}
-}
-
-func TestTheShortestTimeoutIsNotTheDefault(t *testing.T) {
-	client := server.client(t, "http", spikeauth.WithTimeout(1), spikeauth.WithConnectTimeout(1))
-	if _, err := client.Token(context.Background(), "fault.stall.shortest"); !errors.Is(err, spikeauth.StatusTimeout) {
-		t.Error(err)
+	if n := s.counters(t).Tunnels; n != 1 {
+		t.Errorf("%d tunnels", n)
 	}
 }
 
-func TestATokenEndsAtTheGreatestAge(t *testing.T) {
+func TestTheCacheTTLIsUsed(t *testing.T) {
 	client := server.client(t, "http", spikeauth.WithCacheTTL(time.Millisecond))
 	until(t, "a second exchange", func() bool {
 		if _, err := client.Token(t.Context(), "aged"); err != nil {
@@ -122,104 +114,34 @@ func TestATokenEndsAtTheGreatestAge(t *testing.T) {
 	})
 }
 
-func TestTheProxyIsUsed(t *testing.T) {
-	s := newSandbox(t)
-	client := s.client(t, "https", spikeauth.WithProxy(s.places["proxy"]))
-	if _, err := client.Token(t.Context(), "tunnel"); err != nil {
-		t.Fatal(err)
-	}
-	if s.counters(t).Tunnels != 1 {
-		t.Error("there was no tunnel")
-	}
-}
-
-func TestTheSandboxIsNotTrustedUnasked(t *testing.T) {
-	client, err := spikeauth.New(applicationID, []byte(key),
-		spikeauth.WithBaseURL(server.places["https"]), spikeauth.WithTLSRoots(spikeauth.TLSRootsBundled))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	if _, err := client.Token(t.Context(), "untrusted"); !errors.Is(err, spikeauth.StatusTLS) {
-		t.Error(err)
-	}
-}
-
-func TestTheKeyIsNotKept(t *testing.T) {
-	want, _ := spikeauth.SignUser([]byte(key), "alice")
-	mine := []byte(key)
-	client, err := spikeauth.New(applicationID, mine, spikeauth.WithBaseURL(server.places["http"]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	clear(mine)
-	if got, err := client.SignUser("alice"); err != nil || got != want {
-		t.Errorf("%q, %v", got, err)
-	}
-}
-
-func TestTheEnvironment(t *testing.T) {
-	client, err := spikeauth.NewFromEnv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	if token, err := client.Token(t.Context(), "env"); err != nil || subject(token) != "env" {
-		t.Errorf("%q, %v", token, err)
-	}
-	t.Run("options go before it", func(t *testing.T) {
-		t.Setenv("SPIKE_API_BASE_URL", "http://127.0.0.1:1")
-		client, err := spikeauth.NewFromEnv(spikeauth.WithBaseURL(server.places["http"]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		if _, err := client.Token(t.Context(), "env-option"); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("its timeout counts", func(t *testing.T) {
-		t.Setenv("SPIKE_TIMEOUT_MS", "50")
-		client, err := spikeauth.NewFromEnv(spikeauth.WithConnectTimeout(10 * time.Millisecond))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		if _, err := client.Token(context.Background(), "fault.delay.5000.env"); !errors.Is(err, spikeauth.StatusTimeout) {
-			t.Error(err)
-		}
-	})
-	for name, value := range map[string]string{"SPIKE_TIMEOUT_MS": "1s", "SPIKE_APPLICATION_ID": "", "SPIKE_HMAC_KEY": ""} {
-		t.Run(name, func(t *testing.T) {
-			t.Setenv(name, value)
-			if _, err := spikeauth.NewFromEnv(); !errors.Is(err, spikeauth.StatusInvalidEnvironment) || !strings.Contains(err.Error(), name) {
+func TestNewFromEnv(t *testing.T) {
+	for _, row := range []struct {
+		name, variable, value, user string
+		opts                        []spikeauth.Option
+		want                        error
+	}{
+		{name: "unchanged", user: "env"},
+		{name: "an option overrides it", variable: "SPIKE_API_BASE_URL", value: "http://127.0.0.1:1", user: "env",
+			opts: []spikeauth.Option{spikeauth.WithBaseURL(server.ready["http"])}},
+		{name: "its timeout is the default of calls", variable: "SPIKE_TIMEOUT_MS", value: "50", user: "fault.delay.5000.env",
+			opts: []spikeauth.Option{spikeauth.WithConnectTimeout(10 * time.Millisecond)}, want: spikeauth.StatusTimeout},
+		{name: "an invalid variable", variable: "SPIKE_TIMEOUT_MS", value: "1s", want: spikeauth.StatusInvalidEnvironment},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if row.variable != "" {
+				t.Setenv(row.variable, row.value)
+			}
+			client, err := spikeauth.NewFromEnv(row.opts...)
+			if err == nil {
+				defer client.Close()
+				var token string
+				if token, err = client.Token(context.Background(), row.user); err == nil && subject(token) != row.user {
+					t.Errorf("%q", token)
+				}
+			}
+			if !errors.Is(err, row.want) {
 				t.Error(err)
 			}
 		})
 	}
-	t.Run("a proxy that cannot be used", func(t *testing.T) {
-		t.Setenv("all_proxy", "socks5h://127.0.0.1:1080")
-		if _, err := spikeauth.NewFromEnv(spikeauth.WithBaseURL(server.places["https"])); !errors.Is(err, spikeauth.StatusInvalidEnvironment) ||
-			!strings.Contains(err.Error(), "all_proxy") {
-			t.Error(err)
-		}
-		for _, opts := range [][]spikeauth.Option{
-			{}, // plain http
-			{spikeauth.WithBaseURL(server.places["https"]), spikeauth.WithProxy("")},
-		} {
-			client, err := spikeauth.NewFromEnv(opts...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			client.Close()
-		}
-	})
-	t.Run("no application id", func(t *testing.T) {
-		t.Setenv("SPIKE_APPLICATION_ID", "restored at the end")
-		os.Unsetenv("SPIKE_APPLICATION_ID")
-		if _, err := spikeauth.NewFromEnv(); !errors.Is(err, spikeauth.StatusIncompleteConfig) {
-			t.Error(err)
-		}
-	})
 }

@@ -8,14 +8,12 @@ import (
 	"strings"
 )
 
-// RoundTripper returns an [http.RoundTripper] that adds a user's Authorization header to requests, and sends them with
-// base, or with [http.DefaultTransport] if base is nil. After a 401 it reports the token, gets a new one and sends the
-// request once more, if its body can be sent again ([http.Request.GetBody]). If it cannot, or there is no new token, the
-// 401 is what is returned.
+// RoundTripper returns an [http.RoundTripper] that adds a user's Authorization header and sends requests with base, or
+// with [http.DefaultTransport] if base is nil. After a 401 it invalidates the token and retries once with a new one. It
+// returns the 401 if no new token is available or the body cannot be sent again ([http.Request.GetBody]).
 //
-// The token goes where the program sends it, and not where a server would have it: to a request that follows a redirect
-// it is added only if scheme, host and port are still those of the first request, all along the way. It is never sent
-// over http to another machine; such a request fails.
+// A redirected request receives the token only if scheme, host and port stayed the same at every step. A request over
+// http to another machine fails, so that the token is never sent in the clear.
 func (c *Client) RoundTripper(userID string, base http.RoundTripper) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -29,11 +27,11 @@ type roundTripper struct {
 	base   http.RoundTripper
 }
 
-// drainMax is how much of the body of a 401 is read, so that its connection can be used again.
+// drainMax is the longest body of a 401 that is read so that its connection can be reused.
 const drainMax = 64 << 10
 
-// dispose is done with a response. A body of unknown length is not waited for: it may have no end.
-func dispose(resp *http.Response) {
+// discard closes a response. It does not read a body of unknown length, which may never end.
+func discard(resp *http.Response) {
 	if 0 <= resp.ContentLength && resp.ContentLength <= drainMax {
 		_, _ = io.CopyN(io.Discard, resp.Body, drainMax)
 	}
@@ -41,7 +39,7 @@ func dispose(resp *http.Response) {
 }
 
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	if hasLeft(req) {
+	if crossedOrigin(req) {
 		return t.base.RoundTrip(req)
 	}
 	token, err := t.token(req)
@@ -53,20 +51,20 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
-	again, token := t.another(req, token)
-	if again == nil {
+	retry, token := t.retryRequest(req, token)
+	if retry == nil {
 		return resp, nil
 	}
-	dispose(resp)
-	resp, err = t.base.RoundTrip(again)
+	discard(resp)
+	resp, err = t.base.RoundTrip(retry)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized {
-		_ = t.client.Invalidate(t.userID, token) // so that no third one is asked for
+		_ = t.client.Invalidate(t.userID, token) // rejected twice: the library then requests no third one for a while
 	}
 	return resp, err
 }
 
-// another reports a token that was refused, and returns the request with a new one, or nil if it cannot be sent again.
-func (t *roundTripper) another(req *http.Request, rejected string) (*http.Request, string) {
+// retryRequest invalidates the rejected token and returns the request with a new one, or nil if it cannot be retried.
+func (t *roundTripper) retryRequest(req *http.Request, rejected string) (*http.Request, string) {
 	if t.client.Invalidate(t.userID, rejected) != nil || !canReplay(req) {
 		return nil, ""
 	}
@@ -74,13 +72,13 @@ func (t *roundTripper) another(req *http.Request, rejected string) (*http.Reques
 	if err != nil {
 		return nil, ""
 	}
-	again := withToken(req, token)
+	retry := withToken(req, token)
 	if hasBody(req) {
-		if again.Body, err = req.GetBody(); err != nil {
+		if retry.Body, err = req.GetBody(); err != nil {
 			return nil, ""
 		}
 	}
-	return again, token
+	return retry, token
 }
 
 func (t *roundTripper) token(req *http.Request) (string, error) {
@@ -94,17 +92,17 @@ func (t *roundTripper) token(req *http.Request) (string, error) {
 	return t.client.Token(req.Context(), t.userID)
 }
 
-// CloseIdleConnections is for [http.Client.CloseIdleConnections].
+// CloseIdleConnections implements [http.Client.CloseIdleConnections].
 func (t *roundTripper) CloseIdleConnections() {
 	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
 }
 
-// String returns the name of the type: there is nothing else to show.
+// String returns the name of the type.
 func (t *roundTripper) String() string { return "spikeauth.RoundTripper" }
 
-// GoString is for %#v.
+// GoString implements [fmt.GoStringer] like String.
 func (t *roundTripper) GoString() string { return t.String() }
 
 func withToken(req *http.Request, token string) *http.Request {
@@ -130,20 +128,20 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// hasLeft tells whether a redirect on the way to this request led to another place than that of the request. A request
-// that follows a redirect has the response that made it, which has the request before.
-func hasLeft(req *http.Request) bool {
-	for at := req; at.Response != nil; {
-		at = at.Response.Request
-		if at == nil || at.URL == nil || place(at.URL) != place(req.URL) {
+// crossedOrigin reports whether a redirect on the way to req led to another origin. The request that follows a redirect
+// holds its response, which holds the request before.
+func crossedOrigin(req *http.Request) bool {
+	for previous := req; previous.Response != nil; {
+		previous = previous.Response.Request
+		if previous == nil || previous.URL == nil || origin(previous.URL) != origin(req.URL) {
 			return true
 		}
 	}
 	return false
 }
 
-// place is scheme, host and port.
-func place(u *url.URL) string {
+// origin returns scheme, host and port.
+func origin(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]

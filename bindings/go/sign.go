@@ -1,9 +1,9 @@
 package spikeauth
 
-// SignUser signs a user id with a key: HMAC-SHA256 as 64 lowercase hexadecimal characters. The key is the raw bytes
-// that the Spike console shows, never decoded.
+// SignUser signs a user id with a key and returns the HMAC-SHA256 as 64 lowercase hexadecimal characters. The key is
+// the bytes that the Spike console shows, not decoded.
 //
-// A signature never expires: keep it as secret as a password. [Client.SignUser] does the same faster.
+// A signature never expires: keep it as secret as a password. [Client.SignUser] does the same, faster.
 func SignUser(hmacKey []byte, userID string) (string, error) {
 	if err := checkLibrary(); err != nil {
 		return "", err
@@ -17,8 +17,8 @@ func SignUser(hmacKey []byte, userID string) (string, error) {
 	return text, nil
 }
 
-// VerifyUser checks a signature against a key and a user id, in constant time. It returns nil if it is the right one,
-// in either case of its characters, and an error with [StatusSignatureMismatch] if it is another one.
+// VerifyUser checks a signature in constant time. It returns nil if the signature is valid, in lower or upper case, and
+// an error with [StatusSignatureMismatch] if it belongs to another key or user id.
 func VerifyUser(hmacKey []byte, userID, signature string) error {
 	if err := checkLibrary(); err != nil {
 		return err
@@ -37,8 +37,8 @@ func (c *Client) SignUser(userID string) (string, error) {
 	return text, nil
 }
 
-// AppendSignature appends the signature of a user id to dst, as [Client.SignUser] makes it. It allocates only where
-// dst lacks the room. If it fails, it returns dst as it was.
+// AppendSignature appends the signature of a user id to dst. It allocates only if dst lacks the capacity. On failure it
+// returns dst unchanged.
 func (c *Client) AppendSignature(dst []byte, userID string) ([]byte, error) {
 	var signature [signatureSize]byte
 	if err := c.sign(userID, &signature); err != nil {
@@ -51,32 +51,31 @@ func (c *Client) AppendSignature(dst []byte, userID string) ([]byte, error) {
 
 func (c *Client) sign(userID string, signature *[signatureSize]byte) error {
 	const op = "sign"
-	if err := c.enter(op); err != nil {
+	if err := c.acquire(op); err != nil {
 		return err
 	}
 	err := clientSign(c.handle.native, userID, signature, op)
-	c.leave()
+	c.release()
 	return err
 }
 
 // SignUsers signs many user ids in one call of the library, which is faster than one by one.
 //
-// A user id that is not valid gets an empty signature, and makes an error with [StatusInvalidUserID] that names the
-// index of the first one; all others are signed, and their signatures returned beside the error. With any other error
-// the result is nil.
+// An invalid user id receives an empty signature. The error is then [StatusInvalidUserID] and names the index of the
+// first one; the signatures of all others are returned with it. With any other error the result is nil.
 func (c *Client) SignUsers(userIDs []string) ([]string, error) {
 	const op = "sign"
-	if err := c.enter(op); err != nil {
+	if err := c.acquire(op); err != nil {
 		return nil, err
 	}
-	defer c.leave()
-	ids, offsets := column(userIDs)
+	defer c.release()
+	ids, offsets := packIDs(userIDs)
 	out := make([]byte, signatureLen*len(userIDs))
 	err := clientSignMany(c.handle.native, ids, offsets, out, op)
 	if err != nil && err.Status != StatusInvalidUserID {
 		return nil, err
 	}
-	signatures := rows(out)
+	signatures := splitSignatures(out)
 	clear(out)
 	if err != nil {
 		return signatures, err
@@ -84,8 +83,8 @@ func (c *Client) SignUsers(userIDs []string) ([]string, error) {
 	return signatures, nil
 }
 
-// column lays the ids out as the library takes them: one after the other, and where each begins and ends.
-func column(userIDs []string) (ids []byte, offsets []int64) {
+// packIDs concatenates the ids and returns the offsets of their boundaries, as the library takes them.
+func packIDs(userIDs []string) (ids []byte, offsets []int64) {
 	size := 0
 	for _, id := range userIDs {
 		size += len(id)
@@ -99,8 +98,9 @@ func column(userIDs []string) (ids []byte, offsets []int64) {
 	return ids, offsets
 }
 
-// rows cuts what the library wrote into signatures, which share their memory. Those of bad ids are empty.
-func rows(out []byte) []string {
+// splitSignatures splits the library's output into strings that share one allocation. An invalid id has a zero row and
+// yields an empty string.
+func splitSignatures(out []byte) []string {
 	all := string(out)
 	signatures := make([]string, 0, len(all)/signatureLen)
 	for ; len(all) > 0; all = all[signatureLen:] {

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,9 +24,9 @@ func threads(t *testing.T) int {
 	return len(entries)
 }
 
-// Twenty thousand goroutines on cold users and a server that takes a second: in a process of its own, where nothing
-// else makes threads.
-func TestWaitingGoroutinesAreNoThreads(t *testing.T) {
+// 20 000 goroutines, each for another user, and a sandbox that takes a second. The test runs in its own process, where
+// nothing else creates threads.
+func TestWaitingCallsHoldNoThreads(t *testing.T) {
 	if os.Getenv("SPIKEAUTH_TEST_THREADS") == "" {
 		command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		command.Env = append(os.Environ(), "SPIKEAUTH_TEST_THREADS=1")
@@ -41,21 +40,20 @@ func TestWaitingGoroutinesAreNoThreads(t *testing.T) {
 	s := newSandbox(t, "--delay-ms", "1000")
 	client := s.client(t, "http")
 	ctx, cancel := context.WithCancel(t.Context())
-	var done sync.WaitGroup
-	for i := range goroutines {
-		done.Add(1)
-		go func() {
-			defer done.Done()
+	calls := make(chan struct{})
+	go func() {
+		defer close(calls)
+		concurrently(goroutines, func(i int) {
 			user := fmt.Sprintf("cold-%d", i)
 			token, err := client.Token(ctx, user)
 			if err == nil && subject(token) != user ||
 				err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, spikeauth.StatusTimeout) {
 				t.Errorf("%q, %v", token, err)
 			}
-		}()
-	}
+		})
+	}()
 	most := 0
-	until(t, "three rounds", func() bool {
+	until(t, "the third round has begun", func() bool {
 		most = max(most, threads(t))
 		return s.counters(t).Requests > 2*limit
 	})
@@ -64,8 +62,8 @@ func TestWaitingGoroutinesAreNoThreads(t *testing.T) {
 	}
 	start := time.Now()
 	cancel()
-	done.Wait()
-	t.Logf("%d threads at the most; all back after %v", most, time.Since(start))
+	<-calls
+	t.Logf("at most %d threads; all calls ended after %v", most, time.Since(start))
 	if most > limit+runtime.GOMAXPROCS(0)+16 {
 		t.Errorf("%d threads", most)
 	}

@@ -8,107 +8,105 @@ import (
 
 const bearer = "Bearer "
 
-// Token returns the access token of a user: from the cache, else by an exchange that is then kept. However many calls
-// ask for the same user at the same time, one exchange serves them all.
+// Token returns a user's access token, from the cache or by an exchange whose result is cached. Concurrent calls for the
+// same user share one exchange.
 //
-// The context's deadline is that of the call; without one it is the client's. A context that ends, ends the call at
-// once, and leaves all others alone. A nil context panics.
+// The deadline is the context's, or the client's timeout if the context has none. A context that is done ends this call
+// at once and no other. A nil context panics.
 func (c *Client) Token(ctx context.Context, userID string) (string, error) {
 	return c.cached(ctx, "token", "", userID)
 }
 
-// Authorization returns the value of an Authorization header for a user: "Bearer ", and the token as [Client.Token]
-// gives it.
+// Authorization returns the value of a user's Authorization header: "Bearer " and the result of [Client.Token].
 func (c *Client) Authorization(ctx context.Context, userID string) (string, error) {
 	return c.cached(ctx, "authorization", bearer, userID)
 }
 
-// Exchange signs a user id and exchanges the signature for that user's access token. It always asks the service, and
-// does not touch the cache: [Client.Token] is for everyday use.
+// Exchange signs a user id and exchanges the signature for an access token. It always sends a request and bypasses the
+// cache; prefer [Client.Token].
 func (c *Client) Exchange(ctx context.Context, userID string) (string, error) {
 	const op = "exchange"
-	check := func() error {
+	validate := func() error {
 		var signature [signatureSize]byte
 		defer clear(signature[:])
 		return clientSign(c.handle.native, userID, &signature, op)
 	}
-	return c.exchange(ctx, op, check, func(call nativeCall, out []byte) (int, *Error) {
+	return c.exchange(ctx, op, validate, func(call nativeCall, out []byte) (int, *Error) {
 		return clientExchange(c.handle.native, userID, call, out, op)
 	})
 }
 
-// ExchangeSignature exchanges a signature that was made elsewhere, on a machine that has the key. The client needs
-// none.
+// ExchangeSignature exchanges a signature made elsewhere for an access token. The client needs no key.
 func (c *Client) ExchangeSignature(ctx context.Context, userID, signature string) (string, error) {
 	const op = "exchange"
-	check := func() error {
+	validate := func() error {
 		err := verify([]byte("any key"), userID, signature, op)
 		if errors.Is(err, StatusSignatureMismatch) {
 			return nil // it is well formed
 		}
 		return err
 	}
-	return c.exchange(ctx, op, check, func(call nativeCall, out []byte) (int, *Error) {
+	return c.exchange(ctx, op, validate, func(call nativeCall, out []byte) (int, *Error) {
 		return clientExchangeSignature(c.handle.native, userID, signature, call, out, op)
 	})
 }
 
-// Invalidate reports that the service refused a token (a 401 to a call with it), and drops it from the cache, if it is
-// still the one that is there. Call [Client.Token] afterwards, and try once more with what it gives.
+// Invalidate reports a token that the API refused with a 401, and drops it from the cache if it is still the cached one.
+// Then call [Client.Token] and retry once.
 func (c *Client) Invalidate(userID, rejected string) error {
 	const op = "invalidate"
-	if err := c.enter(op); err != nil {
+	if err := c.acquire(op); err != nil {
 		return err
 	}
-	defer c.leave()
+	defer c.release()
 	return clientInvalidate(c.handle.native, userID, rejected, op)
 }
 
-// Forget drops what the cache holds for a user, whatever it is. After a 401 use [Client.Invalidate] instead.
+// Forget drops a user's token from the cache. After a 401 use [Client.Invalidate] instead.
 func (c *Client) Forget(userID string) error {
 	const op = "forget"
-	if err := c.enter(op); err != nil {
+	if err := c.acquire(op); err != nil {
 		return err
 	}
-	defer c.leave()
+	defer c.release()
 	return clientForget(c.handle.native, userID, op)
 }
 
-// begin is what every call with a context does first.
+// begin checks the context and acquires the client.
 func (c *Client) begin(ctx context.Context, op string) error {
 	if ctx == nil {
 		panic("spikeauth: nil context")
 	}
 	if ctx.Err() != nil {
-		return doneError(op, ctx)
+		return contextError(op, ctx)
 	}
-	return c.enter(op)
+	return c.acquire(op)
 }
 
-// exchange makes an exchange that check has nothing against. What can never succeed does not wait for its turn.
+// exchange runs do after validate, so that a call that cannot succeed does not wait for a permit.
 func (c *Client) exchange(
-	ctx context.Context, op string, check func() error, do func(call nativeCall, out []byte) (int, *Error),
+	ctx context.Context, op string, validate func() error, do func(call nativeCall, out []byte) (int, *Error),
 ) (string, error) {
 	if err := c.begin(ctx, op); err != nil {
 		return "", err
 	}
-	defer c.leave()
-	if err := check(); err != nil {
+	defer c.release()
+	if err := validate(); err != nil {
 		return "", err
 	}
-	token, failed := c.handle.block(ctx, op, c.handle.limit(ctx), do)
+	token, failed := c.handle.block(ctx, op, c.handle.deadline(ctx), do)
 	if failed != nil {
 		return "", failed
 	}
 	return token, nil
 }
 
-// cached returns prefix and the token of a user. A hit is one call of the library.
+// cached returns prefix and a user's token. A hit is one call of the library.
 func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string, error) {
 	if err := c.begin(ctx, op); err != nil {
 		return "", err
 	}
-	defer c.leave()
+	defer c.release()
 	out := buffers.Get().(*buffer)
 	start := copy(out[:], prefix)
 	n, status := clientPeek(c.handle.native, userID, out[start:])
@@ -122,7 +120,7 @@ func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string,
 	case StatusOK:
 		return text, nil
 	case StatusNotCached:
-		token, failed := c.handle.miss(ctx, op, userID)
+		token, failed := c.handle.fetch(ctx, op, userID)
 		if failed != nil {
 			return "", failed
 		}
@@ -131,65 +129,65 @@ func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string,
 	return "", failed
 }
 
-// miss gets a token that is not in the cache, alone or with others who ask for it.
-func (h *handle) miss(ctx context.Context, op, userID string) (string, *Error) {
-	limit := h.limit(ctx)
-	flight, waiter := h.flights.join(userID, limit)
+// fetch returns a token that is not cached, as the leader or as a waiter.
+func (h *handle) fetch(ctx context.Context, op, userID string) (string, *Error) {
+	deadline := h.deadline(ctx)
+	flight, waiter := h.flights.join(userID, deadline)
 	if waiter != nil {
 		result, failed := h.await(ctx, op, userID, flight, waiter)
 		if failed != nil || !result.lead {
-			h.flights.shared.Add(1)
+			h.flights.coalesced.Add(1)
 			if failed == nil && result.failed != nil {
 				failed = result.failed.withOp(op)
 			}
 			return result.token, failed
 		}
 	}
-	return h.lead(ctx, op, userID, limit, flight)
+	return h.lead(ctx, op, userID, deadline, flight)
 }
 
-// await waits for what comes of a flight, and leaves it if that fails, be it by a panic of the context.
+// await waits for the result of a flight. It leaves the flight on failure, even if the context panics.
 func (h *handle) await(
 	ctx context.Context, op, userID string, joined *flight, w *waiter,
-) (result outcome, failed *Error) {
-	isTold := false
+) (result flightResult, failed *Error) {
+	received := false
 	defer func() {
-		if !isTold {
+		if !received {
 			h.flights.leave(userID, joined, w)
 		}
 	}()
-	result, failed = wait(ctx, op, w.limit, h.closed, w.ready)
-	isTold = failed == nil
+	result, failed = wait(ctx, op, w.deadline, h.closed, w.ready)
+	received = failed == nil
 	return result, failed
 }
 
-// lead gets the token for all who wait. Whatever becomes of the call, be it a panic of its context, the flight ends or
-// goes on. One that got the lead from another begins its attempts anew, but not before the time that the other was told.
+// lead fetches the token for all waiters and completes the flight, even if the context panics. A leader that took over
+// starts with fresh attempts, after the previous leader's Retry-After.
 func (h *handle) lead(
-	ctx context.Context, op, userID string, limit time.Time, led *flight,
+	ctx context.Context, op, userID string, deadline time.Time, led *flight,
 ) (token string, failed *Error) {
-	result, goesOn := outcome{}, everybody
-	defer func() { h.flights.finish(userID, led, result, goesOn) }()
-	if failed = h.pause(ctx, op, limit, led.notBefore); failed == nil {
-		token, failed = h.block(ctx, op, limit, func(call nativeCall, out []byte) (int, *Error) {
+	result, shouldRetry := flightResult{}, retryAll
+	defer func() { h.flights.complete(userID, led, result, shouldRetry) }()
+	if failed = h.waitUntil(ctx, op, deadline, led.notBefore); failed == nil {
+		token, failed = h.block(ctx, op, deadline, func(call nativeCall, out []byte) (int, *Error) {
 			return clientToken(h.native, userID, call, out, op)
 		})
 	}
-	result.token, goesOn = token, h.goOn(failed, limit)
+	result.token, shouldRetry = token, h.shouldRetry(failed, deadline)
 	if failed != nil {
-		result.failed = failed.withOp(op) // the caller may write to its own
+		result.failed = failed.withOp(op) // a copy: the caller may modify its own
 	}
 	return token, failed
 }
 
-// pause waits until the service may be asked.
-func (h *handle) pause(ctx context.Context, op string, limit, notBefore time.Time) *Error {
+// waitUntil waits for the end of a Retry-After.
+func (h *handle) waitUntil(ctx context.Context, op string, deadline, notBefore time.Time) *Error {
 	left := time.Until(notBefore)
 	if left <= 0 {
 		return nil
 	}
 	timer := time.NewTimer(left)
 	defer timer.Stop()
-	_, failed := wait(ctx, op, limit, h.closed, timer.C)
+	_, failed := wait(ctx, op, deadline, h.closed, timer.C)
 	return failed
 }

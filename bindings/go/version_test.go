@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// otherLibrary stands before the library that was linked, and is of another version.
+// otherLibrary is preloaded to replace the version numbers of the linked library.
 const otherLibrary = `
 #include <stdint.h>
 uint32_t spike_auth_abi_version(void) { return ABI; }
 uint32_t spike_auth_version_number(void) { return VERSION; }
 `
 
-func TestAnotherLibraryIsRefused(t *testing.T) {
+func TestAnotherLibraryVersionIsRefused(t *testing.T) {
 	if os.Getenv("SPIKEAUTH_TEST_OTHER") != "" {
 		_, err := New("9999", []byte("key"))
 		_, signError := SignUser([]byte("key"), "alice")

@@ -1,9 +1,9 @@
-//! How much the whole cache may hold, and how much it does.
+//! The limits of the whole cache, and how much of them is used.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Room is reserved before an entry is put in and released after it was taken out: so the bounds
-/// hold at every moment, whatever threads do at once.
+/// Room is reserved before an entry is added and released after it was removed, so the limits hold at
+/// every moment.
 pub(super) struct Bounds {
     entries_max: u64,
     bytes_max: u64,
@@ -16,10 +16,10 @@ impl Bounds {
         Self { entries_max, bytes_max, entries: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
-    /// The same bounds over what a child has inherited: the entries and bytes of each part. What a
-    /// thread of the parent had reserved at the fork is in no part, and so is free again.
-    pub(super) fn of_a_child(&self, parts: impl Iterator<Item = (u64, u64)>) -> Self {
-        let (entries, bytes) = parts.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+    /// The bounds of a forked child, with the entries and bytes of each inherited shard. A reservation
+    /// that a thread of the parent held at the fork is in no shard, and so it is free again.
+    pub(super) fn of_a_child(&self, shards: impl Iterator<Item = (u64, u64)>) -> Self {
+        let (entries, bytes) = shards.fold((0, 0), |sum, shard| (sum.0 + shard.0, sum.1 + shard.1));
         Self {
             entries: AtomicU64::new(entries),
             bytes: AtomicU64::new(bytes),
@@ -35,12 +35,12 @@ impl Bounds {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether an entry could ever fit.
+    /// Whether an entry fits into an empty cache.
     pub(super) fn allow(&self, weight: usize) -> bool {
         self.entries_max > 0 && weight as u64 <= self.bytes_max
     }
 
-    /// Takes room for one entry, if there is any.
+    /// Reserves room for one entry; false if there is none.
     pub(super) fn reserve(&self, weight: usize) -> bool {
         if !add_within(&self.entries, 1, self.entries_max) {
             return false;
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_bounds_hold_and_nothing_is_lost() {
+    fn reservations_stay_within_both_limits() {
         let bounds = Bounds::new(2, 100);
         assert!(bounds.reserve(60));
         assert!(!bounds.reserve(41), "too many bytes");

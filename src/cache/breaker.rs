@@ -1,4 +1,4 @@
-//! Stops asking when the key must be wrong: a wrong key must not send a million requests.
+//! The circuit breaker: a client with a wrong key must not send a million requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,27 +6,28 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, whole_ms};
 use crate::fork::Inherit;
 
-/// So many different users in a row, and no success between: it is not the users.
+/// Opens after refusals (401) for so many different users without a success between them.
 const USERS: usize = 5;
-/// How often one request goes out to see whether that has changed.
+/// While it is open, one request per interval is sent.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// Asked for an exchange that is about to begin, and told of each that has ended. Users are hashes.
+/// Users are known by their hashes.
 pub(super) struct Breaker(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The users that were refused since the last success, each once.
+    /// The users refused since the last success, each once.
     refused: Vec<u64>,
     open: Option<Open>,
 }
 
 struct Open {
-    /// When the next probe may go out.
+    /// When the next probe may be sent.
     probe_at: Instant,
-    /// Whose exchange the last probe is.
+    /// The user of the last probe.
     probe: Option<u64>,
-    /// What the last probe had of time, and it was not enough for an answer: who has more goes first.
+    /// The timeout of the last probe if that was too short for an answer: a call with a longer one goes
+    /// first.
     too_short: Duration,
 }
 
@@ -35,20 +36,19 @@ impl Breaker {
         Self(Mutex::default())
     }
 
-    /// Ends the life of one that a child has inherited.
+    /// Drops the parent's breaker in a forked child.
     pub(super) fn abandon(self) {
         self.0.abandon();
     }
 
-    /// Whether an exchange may begin now, by a caller who has so much time. If it may while the breaker
-    /// is open, it is the probe.
-    pub(super) fn admit(&self, user: u64, time: Duration, now: Instant) -> Result<(), Error> {
+    /// Whether an exchange of a call with this timeout may start. If the breaker is open, that is the probe.
+    pub(super) fn admit(&self, user: u64, timeout: Duration, now: Instant) -> Result<(), Error> {
         let mut state = self.state();
         let Some(open) = &mut state.open else {
             return Ok(());
         };
         let mut at = open.probe_at;
-        if time <= open.too_short {
+        if timeout <= open.too_short {
             at += PROBE_EVERY;
         }
         if now < at {
@@ -59,8 +59,8 @@ impl Breaker {
         Ok(())
     }
 
-    /// Whether a request of an exchange that was admitted may still go out: it may have waited for its
-    /// turn while others were refused.
+    /// Whether an admitted exchange may still send a request: others may have been refused while it waited
+    /// for a connection.
     pub(super) fn check(&self, user: u64, now: Instant) -> Result<(), Error> {
         match &self.state().open {
             Some(open) if open.probe != Some(user) => {
@@ -75,7 +75,7 @@ impl Breaker {
         *self.state() = State::default();
     }
 
-    /// The service refused the signature of this user.
+    /// The service refused the signature of `user`.
     pub(super) fn note_refusal(&self, user: u64, now: Instant) {
         let mut state = self.state();
         if let Some(open) = &mut state.open {
@@ -91,12 +91,12 @@ impl Breaker {
         }
     }
 
-    /// An exchange of this user ended for want of time, of which it had so much, or was stopped.
-    pub(super) fn note_unfinished(&self, user: u64, time: Duration) {
+    /// An exchange of a call with this timeout was cancelled, or its time ran out.
+    pub(super) fn note_interrupted(&self, user: u64, timeout: Duration) {
         if let Some(open) = &mut self.state().open
             && open.probe == Some(user)
         {
-            open.too_short = time;
+            open.too_short = timeout;
         }
     }
 
@@ -110,9 +110,9 @@ fn refused(wait: Duration) -> Error {
     Error::new(
         ErrorKind::Unauthorized,
         format!(
-            "The service refused the signatures of {USERS} users in a row (401), so this request was not \
-             sent; the next one goes out in {} ms. Check the application id and the HMAC key, and that \
-             both belong to the same application.",
+            "The service refused the signatures of {USERS} users in a row (401), so no request was sent; \
+             the next one is sent in {} ms. Check the application id and the HMAC key, and that both \
+             belong to the same application.",
             wait.as_millis()
         ),
     )
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_between_starts_the_count_anew() {
+    fn a_success_resets_the_count() {
         let start = Instant::now();
         let breaker = Breaker::new();
         (0..4).for_each(|user| breaker.note_refusal(user, start));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_admitted_before_is_held_back_but_for_the_probe() {
+    fn only_the_probe_is_sent_after_it_opened() {
         let start = Instant::now();
         let breaker = Breaker::new();
         assert!(admits(&breaker, TIME, start));
@@ -189,21 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_without_time_gives_way_to_who_has_more() {
+    fn a_call_with_more_time_goes_before_a_probe_that_timed_out() {
         let start = Instant::now();
         let breaker = opened(start);
         let short = Duration::from_millis(50);
         let at = |ms| start + Duration::from_millis(ms);
         assert!(admits(&breaker, short, at(5000)));
-        breaker.note_unfinished(USER, short);
+        breaker.note_interrupted(USER, short);
         assert!(!admits(&breaker, short, at(10_000)));
         assert!(admits(&breaker, TIME, at(10_001)));
-        breaker.note_unfinished(USER, short);
+        breaker.note_interrupted(USER, short);
         assert!(!admits(&breaker, short, at(15_001)));
-        assert!(admits(&breaker, short, at(20_001)), "nobody with more time came");
-        breaker.note_unfinished(USER + 1, TIME);
+        assert!(admits(&breaker, short, at(20_001)), "no call with more time came");
+        breaker.note_interrupted(USER + 1, TIME);
         breaker.note_refusal(USER, at(20_002));
-        assert!(admits(&breaker, short, at(25_001)), "that one was answered");
+        assert!(admits(&breaker, short, at(25_001)), "the probe was answered");
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! The time by which entries end: one that only goes forward, whatever becomes of the wall clock.
+//! The clock of renewal and expiry: monotonic, independent of the wall clock.
 
 use std::time::Instant;
 
-/// Where the cache learns the time.
+/// The cache's source of the current time.
 pub(crate) trait Clock: Send + Sync {
     fn now(&self) -> Instant;
 }
 
-/// The system's monotonic clock. It stands still while the machine is suspended.
+/// The system's monotonic clock. It stops while the machine is suspended.
 pub(crate) struct Monotonic;
 
 impl Clock for Monotonic {

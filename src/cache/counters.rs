@@ -1,53 +1,52 @@
-//! What the cache has done so far.
+//! The counters of the cache.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Counters of a client in this process, since the client was made or the process was forked off.
+/// The counters of a client in this process, since the client was made or the process was forked.
 ///
-/// They add up: `hits + misses` is the number of calls that asked; `coalesced + exchanges <= misses`;
+/// They add up: `hits + misses` is the number of lookups; `coalesced + exchanges <= misses`;
 /// `failures <= exchanges`; `requests <= exchanges + retries`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Calls that were answered from the cache, looks with `peek_token` that found one among them.
+    /// Calls that returned a cached token, including those of `peek_token`.
     pub hits: u64,
-    /// Calls that were not, or that renewed a token. A look that found nothing is no miss: it asked for
-    /// nothing more.
+    /// Calls that found no token, or that renewed one. `peek_token` counts no misses.
     pub misses: u64,
-    /// Misses that waited for an exchange which another call had begun.
+    /// Misses that waited for an exchange that another call had started.
     pub coalesced: u64,
-    /// Exchanges that misses began.
+    /// Exchanges that misses started.
     pub exchanges: u64,
     /// Requests that these exchanges sent.
     pub requests: u64,
-    /// Requests among them that were not the first of their exchange.
+    /// Requests that were not the first of their exchange.
     pub retries: u64,
-    /// Exchanges that ended without a token that could be handed out.
+    /// Exchanges that ended without a usable token.
     pub failures: u64,
-    /// Entries that were dropped because their token was reported as rejected.
+    /// Entries dropped because their token was reported as rejected.
     pub invalidations: u64,
-    /// Entries that were dropped to make room.
+    /// Entries dropped to make room.
     pub evictions: u64,
-    /// Entries that are held now.
+    /// Entries in the cache now.
     pub entries: u64,
-    /// The memory that they take, in bytes, as it counts for the bound.
+    /// Their memory in bytes, as it counts for the limit.
     pub bytes: u64,
-    /// How many forks lie between the process that made the client and this one.
+    /// The number of forks between the process that made the client and this one.
     pub forks: u64,
 }
 
-/// More threads than this share a stripe.
+/// Up to so many threads count without sharing a stripe.
 const STRIPES: usize = 16;
 
-/// Each in a cache line of its own (two, because processors fetch them in pairs).
+/// Aligned to two cache lines, because processors fetch them in pairs.
 #[repr(align(128))]
 #[derive(Default)]
 struct Stripe(AtomicU64);
 
 #[derive(Default)]
 pub(super) struct Counters {
-    /// In stripes, because a hit must write to nothing that another thread writes to.
+    /// In stripes, so that a hit writes to no memory that another thread writes to.
     hits: [Stripe; STRIPES],
     pub(super) misses: Counter,
     pub(super) coalesced: Counter,
@@ -63,7 +62,7 @@ pub(super) struct Counters {
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Whoever sees it sees what was counted before.
+    /// Release: a reader that sees it sees what was counted before.
     pub(super) fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Release);
     }
@@ -86,7 +85,7 @@ impl Counters {
     }
 }
 
-/// Threads are dealt out to the stripes as they come.
+/// Threads are assigned round robin, at their first hit.
 #[inline]
 fn stripe_of_this_thread() -> usize {
     const UNKNOWN: usize = usize::MAX;

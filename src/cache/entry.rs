@@ -1,5 +1,4 @@
-//! One user's token as the cache holds it: never changed, shared by all who read it, wiped when the
-//! last of them lets go.
+//! A cached token of one user: immutable, shared by its readers, wiped with the last reference.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -7,33 +6,32 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use crate::token::AccessToken;
 
-/// A user id and its hash, which is computed once a call.
+/// A user id and its hash, which is computed once per call.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
     pub(super) hash: u64,
     pub(super) user: &'a [u8],
 }
 
-/// The two moments in the life of a token.
+/// When a token is renewed and when it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Times {
-    /// From here on one caller gets another token, and the others go on with this one. `None`: never.
+    /// From then on, one caller fetches a new token while the others use this one. `None`: never.
     pub(super) renew_at: Option<Instant>,
-    /// How long after that it is not handed out any more; in milliseconds, so 49 days at the longest.
-    pub(super) ends_after: u32,
+    /// How long after `renew_at` it expires, in milliseconds: at most 49 days.
+    pub(super) expires_after: u32,
 }
 
 impl Times {
-    pub(super) const NEVER: Self = Self { renew_at: None, ends_after: u32::MAX };
+    pub(super) const NEVER: Self = Self { renew_at: None, expires_after: u32::MAX };
 }
 
-/// Where a token is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    Good,
-    /// It is good, and time to get another.
+    Live,
+    /// Live, and due for renewal.
     Due,
-    Ended,
+    Expired,
 }
 
 /// A token and its user.
@@ -41,23 +39,22 @@ pub(crate) struct Entry {
     hash: u64,
     user: Box<[u8]>,
     token: AccessToken,
-    /// As in [`Times`], without its padding.
+    /// The fields of [`Times`], without its padding.
     renew_at: Option<Instant>,
-    ends_after: u32,
-    /// How long after its time of renewal the next one may begin, in milliseconds.
+    expires_after: u32,
+    /// No renewal starts until this many milliseconds after `renew_at`.
     renewal_pause: AtomicU32,
-    /// Its place among the entries of its shard, for whoever holds the shard's lock.
+    /// Its index in the queues of its shard. Valid under the shard's lock.
     node: u32,
-    uses: AtomicU8,
+    frequency: AtomicU8,
     is_revoked: AtomicBool,
 }
 
-/// What an entry costs beside its three pieces of memory: a node of 24 bytes, a slot of 12 and a
-/// trace of 4, each with the room that a growing array leaves.
+/// What an entry costs beside its three allocations: a queue node of 24 bytes, a table slot of 12 and a
+/// ghost of 4, each with the slack of a growing array.
 const INDEX_BYTES: usize = 64;
-/// More uses than this count no more. A token that is asked for all the time is then only read:
-/// no two threads ever write to the same place for it.
-const USES_MAX: u8 = 3;
+/// Further uses are not counted, so a hit on a hot entry writes no shared memory.
+const FREQUENCY_MAX: u8 = 3;
 
 impl Entry {
     pub(super) fn new(key: Key<'_>, token: AccessToken, times: Times, node: u32) -> Self {
@@ -66,16 +63,16 @@ impl Entry {
             user: key.user.into(),
             token,
             renew_at: times.renew_at,
-            ends_after: times.ends_after,
+            expires_after: times.expires_after,
             renewal_pause: AtomicU32::new(0),
             node,
-            uses: AtomicU8::new(0),
+            frequency: AtomicU8::new(0),
             is_revoked: AtomicBool::new(false),
         }
     }
 
-    /// For a token that is handed out and not kept.
-    pub(super) fn loose(key: Key<'_>, token: AccessToken) -> Self {
+    /// An entry for a token that is returned but not cached.
+    pub(super) fn uncached(key: Key<'_>, token: AccessToken) -> Self {
         Self::new(key, token, Times::NEVER, u32::MAX)
     }
 
@@ -88,47 +85,42 @@ impl Entry {
     }
 
     pub(super) fn times(&self) -> Times {
-        Times { renew_at: self.renew_at, ends_after: self.ends_after }
+        Times { renew_at: self.renew_at, expires_after: self.expires_after }
     }
 
-    /// Reads the clock only for a token that is renewed one day.
+    /// Reads the clock only if the token has a time of renewal.
     #[inline]
     pub(super) fn stage(&self, clock: &impl Clock) -> Stage {
         let Some(renew_at) = self.renew_at else {
-            return Stage::Good;
+            return Stage::Live;
         };
         let now = clock.now();
         if now < renew_at {
-            return Stage::Good;
+            return Stage::Live;
         }
         self.late_stage(whole_ms(now - renew_at))
     }
 
     #[cold]
     fn late_stage(&self, since: u32) -> Stage {
-        if since >= self.ends_after {
-            Stage::Ended
+        if since >= self.expires_after {
+            Stage::Expired
         } else if since < self.renewal_pause.load(Ordering::Relaxed) {
-            Stage::Good
+            Stage::Live
         } else {
             Stage::Due
         }
     }
 
-    /// Makes this call the one that renews, and no other for so long; false if another is.
+    /// Reserves the renewal for this call, for the length of `pause`; false if it is reserved already.
     pub(super) fn claim_renewal(&self, now: Instant, pause: Duration) -> bool {
         let since = self.since_due(now);
-        let until = self.renewal_pause.load(Ordering::Relaxed);
-        until <= since
-            && self
-                .renewal_pause
-                .compare_exchange(
-                    until,
-                    since.saturating_add(whole_ms(pause)),
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        let until = since.saturating_add(whole_ms(pause));
+        self.renewal_pause
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                (old <= since).then_some(until)
+            })
+            .is_ok()
     }
 
     pub(super) fn pause_renewal(&self, now: Instant, pause: Duration) {
@@ -140,12 +132,13 @@ impl Entry {
         self.renew_at.map_or(0, |at| whole_ms(now.saturating_duration_since(at)))
     }
 
-    /// It was dropped on purpose, and not to make room: a call that holds it must not hand it out.
+    /// Marks an entry that was dropped on purpose, not evicted: a call that still holds it must not
+    /// return its token.
     pub(super) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::Relaxed);
     }
 
-    /// For a call that holds the shard's lock.
+    /// Reliable under the shard's lock.
     pub(super) fn is_revoked(&self) -> bool {
         self.is_revoked.load(Ordering::Relaxed)
     }
@@ -159,33 +152,33 @@ impl Entry {
         self.hash == key.hash && *self.user == *key.user
     }
 
-    /// Notes that it was asked for, for whoever looks for one to evict.
+    /// Counts a use, for the eviction order.
     #[inline]
-    pub(super) fn note_use(&self) {
-        let uses = self.uses.load(Ordering::Relaxed);
-        if uses < USES_MAX {
-            // Two at once may count as one: it is a hint.
-            self.uses.store(uses + 1, Ordering::Relaxed);
+    pub(super) fn increment_frequency(&self) {
+        let frequency = self.frequency.load(Ordering::Relaxed);
+        if frequency < FREQUENCY_MAX {
+            // Two threads at once may count as one: it is a hint.
+            self.frequency.store(frequency + 1, Ordering::Relaxed);
         }
     }
 
-    /// Takes one use back; false if there is none.
-    pub(super) fn spend_use(&self) -> bool {
-        let uses = self.uses.load(Ordering::Relaxed);
-        self.uses.store(uses.saturating_sub(1), Ordering::Relaxed);
-        uses > 0
+    /// False if the frequency is zero already.
+    pub(super) fn decrement_frequency(&self) -> bool {
+        let frequency = self.frequency.load(Ordering::Relaxed);
+        self.frequency.store(frequency.saturating_sub(1), Ordering::Relaxed);
+        frequency > 0
     }
 
-    /// The memory that it takes, in bytes.
+    /// Its memory in bytes.
     pub(super) fn weight(&self) -> usize {
         weight(self.user.len(), self.token.as_bytes().len())
     }
 }
 
-/// The memory that an entry takes, as an ordinary allocator hands it out: 8 bytes of its own for
-/// each piece, in steps of 16, 32 at least.
+/// The memory of an entry in bytes, rounded like a common allocator does: 8 bytes of overhead for each
+/// allocation, in steps of 16, at least 32.
 pub(super) fn weight(user_len: usize, token_len: usize) -> usize {
-    /// An entry's own piece, with the two counts of an `Arc`.
+    /// The entry itself, with the two counters of its `Arc`.
     const ENTRY: usize = chunk(size_of::<Entry>() + 2 * size_of::<usize>());
     ENTRY + chunk(user_len) + chunk(token_len) + INDEX_BYTES
 }
@@ -195,7 +188,7 @@ const fn chunk(size: usize) -> usize {
     if chunk < 32 { 32 } else { chunk }
 }
 
-/// The most that fits where it does not.
+/// Saturates.
 pub(super) fn whole_ms(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
@@ -205,12 +198,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_of_a_usual_token_stays_below_400_bytes() {
+    fn an_entry_of_a_usual_token_takes_less_than_400_bytes() {
         assert!(weight(23, 143) <= 360, "{}", weight(23, 143));
     }
 
     #[test]
-    fn chunks_are_those_of_the_allocator() {
+    fn chunks_are_rounded_like_the_allocator_does() {
         assert_eq!([0, 1, 24, 25, 40, 41].map(chunk), [32, 32, 32, 48, 48, 64]);
     }
 }

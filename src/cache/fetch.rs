@@ -1,167 +1,194 @@
-//! One exchange per user, however many ask: who makes it, who waits for it, and what becomes of it.
+//! Single flight: one exchange per user at a time, and its result for all calls that wait for it.
 //!
-//! The first who misses leads. What is kept of a flight is in `flights.rs`, under the lock of the user's
-//! shard; here is who locks when, and who wakes whom. `tests/loom` repeats it for one user, and tries every
-//! order of it.
+//! The first call that misses leads: it makes the exchange. Calls that miss meanwhile wait, each until
+//! its own deadline. A leader that is stopped, or panics, hands the flight off: its progress stays in
+//! the flight, one waiter is woken, and that one leads on or leaves in its turn. This file says which
+//! thread locks when and wakes whom; `flights.rs` holds the state. `tests/loom` compiles both and
+//! tries every order of threads.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::thread::Thread;
-use std::time::{Duration, Instant};
 
-use super::entry::{self, Entry, Key};
-use super::flights::{Fetched, Flight, Landed, Next, Ticket};
+use super::entry::Key;
+use super::flights::{Fetched, Flight, FlightResult, HandOff};
+use super::sync::Thread;
 use super::{Cache, Clock};
+use crate::context::Context;
 use crate::error::Error;
-use crate::exchange::{Outcome, Progress};
-use crate::token::Grant;
-use crate::user_id::UserId;
+use crate::exchange::{Outcome, Progress, SignedUser};
+use crate::token::TokenResponse;
 
-/// One who asks for a token: how it gets one itself, and how it waits for another's.
-pub(crate) trait Asker {
-    fn deadline(&self) -> Instant;
+/// Makes exchanges. In its two steps, because the breaker is asked between them.
+pub(crate) trait Fetcher {
+    /// The right to send one request now.
+    type Turn<'a>
+    where
+        Self: 'a;
 
-    /// How much time it has in all.
-    fn time(&self) -> Duration;
-
-    /// Waits until `done`; fails when its time is up or it is stopped.
-    fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error>;
-
-    /// Makes an exchange, or goes on with one that another has begun. Asks `may_send` right before
-    /// each request.
-    fn exchange(
+    fn wait_for_turn(
         &self,
+        context: &Context,
         progress: &mut Progress,
-        may_send: &dyn Fn() -> Result<(), Error>,
-    ) -> Outcome;
+    ) -> Result<Self::Turn<'_>, Outcome>;
+
+    /// Sends a request. `None` if the exchange goes on with another turn.
+    fn attempt(
+        &self,
+        turn: Self::Turn<'_>,
+        user: &SignedUser<'_>,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Option<Outcome>;
 }
 
 impl<C: Clock> Cache<C> {
     /// A token by an exchange: this call's own, or the one that is under way. For a call that
     /// [missed](Cache::get).
-    pub(crate) fn fetch(&self, user: UserId<'_>, asker: &dyn Asker) -> Landed {
-        let key = self.key(user);
+    pub(crate) fn fetch<F: Fetcher>(
+        &self,
+        user: &SignedUser<'_>,
+        fetcher: &F,
+        context: &Context,
+    ) -> FlightResult {
+        let key = self.key(user.user);
         let now = self.clock.now();
         let joined = {
             let mut shard = self.lock(key);
             if let Some((entry, _)) = self.live(&mut shard, key) {
                 return Ok(Fetched { entry, attempts: 0 });
             }
-            // Also where a flight is under way: what it will bring is for those who came before the
-            // report.
+            // Also where a flight is under way: its token may be older than the report.
             shard.state.rejections.check(key.hash, now)?;
-            let joined = shard.state.flights.join(key.user, asker.deadline());
+            let joined = shard.state.flights.join(key.user, context.deadline.at);
             if joined.is_none() {
-                self.breaker.admit(key.hash, asker.time(), now)?;
+                self.breaker.admit(key.hash, context.deadline.timeout, now)?;
                 shard.state.flights.begin(key.user);
             }
             joined
         };
-        match joined {
-            Some((flight, ticket)) => {
-                self.counters.coalesced.add(1);
-                self.wait(key, flight, ticket, asker)
-            }
-            None => {
-                self.counters.exchanges.add(1);
-                self.lead(key, Progress::default(), asker)
-            }
+        let Some((flight, waiter)) = joined else {
+            self.counters.exchanges.add(1);
+            return self.lead(key, user, Progress::default(), fetcher, context);
+        };
+        self.counters.coalesced.add(1);
+        match self.wait(key, &flight, waiter, context)? {
+            Joined::Completed(result) => result,
+            Joined::Leads(progress) => self.lead(key, user, progress, fetcher, context),
         }
     }
 
     /// Makes the exchange of a flight, or goes on with it.
-    pub(super) fn lead(&self, key: Key<'_>, progress: Progress, asker: &dyn Asker) -> Landed {
-        let mut lead = Lead { cache: self, key, progress, is_over: false };
-        let may_send = || self.breaker.check(key.hash, self.clock.now());
-        let landed = match asker.exchange(&mut lead.progress, &may_send) {
-            Outcome::Granted(grant) => self.store(key, &lead.progress, grant),
-            Outcome::Failed(error) => self.fail(key, &lead.progress, error),
-            Outcome::Unfinished(error) => {
-                self.breaker.note_unfinished(key.hash, asker.time());
-                return Err(error); // dropping the lead hands it over
+    pub(super) fn lead<F: Fetcher>(
+        &self,
+        key: Key<'_>,
+        user: &SignedUser<'_>,
+        progress: Progress,
+        fetcher: &F,
+        context: &Context,
+    ) -> FlightResult {
+        let mut guard = LeaderGuard { cache: self, key, progress, is_over: false };
+        let outcome = self.exchange(key, user, fetcher, context, &mut guard.progress);
+        let result = match outcome {
+            Outcome::Granted(response) => self.succeed(key, &guard.progress, response),
+            Outcome::Failed(error) => self.fail(key, &guard.progress, error),
+            Outcome::Interrupted(error) => {
+                self.breaker.note_interrupted(key.hash, context.deadline.timeout);
+                return Err(error); // dropping the guard hands the flight off
             }
         };
-        lead.is_over = true;
-        landed
+        guard.is_over = true;
+        result
+    }
+
+    fn exchange<F: Fetcher>(
+        &self,
+        key: Key<'_>,
+        user: &SignedUser<'_>,
+        fetcher: &F,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Outcome {
+        loop {
+            let turn = match fetcher.wait_for_turn(context, progress) {
+                Ok(turn) => turn,
+                Err(outcome) => return outcome,
+            };
+            // After the wait, in which other users may have been refused.
+            if let Err(error) = self.breaker.check(key.hash, self.clock.now()) {
+                return Outcome::Failed(error.with_attempts(progress.requests()));
+            }
+            if let Some(outcome) = fetcher.attempt(turn, user, context, progress) {
+                return outcome;
+            }
+        }
     }
 
     fn wait(
         &self,
         key: Key<'_>,
-        flight: Arc<Flight>,
-        ticket: Arc<Ticket>,
-        asker: &dyn Asker,
-    ) -> Landed {
-        let mut seat = Seat { cache: self, key, ticket, is_left: false };
-        asker.wait(&|| flight.landed().is_some() || seat.ticket.is_called())?;
-        seat.is_left = true;
-        if let Some(landed) = flight.landed() {
-            return landed.clone();
+        flight: &Arc<Flight>,
+        waiter: u64,
+        context: &Context,
+    ) -> Result<Joined, Error> {
+        let mut guard = WaiterGuard { cache: self, key, waiter, is_waiting: true };
+        loop {
+            context.wait_for(
+                "waiting for the same user's exchange, which another call had begun",
+                || flight.is_leaderless(),
+            )?;
+            if let Some(result) = flight.result() {
+                guard.is_waiting = false;
+                return Ok(Joined::Completed(result.clone()));
+            }
+            // Another waiter may have been faster.
+            if let Some(progress) = self.lock(key).state.flights.lead(key.user, waiter) {
+                guard.is_waiting = false;
+                return Ok(Joined::Leads(progress));
+            }
         }
-        let progress = self.lock(key).state.flights.take_baton(key.user);
-        self.lead(key, progress, asker)
     }
 
     /// Ends a flight with a token: for all who wait, and for those who come.
-    fn store(&self, key: Key<'_>, progress: &Progress, grant: Grant) -> Landed {
+    fn succeed(&self, key: Key<'_>, progress: &Progress, response: TokenResponse) -> FlightResult {
         self.breaker.note_success();
         let now = self.clock.now();
-        let times = self.times(grant.lifetime, now);
-        let weight = entry::weight(key.user.len(), grant.token.as_bytes().len());
-        let has_room = times.is_some() && self.make_room(key, weight);
-        let token_hash = self.tokens.hash_one(grant.token.as_bytes());
+        let token_hash = self.tokens.hash_one(response.token.as_bytes());
+        let place = self.reserve(key, &response, now);
         let mut shard = self.lock(key);
-        let checked = shard
-            .state
-            .rejections
-            .check_new(key.hash, token_hash, now)
-            .map_err(|error| progress.with_reply(error));
-        let (mut is_put, mut outgrown) = (false, None);
-        let landed = checked.map(|()| {
-            let entry = match times {
-                Some(times) if has_room && shard.state.flights.may_keep(key.user) => {
-                    is_put = true;
-                    let (entry, left_behind) = shard.put(key, grant.token, times);
-                    outgrown = left_behind;
-                    entry
-                }
-                _ => Arc::new(Entry::loose(key, grant.token)),
-            };
-            Fetched { entry, attempts: progress.requests() }
-        });
-        let waiting = shard.state.flights.land(key.user, landed.clone());
+        let mut retired = None;
+        let result = match shard.state.rejections.check_new(key.hash, token_hash, now) {
+            Err(error) => Err(progress.with_response(error)),
+            Ok(()) => {
+                let place = place.filter(|_| shard.state.flights.may_keep(key.user));
+                let (entry, left_behind) = shard.add(key, response.token, place);
+                retired = left_behind;
+                Ok(Fetched { entry, attempts: progress.requests() })
+            }
+        };
+        let waiting = shard.state.flights.complete(key.user, result.clone());
         drop(shard);
-        drop(outgrown);
-        if has_room && !is_put {
-            self.bounds.release(weight);
-        }
-        self.count_end(progress, landed.is_ok());
+        drop(retired);
+        self.count_end(progress, result.is_ok());
         wake(waiting);
-        landed
+        result
     }
 
-    /// Ends a flight with a failure that is everybody's.
-    fn fail(&self, key: Key<'_>, progress: &Progress, error: Error) -> Landed {
-        // Not what the breaker itself said.
+    /// Ends a flight with a failure that all its callers share.
+    fn fail(&self, key: Key<'_>, progress: &Progress, error: Error) -> FlightResult {
+        // An error of the breaker itself has no HTTP status.
         if error.http_status() == Some(401) {
             self.breaker.note_refusal(key.hash, self.clock.now());
         }
-        let waiting = self.lock(key).state.flights.land(key.user, Err(error.clone()));
+        let waiting = self.lock(key).state.flights.complete(key.user, Err(error.clone()));
         self.count_end(progress, false);
         wake(waiting);
         Err(error)
     }
 
-    /// The leader goes, and the flight is not over.
-    fn pass_on(&self, key: Key<'_>, progress: Progress) {
-        let next = self.lock(key).state.flights.pass_on(key.user, progress);
+    fn go_on(&self, next: HandOff) {
         match next {
-            Next::Called(heir) => heir.unpark(),
-            Next::Landed(progress, waiting) => {
-                self.count_end(&progress, false);
-                wake(waiting);
-            }
-            Next::Over(progress) => self.count_end(&progress, false),
+            HandOff::Waiter(thread) => thread.unpark(),
+            HandOff::Over(progress) => self.count_end(&progress, false),
         }
     }
 
@@ -173,44 +200,47 @@ impl<C: Clock> Cache<C> {
     }
 }
 
-/// A flight's leader. Whatever becomes of it, a panic too, the flight goes on or ends.
-struct Lead<'a, C: Clock> {
+/// The end of a wait.
+enum Joined {
+    Completed(FlightResult),
+    Leads(Progress),
+}
+
+/// A flight's leader. If it is interrupted or panics, the flight is handed off.
+struct LeaderGuard<'a, C: Clock> {
     cache: &'a Cache<C>,
     key: Key<'a>,
     progress: Progress,
     is_over: bool,
 }
 
-impl<C: Clock> Drop for Lead<'_, C> {
+impl<C: Clock> Drop for LeaderGuard<'_, C> {
     fn drop(&mut self) {
-        if !self.is_over {
-            let progress = std::mem::take(&mut self.progress);
-            self.cache.pass_on(self.key, progress);
+        if self.is_over {
+            return;
         }
+        let progress = std::mem::take(&mut self.progress);
+        let next = self.cache.lock(self.key).state.flights.hand_off(self.key.user, progress);
+        self.cache.go_on(next);
     }
 }
 
-/// A waiter's place.
-struct Seat<'a, C: Clock> {
+/// A waiter that is in the list of its flight.
+struct WaiterGuard<'a, C: Clock> {
     cache: &'a Cache<C>,
     key: Key<'a>,
-    ticket: Arc<Ticket>,
-    is_left: bool,
+    waiter: u64,
+    is_waiting: bool,
 }
 
-impl<C: Clock> Drop for Seat<'_, C> {
+impl<C: Clock> Drop for WaiterGuard<'_, C> {
     fn drop(&mut self) {
-        if self.is_left {
+        if !self.is_waiting {
             return;
         }
-        let baton = {
-            let mut shard = self.cache.lock(self.key);
-            let flights = &mut shard.state.flights;
-            flights.leave(self.key.user, &self.ticket);
-            self.ticket.is_called().then(|| flights.take_baton(self.key.user))
-        };
-        if let Some(progress) = baton {
-            self.cache.pass_on(self.key, progress);
+        let next = self.cache.lock(self.key).state.flights.leave(self.key.user, self.waiter);
+        if let Some(next) = next {
+            self.cache.go_on(next);
         }
     }
 }

@@ -1,9 +1,7 @@
-//! One exchange per user, however many ask for it.
+//! The exchanges that are under way in one shard, and the calls that wait for them.
 //!
-//! The first who misses leads; those who miss meanwhile wait for what it brings, each as long as its
-//! own time allows. A leader that is stopped hands what it has done so far to a waiter. All of it is
-//! kept under the lock of the user's shard, so that between "fetched" and "stored" there is nothing:
-//! who comes finds the flight, or the entry.
+//! All of it is kept under the lock of the shard, so that nothing is between "fetched" and "stored": a
+//! call finds the flight or the entry.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,154 +13,152 @@ use crate::error::Error;
 use crate::exchange::Progress;
 use crate::random::Keyed;
 
-/// A token that an exchange brought, and how many requests it took.
+/// A token that an exchange brought, and the number of requests that were sent for it.
 #[derive(Clone)]
 pub(crate) struct Fetched {
     pub(crate) entry: Arc<Entry>,
     pub(crate) attempts: u32,
 }
 
-/// What all who wait for a flight are given.
-pub(super) type Landed = Result<Fetched, Error>;
+/// The result that all callers of a flight share.
+pub(super) type FlightResult = Result<Fetched, Error>;
 
-/// What a waiter looks at without a lock.
+/// The part of a flight that waiters read without a lock.
 #[derive(Default)]
-pub(super) struct Flight(OnceLock<Landed>);
+pub(super) struct Flight {
+    result: OnceLock<FlightResult>,
+    /// Its leader left, with a result or without. Without, the next waiter to take the lock leads.
+    is_leaderless: AtomicBool,
+}
 
 impl Flight {
-    pub(super) fn landed(&self) -> Option<&Landed> {
-        self.0.get()
+    pub(super) fn result(&self) -> Option<&FlightResult> {
+        self.result.get()
     }
-}
 
-/// One who waits.
-pub(super) struct Ticket {
-    thread: Thread,
-    deadline: Instant,
-    called: AtomicBool,
-}
-
-impl Ticket {
-    /// Whether it is this one's turn to lead.
-    pub(super) fn is_called(&self) -> bool {
-        self.called.load(Ordering::Acquire)
+    pub(super) fn is_leaderless(&self) -> bool {
+        self.is_leaderless.load(Ordering::Acquire)
     }
 }
 
 /// The flights of one shard's users.
 #[derive(Default)]
-pub(super) struct Flights(HashMap<Box<[u8]>, InFlight, Keyed>);
+pub(super) struct Flights {
+    by_user: HashMap<Box<[u8]>, InFlight, Keyed>,
+    next_waiter: u64,
+}
 
 #[derive(Default)]
 struct InFlight {
     flight: Arc<Flight>,
-    waiting: Vec<Arc<Ticket>>,
-    /// From a leader that left to the waiter that was called.
-    baton: Option<Progress>,
+    waiters: Vec<Waiter>,
+    /// What was done so far, while it has no leader.
+    progress: Option<Progress>,
     /// The user was forgotten since it began.
     is_forgotten: bool,
 }
 
+struct Waiter {
+    /// Unlike those of all other waiters of the shard.
+    id: u64,
+    thread: Thread,
+    deadline: Instant,
+}
+
 /// What becomes of a flight that its leader left.
-pub(super) enum Next {
-    /// This one leads from now on: unpark it.
-    Called(Thread),
-    /// None of those who wait has time enough: they were given the failure. Unpark them.
-    Landed(Progress, Vec<Thread>),
-    /// Nobody waits.
+pub(super) enum HandOff {
+    /// Unpark this waiter: it leads on, or leaves in its turn.
+    Waiter(Thread),
+    /// Nobody waits, and the flight is over.
     Over(Progress),
 }
 
 impl Flights {
-    /// Joins the flight of this user, if there is one.
-    pub(super) fn join(
-        &mut self,
-        user: &[u8],
-        deadline: Instant,
-    ) -> Option<(Arc<Flight>, Arc<Ticket>)> {
-        let in_flight = self.0.get_mut(user)?;
-        let ticket =
-            Arc::new(Ticket { thread: sync::current(), deadline, called: AtomicBool::new(false) });
-        in_flight.waiting.push(Arc::clone(&ticket));
-        Some((Arc::clone(&in_flight.flight), ticket))
+    /// Joins the flight of this user, if there is one. Returns the id of the waiter too.
+    pub(super) fn join(&mut self, user: &[u8], deadline: Instant) -> Option<(Arc<Flight>, u64)> {
+        let in_flight = self.by_user.get_mut(user)?;
+        let id = self.next_waiter;
+        self.next_waiter += 1;
+        in_flight.waiters.push(Waiter { id, thread: sync::current(), deadline });
+        Some((Arc::clone(&in_flight.flight), id))
     }
 
     /// Begins one, for a user that has none.
     pub(super) fn begin(&mut self, user: &[u8]) {
-        self.0.insert(user.into(), InFlight::default());
+        self.by_user.insert(user.into(), InFlight::default());
     }
 
     /// Whether an exchange for this user is under way.
     pub(super) fn is_under_way(&self, user: &[u8]) -> bool {
-        self.0.contains_key(user)
+        self.by_user.contains_key(user)
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_user.is_empty()
     }
 
-    /// What the flight of this user brings, if there is one, may be older than now.
+    /// The token that a flight of this user brings may be older than now.
     pub(super) fn forget(&mut self, user: &[u8]) {
-        if let Some(in_flight) = self.0.get_mut(user) {
+        if let Some(in_flight) = self.by_user.get_mut(user) {
             in_flight.is_forgotten = true;
         }
     }
 
     pub(super) fn forget_all(&mut self) {
-        self.0.values_mut().for_each(|in_flight| in_flight.is_forgotten = true);
+        self.by_user.values_mut().for_each(|in_flight| in_flight.is_forgotten = true);
     }
 
-    /// Whether what a flight brings may be kept.
+    /// Whether the token that a flight brings may be cached.
     pub(super) fn may_keep(&self, user: &[u8]) -> bool {
-        self.0.get(user).is_some_and(|in_flight| !in_flight.is_forgotten)
+        self.by_user.get(user).is_some_and(|in_flight| !in_flight.is_forgotten)
     }
 
-    /// Ends one. Whoever waits finds `landed`: unpark them.
-    pub(super) fn land(&mut self, user: &[u8], landed: Landed) -> Vec<Thread> {
-        let Some(in_flight) = self.0.remove(user) else {
+    /// Ends a flight. All waiters find `result`: unpark them.
+    pub(super) fn complete(&mut self, user: &[u8], result: FlightResult) -> Vec<Thread> {
+        let Some(in_flight) = self.by_user.remove(user) else {
             return Vec::new();
         };
-        let _ = in_flight.flight.0.set(landed);
-        in_flight.waiting.iter().map(|ticket| ticket.thread.clone()).collect()
+        let _ = in_flight.flight.result.set(result);
+        in_flight.flight.is_leaderless.store(true, Ordering::Release);
+        in_flight.waiters.into_iter().map(|waiter| waiter.thread).collect()
     }
 
-    /// Its leader leaves. Of those who wait the one with the most time leads on.
-    pub(super) fn pass_on(&mut self, user: &[u8], progress: Progress) -> Next {
-        let Some(in_flight) = self.0.get_mut(user) else {
-            return Next::Over(progress);
+    /// The leader leaves. The waiter with the most time is woken first.
+    pub(super) fn hand_off(&mut self, user: &[u8], progress: Progress) -> HandOff {
+        let Some(in_flight) = self.by_user.get_mut(user) else {
+            return HandOff::Over(progress);
         };
-        let latest = in_flight
-            .waiting
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, ticket)| ticket.deadline)
-            .map(|(at, _)| at);
-        let Some(at) = latest else {
-            self.0.remove(user);
-            return Next::Over(progress);
-        };
-        let heir = in_flight.waiting.swap_remove(at);
-        if let Some(failure) = progress.stands_at(heir.deadline) {
-            let landed = Err(failure.clone());
-            let mut threads = self.land(user, landed);
-            threads.push(heir.thread.clone());
-            return Next::Landed(progress, threads);
+        match in_flight.waiters.iter().max_by_key(|waiter| waiter.deadline) {
+            Some(next) => {
+                in_flight.progress = Some(progress);
+                in_flight.flight.is_leaderless.store(true, Ordering::Release);
+                HandOff::Waiter(next.thread.clone())
+            }
+            None => {
+                self.by_user.remove(user);
+                HandOff::Over(progress)
+            }
         }
-        in_flight.baton = Some(progress);
-        heir.called.store(true, Ordering::Release);
-        Next::Called(heir.thread.clone())
     }
 
-    /// What the leader before has done, for the one who was called.
-    pub(super) fn take_baton(&mut self, user: &[u8]) -> Progress {
-        self.0.get_mut(user).and_then(|in_flight| in_flight.baton.take()).unwrap_or_default()
+    /// A waiter leads from now on, if the flight has no leader. Returns what was done so far.
+    pub(super) fn lead(&mut self, user: &[u8], waiter: u64) -> Option<Progress> {
+        let in_flight = self.by_user.get_mut(user)?;
+        let at = in_flight.waiters.iter().position(|other| other.id == waiter)?;
+        let progress = in_flight.progress.take()?;
+        in_flight.flight.is_leaderless.store(false, Ordering::Release);
+        in_flight.waiters.swap_remove(at);
+        Some(progress)
     }
 
-    /// One who waits goes. If it was called, the flight must be passed on.
-    pub(super) fn leave(&mut self, user: &[u8], ticket: &Arc<Ticket>) {
-        if let Some(in_flight) = self.0.get_mut(user) {
-            in_flight.waiting.retain(|other| !Arc::ptr_eq(other, ticket));
-        }
+    /// A waiter leaves. It may be the one that was woken to lead: if the flight has no leader, another is
+    /// woken.
+    pub(super) fn leave(&mut self, user: &[u8], waiter: u64) -> Option<HandOff> {
+        let in_flight = self.by_user.get_mut(user)?;
+        let at = in_flight.waiters.iter().position(|other| other.id == waiter)?;
+        in_flight.waiters.swap_remove(at);
+        let progress = in_flight.progress.take()?;
+        Some(self.hand_off(user, progress))
     }
 }

@@ -1,8 +1,8 @@
 //! Tokens that were exchanged before, each kept until it ends, and one exchange per user for those
 //! that are not there.
 //!
-//! It knows users, tokens and time; of the network it knows only that an [`Asker`] can make an
-//! exchange, and can wait. It belongs to one process: a child of a fork [inherits](Cache::inherit).
+//! It knows users, tokens and time; of the network it knows only that a [`Fetcher`] makes
+//! exchanges. It belongs to one process: a child of a fork [inherits](Cache::inherit).
 //!
 //! | file | holds |
 //! |---|---|
@@ -52,7 +52,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::CacheLimits;
 use crate::fork::Inherit;
-use crate::token::AccessToken;
+use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
 use bounds::Bounds;
 use breaker::Breaker;
@@ -62,9 +62,9 @@ use counters::Counters;
 pub use counters::Stats;
 pub(crate) use entry::Entry;
 use entry::{Key, Stage, Times, whole_ms};
-pub(crate) use fetch::Asker;
+pub(crate) use fetch::Fetcher;
 pub(crate) use flights::Fetched;
-use shard::{Locked, Shard};
+use shard::{Locked, Reservation, Shard};
 pub(crate) use table::Found;
 
 /// A shard for so many entries; fewer make the choice of a victim poor.
@@ -136,7 +136,7 @@ impl<C: Clock> Cache<C> {
     #[inline]
     pub(crate) fn peek(&self, user: UserId<'_>) -> Option<Found> {
         match self.look(user) {
-            Lookup::Good(found) => {
+            Lookup::Live(found) => {
                 self.counters.hit();
                 Some(found)
             }
@@ -149,7 +149,7 @@ impl<C: Clock> Cache<C> {
     pub(crate) fn get(&self, user: UserId<'_>) -> Lookup {
         let found = self.look(user);
         match found {
-            Lookup::Good(_) => self.counters.hit(),
+            Lookup::Live(_) => self.counters.hit(),
             Lookup::Due(_) => {} // it is counted by what comes of it
             Lookup::Missing => self.counters.misses.add(1),
         }
@@ -259,11 +259,11 @@ impl<C: Clock> Cache<C> {
         let Some(entry) = found.entry() else {
             return Lookup::Missing;
         };
-        entry.note_use();
+        entry.increment_frequency();
         match entry.stage(&self.clock) {
-            Stage::Good => Lookup::Good(found),
+            Stage::Live => Lookup::Live(found),
             Stage::Due => Lookup::Due(found),
-            Stage::Ended => Lookup::Missing,
+            Stage::Expired => Lookup::Missing,
         }
     }
 
@@ -272,7 +272,7 @@ impl<C: Clock> Cache<C> {
         match self.live(&mut self.lock(key), key) {
             None => Lookup::Missing,
             Some((entry, Stage::Due)) => Lookup::Due(entry.into()),
-            Some((entry, _)) => Lookup::Good(entry.into()),
+            Some((entry, _)) => Lookup::Live(entry.into()),
         }
     }
 
@@ -280,12 +280,24 @@ impl<C: Clock> Cache<C> {
     fn live(&self, shard: &mut Locked<'_>, key: Key<'_>) -> Option<(Arc<Entry>, Stage)> {
         let entry = shard.find(key)?;
         let stage = entry.stage(&self.clock);
-        if stage == Stage::Ended {
+        if stage == Stage::Expired {
             shard.remove(&entry);
             return None;
         }
-        entry.note_use();
+        entry.increment_frequency();
         Some((entry, stage))
+    }
+
+    /// Room for the entry of a token that came now; `None` if it is not kept.
+    fn reserve(
+        &self,
+        key: Key<'_>,
+        response: &TokenResponse,
+        now: Instant,
+    ) -> Option<Reservation<'_>> {
+        let times = self.times(response.lifetime, now)?;
+        let weight = entry::weight(key.user.len(), response.token.as_bytes().len());
+        self.make_room(key, weight).then(|| Reservation { bounds: &self.bounds, weight, times })
     }
 
     /// Reserves room for an entry, and evicts others for it: of its own shard as long as there are
@@ -331,17 +343,36 @@ impl<C: Clock> Cache<C> {
             // What is beyond the clock's range never comes.
             renew_at: now.checked_add(renew_after),
             // Without an end of its own, at twice the age of renewal.
-            ends_after: whole_ms(lifetime.map_or(renew_after, |lifetime| lifetime - renew_after)),
+            expires_after: whole_ms(
+                lifetime.map_or(renew_after, |lifetime| lifetime - renew_after),
+            ),
         })
     }
 }
 
 /// What the cache holds for a call that can have a token made.
 pub(crate) enum Lookup {
-    Good(Found),
-    /// It is good, and time to get another.
+    Live(Found),
+    /// Still live, and due for renewal.
     Due(Found),
     Missing,
+}
+
+impl Lookup {
+    #[inline]
+    pub(crate) fn live_token(&self) -> Option<&AccessToken> {
+        match self {
+            Self::Live(found) => found.token(),
+            Self::Due(_) | Self::Missing => None,
+        }
+    }
+
+    pub(crate) fn into_due(self) -> Option<Arc<Entry>> {
+        match self {
+            Self::Due(found) => found.into_entry(),
+            Self::Live(_) | Self::Missing => None,
+        }
+    }
 }
 
 impl<C: Clock> Inherit for Cache<C> {
@@ -352,8 +383,8 @@ impl<C: Clock> Inherit for Cache<C> {
 }
 
 impl Found {
-    /// The entry itself, for a call that may have to wait with it.
-    pub(crate) fn into_entry(self) -> Option<Arc<Entry>> {
+    /// The entry itself, which a call may hold while it waits.
+    fn into_entry(self) -> Option<Arc<Entry>> {
         self.entry().cloned()
     }
 

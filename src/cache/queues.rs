@@ -1,38 +1,37 @@
-//! Which entry goes when there is no room: two queues in the manner of S3-FIFO (Yang and others,
-//! SOSP 2023), an approximation of least recently used that a scan does not spoil.
+//! The eviction order: S3-FIFO (Yang et al., SOSP 2023), a scan-resistant approximation of LRU.
 //!
-//! A new entry waits in the small queue, a tenth of all. If it is asked for again while it is there
-//! it moves to the main queue, else it is evicted and leaves a trace; one that comes back while its
-//! trace is there goes to the main queue at once. In the main queue each use buys one more round.
-//! So users that are seen once pass through the small queue, and do not touch the main one.
+//! A new entry starts in the small queue, a tenth of all entries. If it is used again there, it moves
+//! to the main queue; else it is evicted, and its hash goes to the ghost queue. An entry whose hash is
+//! in the ghost queue starts in the main queue. In the main queue, each use delays the eviction by one
+//! round. One-off users therefore pass through the small queue and do not evict active ones.
 
 use std::sync::Arc;
 
 use super::entry::Entry;
 use super::table::tag_of;
 
-/// The small queue's part of all entries: one in so many.
+/// One in this many entries is in the small queue.
 const SMALL_PART: usize = 10;
-/// How many entries one search for a victim moves at the most: its work is bounded.
+/// Bounds the work of one eviction.
 const MOVES_MAX: usize = 32;
 
 const NONE: u32 = u32::MAX;
 
-/// All entries of a shard in the order in which they came. For whoever holds the shard's lock.
+/// The entries of a shard in the order of their arrival. Used under the shard's lock.
 pub(super) struct Queues {
     nodes: Vec<Node>,
-    /// The first of the nodes that hold nothing; they are linked by `next`.
+    /// The first free node; the others follow by `next`.
     free: u32,
     small: List,
     main: List,
-    traces: Traces,
+    ghosts: GhostQueue,
 }
 
 struct Node {
     entry: Option<Arc<Entry>>,
-    /// Towards the newest.
+    /// Towards the newest entry.
     previous: u32,
-    /// Towards the oldest.
+    /// Towards the oldest entry.
     next: u32,
     in_main: bool,
 }
@@ -55,7 +54,7 @@ impl Queues {
             free: NONE,
             small: List::EMPTY,
             main: List::EMPTY,
-            traces: Traces::default(),
+            ghosts: GhostQueue::default(),
         }
     }
 
@@ -67,11 +66,11 @@ impl Queues {
         self.nodes.iter().filter_map(|node| node.entry.as_deref())
     }
 
-    /// Adds the entry that `make` makes of its place.
+    /// Adds the entry that `make` builds from the index of its node.
     pub(super) fn add(&mut self, hash: u64, make: impl FnOnce(u32) -> Entry) -> Arc<Entry> {
         let at = self.free_node();
         let entry = Arc::new(make(at));
-        let in_main = self.traces.recall(hash);
+        let in_main = self.ghosts.remove(hash);
         if let Some(node) = self.node(at) {
             node.entry = Some(Arc::clone(&entry));
         }
@@ -79,7 +78,6 @@ impl Queues {
         entry
     }
 
-    /// Takes an entry out, wherever it is.
     pub(super) fn remove(&mut self, entry: &Entry) {
         let at = entry.node();
         self.unlink(at);
@@ -91,13 +89,13 @@ impl Queues {
         }
     }
 
-    /// Takes out the entry that is worth least. `slots` is how many slots its table has.
+    /// Removes the next entry to evict. `slots` is the number of slots of the table.
     pub(super) fn evict(&mut self, slots: usize) -> Option<Arc<Entry>> {
         let at = self.victim();
         let in_small = !self.node(at)?.in_main;
         let entry = self.node(at)?.entry.clone()?;
         if in_small {
-            self.traces.leave(entry.key().hash, slots);
+            self.ghosts.insert(entry.key().hash, slots);
         }
         self.remove(&entry);
         Some(entry)
@@ -106,11 +104,11 @@ impl Queues {
     fn victim(&mut self) -> u32 {
         for _ in 0..MOVES_MAX {
             let at = self.oldest();
-            let spent = self
+            let was_used = self
                 .node(at)
                 .and_then(|node| node.entry.as_ref())
-                .is_some_and(|entry| entry.spend_use());
-            if !spent {
+                .is_some_and(|entry| entry.decrement_frequency());
+            if !was_used {
                 return at;
             }
             self.unlink(at);
@@ -119,7 +117,6 @@ impl Queues {
         self.oldest()
     }
 
-    /// The one to look at first.
     fn oldest(&self) -> u32 {
         if self.small.len * SMALL_PART >= self.len() || self.main.len == 0 {
             self.small.oldest
@@ -147,7 +144,7 @@ impl Queues {
         if in_main { &mut self.main } else { &mut self.small }
     }
 
-    /// Makes a node the newest of a list.
+    /// Makes a node the newest of its list.
     fn link(&mut self, at: u32, in_main: bool) {
         let list = self.list(in_main);
         let second = list.newest;
@@ -184,32 +181,31 @@ impl Queues {
     }
 }
 
-/// What was evicted from the small queue lately: a part of each hash, in an array as large as the
-/// table. A new trace takes the place of an old one, so that it forgets by itself.
+/// The tags of the hashes that were evicted from the small queue lately, in an array as large as the
+/// table. New tags overwrite old ones.
 #[derive(Default)]
-struct Traces(Vec<u32>);
+struct GhostQueue(Vec<u32>);
 
-impl Traces {
-    fn leave(&mut self, hash: u64, slots: usize) {
+impl GhostQueue {
+    fn insert(&mut self, hash: u64, slots: usize) {
         self.0.resize(slots, 0);
-        if let Some(place) = self.place(hash) {
-            *place = tag_of(hash);
+        if let Some(slot) = self.slot(hash) {
+            *slot = tag_of(hash);
         }
     }
 
-    /// Whether there is a trace; then it is gone.
-    fn recall(&mut self, hash: u64) -> bool {
-        let Some(place) = self.place(hash) else {
-            return false;
-        };
-        let recalled = *place == tag_of(hash);
-        if recalled {
-            *place = 0;
+    /// Whether `hash` was in it.
+    fn remove(&mut self, hash: u64) -> bool {
+        match self.slot(hash) {
+            Some(slot) if *slot == tag_of(hash) => {
+                *slot = 0;
+                true
+            }
+            _ => false,
         }
-        recalled
     }
 
-    fn place(&mut self, hash: u64) -> Option<&mut u32> {
+    fn slot(&mut self, hash: u64) -> Option<&mut u32> {
         let slots = self.0.len();
         self.0.get_mut(hash as usize & slots.wrapping_sub(1))
     }

@@ -1,8 +1,7 @@
-//! Tokens that the service was said to have refused, for as long as a new one must prove itself.
+//! Tokens that were reported as rejected by the service.
 //!
-//! After a token was reported, one exchange gets another. If that is the same token again, or is
-//! reported too, a third would be no better: callers are told so until five seconds have passed, and
-//! the service is left alone.
+//! After a report, one exchange fetches a replacement. If that is the same token, or is reported too,
+//! calls fail without a request until five seconds after the report.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,14 +9,14 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, whole_ms};
 use crate::random::Keyed;
 
-/// How long a report is remembered, from when it came.
+/// How long a report is remembered.
 const REMEMBERED: Duration = Duration::from_secs(5);
 
-/// The reports of one shard. Users and tokens are keyed hashes of 64 bits: nothing here tells a
-/// token, and two that are taken for one cost a user five seconds at the worst.
+/// The reports of one shard. Users and tokens are keyed hashes of 64 bits: no token can be read here, and
+/// a collision costs a user at most five seconds.
 pub(super) struct Rejections {
     reports: HashMap<u64, Report, Keyed>,
-    /// The same users, in the order in which they were reported, and so in which that ends.
+    /// The same users in the order of their reports, which is the order of expiry.
     order: VecDeque<u64>,
     max: usize,
 }
@@ -25,11 +24,11 @@ pub(super) struct Rejections {
 struct Report {
     until: Instant,
     rejected: u64,
-    /// The cache held the rejected token. If not, it may be one of long ago.
+    /// Whether the rejected token was cached. If not, it may be an old one.
     was_held: bool,
-    /// What an exchange brought since.
+    /// The token that an exchange returned since.
     replacement: Option<u64>,
-    /// The replacement is no good either.
+    /// Whether the replacement was rejected too.
     is_blocked: bool,
 }
 
@@ -40,15 +39,15 @@ impl Report {
 }
 
 impl Rejections {
-    /// Remembers `max` at the most, the latest.
+    /// Remembers the latest `max` reports.
     pub(super) fn new(max: usize) -> Self {
         Self { reports: HashMap::default(), order: VecDeque::new(), max }
     }
 
-    /// `token` was refused. `was_held`: it is the one that the cache held.
+    /// `token` was rejected. `was_held`: it was the cached one.
     pub(super) fn report(&mut self, user: u64, token: u64, was_held: bool, now: Instant) {
         match self.live(user, now) {
-            // Another worker with the same report.
+            // The same report from another thread.
             Some(report) if report.rejected == token => report.was_held |= was_held,
             Some(report) if was_held && !report.was_held => {
                 *report = Report::new(token, was_held, now);
@@ -63,7 +62,7 @@ impl Rejections {
     fn remember(&mut self, user: u64, report: Report, now: Instant) {
         self.forget_old(now);
         if self.reports.insert(user, report).is_some() {
-            return; // an old one, which the order still knows
+            return; // it replaced an expired report, which is still in `order`
         }
         self.order.push_back(user);
         if self.order.len() > self.max
@@ -73,7 +72,7 @@ impl Rejections {
         }
     }
 
-    /// Whether to ask for a token of this user at all.
+    /// Whether a request for a token of `user` may be sent.
     pub(super) fn check(&mut self, user: u64, now: Instant) -> Result<(), Error> {
         match self.live(user, now) {
             Some(report) if report.is_blocked => Err(rejected(report.until - now)),
@@ -81,7 +80,7 @@ impl Rejections {
         }
     }
 
-    /// Whether a new token may be handed out.
+    /// Whether a new token may be returned.
     pub(super) fn check_new(&mut self, user: u64, token: u64, now: Instant) -> Result<(), Error> {
         let Some(report) = self.live(user, now) else {
             return Ok(());
@@ -113,8 +112,8 @@ fn rejected(wait: Duration) -> Error {
     Error::new(
         ErrorKind::TokenRejected,
         format!(
-            "The service refuses the new token of this user too, or gave the rejected one again. A new \
-             exchange is made in {} ms at the earliest. Check that this application may still act for the user.",
+            "The new token of this user was rejected too, or the service returned the rejected one again. \
+             The next exchange is possible in {} ms. Check that this application may still act for the user.",
             wait.as_millis()
         ),
     )
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_token_again_blocks_until_five_seconds_after_the_report() {
+    fn the_same_token_again_blocks_the_user_for_five_seconds_after_the_report() {
         let (mut rejections, start) = fresh();
         rejections.report(USER, OLD, true, start);
         assert!(rejections.check(USER, start).is_ok(), "one exchange is free");
@@ -152,12 +151,12 @@ mod tests {
         assert!(rejections.check(USER, start + second(5.0)).is_ok());
         assert!(
             rejections.check_new(USER, OLD, start + second(5.0)).is_ok(),
-            "the service decides anew"
+            "the report has expired"
         );
     }
 
     #[test]
-    fn a_replacement_that_is_reported_too_blocks() {
+    fn a_replacement_that_is_reported_too_blocks_the_user() {
         for was_held in [true, false] {
             let (mut rejections, start) = fresh();
             rejections.report(USER, OLD, true, start);
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_of_long_ago_does_not_cost_the_next_one_its_exchange() {
+    fn a_report_of_an_old_token_does_not_use_up_the_exchange_of_the_next_report() {
         let (mut rejections, start) = fresh();
         rejections.report(USER, OLD, false, start);
         assert!(rejections.check_new(USER, NEW, start).is_ok());
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn another_users_report_is_another_matter() {
+    fn a_report_concerns_one_user_only() {
         let (mut rejections, start) = fresh();
         rejections.report(USER, OLD, true, start);
         assert!(rejections.check_new(USER, OLD, start).is_err());
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_reports_go_when_there_are_too_many() {
+    fn too_many_reports_drop_the_oldest() {
         let (mut rejections, start) = fresh();
         for user in 0..10 {
             rejections.report(user, OLD, true, start);

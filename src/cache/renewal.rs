@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::{Entry, Key, Stage};
-use super::flights::{Fetched, Landed};
-use super::{Asker, Cache, Clock};
+use super::fetch::Fetcher;
+use super::flights::{Fetched, FlightResult};
+use super::{Cache, Clock};
+use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::Progress;
+use crate::exchange::{Progress, SignedUser};
 use crate::random;
-use crate::user_id::UserId;
 
 /// After a renewal has begun, or has failed, another one is begun in so much time at the earliest: random,
 /// so that the processes of a service do not all try at once.
@@ -22,28 +23,35 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 impl<C: Clock> Cache<C> {
     /// Another token for `held`, which is due, if this call is the first to try; else `held` itself. Fails
     /// if the service refuses, or the caller is stopped.
-    pub(crate) fn renew(&self, user: UserId<'_>, held: Arc<Entry>, asker: &dyn Asker) -> Landed {
-        let key = self.key(user);
-        if !held.claim_renewal(self.clock.now(), pause()) || !self.begin_renewal(key, &held, asker)
+    pub(crate) fn renew<F: Fetcher>(
+        &self,
+        user: &SignedUser<'_>,
+        held: Arc<Entry>,
+        fetcher: &F,
+        context: &Context,
+    ) -> FlightResult {
+        let key = self.key(user.user);
+        if !held.claim_renewal(self.clock.now(), pause())
+            || !self.begin_renewal(key, &held, context)
         {
-            return Ok(self.make_do_with(held));
+            return Ok(self.use_as_it_is(held));
         }
         self.counters.misses.add(1);
         self.counters.exchanges.add(1);
-        self.lead(key, Progress::default(), asker)
+        self.lead(key, user, Progress::default(), fetcher, context)
             .or_else(|error| self.fall_back_on(key, held, error))
     }
 
     /// Begins a flight, if there is none, `held` is still what the cache holds, and nothing speaks against
     /// sending a request.
-    fn begin_renewal(&self, key: Key<'_>, held: &Arc<Entry>, asker: &dyn Asker) -> bool {
+    fn begin_renewal(&self, key: Key<'_>, held: &Arc<Entry>, context: &Context) -> bool {
         let now = self.clock.now();
         let mut shard = self.lock(key);
         let is_held = shard.find(key).is_some_and(|entry| Arc::ptr_eq(&entry, held));
         let may_begin = is_held
             && !shard.state.flights.is_under_way(key.user)
             && shard.state.rejections.check(key.hash, now).is_ok()
-            && self.breaker.admit(key.hash, asker.time(), now).is_ok();
+            && self.breaker.admit(key.hash, context.deadline.timeout, now).is_ok();
         if may_begin {
             shard.state.flights.begin(key.user);
         }
@@ -51,14 +59,14 @@ impl<C: Clock> Cache<C> {
     }
 
     /// `held`, which is due, for a call that does not renew it.
-    pub(crate) fn make_do_with(&self, held: Arc<Entry>) -> Fetched {
+    pub(crate) fn use_as_it_is(&self, held: Arc<Entry>) -> Fetched {
         self.counters.hit();
         Fetched { entry: held, attempts: 0 }
     }
 
     /// What a caller gets whose renewal has failed: the token that it had, unless the service refused
     /// another, that one has ended or was dropped on purpose, or the caller was stopped.
-    fn fall_back_on(&self, key: Key<'_>, held: Arc<Entry>, error: Error) -> Landed {
+    fn fall_back_on(&self, key: Key<'_>, held: Arc<Entry>, error: Error) -> FlightResult {
         let mut shard = self.lock(key);
         let current = shard.find(key);
         let is_held = current.as_ref().is_some_and(|entry| Arc::ptr_eq(entry, &held));
@@ -72,7 +80,7 @@ impl<C: Clock> Cache<C> {
         // Then another caller may try at once.
         let pause = if is_stopped { Duration::ZERO } else { pause() };
         held.pause_renewal(self.clock.now(), pause);
-        if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Ended {
+        if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Expired {
             return Err(error);
         }
         Ok(Fetched { entry: held, attempts: error.attempts() })

@@ -1,4 +1,4 @@
-//! A part of the cache: the users whose hashes fall into it, under one lock.
+//! A part of the cache: the users whose hashes select it, under one lock.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use super::entry::{Entry, Key, Times};
 use super::flights::Flights;
 use super::queues::Queues;
 use super::rejections::Rejections;
-use super::table::{Found, GrowingTable, Outgrown};
+use super::table::{Found, GrowingTable, Retired};
 use crate::fork::try_lock;
 use crate::random::Keyed;
 use crate::token::AccessToken;
@@ -19,15 +19,28 @@ pub(super) struct Shard {
     state: Mutex<ShardState>,
 }
 
-/// What only one thread at a time may see.
+/// The part of a shard that its lock protects.
 pub(super) struct ShardState {
     queues: Queues,
-    /// What the entries weigh.
+    /// The memory of the entries.
     bytes: u64,
     pub(super) flights: Flights,
     pub(super) rejections: Rejections,
-    /// The process that uses it, by its number of forks.
+    /// The process that uses the shard, by its number of forks.
     owner: u64,
+}
+
+/// Room for one entry within the bounds. Released on drop, unless an entry takes it.
+pub(super) struct Reservation<'a> {
+    pub(super) bounds: &'a Bounds,
+    pub(super) weight: usize,
+    pub(super) times: Times,
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.bounds.release(self.weight);
+    }
 }
 
 /// A shard, locked.
@@ -51,9 +64,8 @@ impl Shard {
         }
     }
 
-    /// The shard for a child of a fork, the one of the number `owner`: this one, with the same tokens in
-    /// the same memory. If a thread of the parent was changing it at the fork, a copy of what can be read
-    /// without the lock.
+    /// The shard for the forked child `owner`: this one, so the tokens share their memory with the parent.
+    /// If a thread of the parent held the lock at the fork: a copy of what can be read without it.
     pub(super) fn inherit(self: &Arc<Self>, owner: u64, reports_max: usize) -> Arc<Self> {
         match try_lock(&self.state) {
             Some(mut state) => {
@@ -75,12 +87,12 @@ impl Shard {
         let mut seen: HashSet<Box<[u8]>, Keyed> = HashSet::default();
         let entries = self.table.iter().filter_map(|found| {
             let entry = found.entry()?;
-            // One that was being moved stands in two places.
+            // An entry that was being moved is in two slots.
             if !seen.insert(entry.key().user.into()) {
                 return None;
             }
             state.bytes += entry.weight() as u64;
-            // Not the entry itself: its place among the queues would be that of the original.
+            // A new entry: `node` of the original belongs to the queues of the original.
             let (token, times) = (entry.token().clone(), entry.times());
             let make = |node| Entry::new(entry.key(), token, times, node);
             Some(state.queues.add(entry.key().hash, make))
@@ -89,29 +101,29 @@ impl Shard {
         copy
     }
 
-    /// What it holds: entries and bytes.
+    /// The number of its entries, and their bytes.
     pub(super) fn holds(&self) -> (u64, u64) {
         let state = self.state();
         (state.queues.len() as u64, state.bytes)
     }
 
-    /// Ends the life of a shard that a child has inherited, and may have taken over.
+    /// Drops a shard of the parent in a forked child; leaks it if a thread of the parent held its lock.
     pub(super) fn abandon(self: Arc<Self>) {
-        // The child's own cache has a share of it, if it has taken it over.
+        // Not the last if the child's cache uses the same shard.
         let is_last = Arc::strong_count(&self) == 1;
         if is_last && try_lock(&self.state).is_none() {
             std::mem::forget(self);
         }
     }
 
-    /// Without a lock. What is found is right; what is not may still be there.
+    /// Takes no lock, and may miss an entry that is being moved.
     #[inline]
     pub(super) fn find(&self, key: Key<'_>) -> Option<Found> {
         self.table.find(key)
     }
 
-    /// Held for a few instructions, never across I/O; while a table grows, for as long as it takes
-    /// to copy a pointer for each entry.
+    /// The lock is held for a few instructions, never across I/O. When the table grows, it is held while a
+    /// pointer per entry is copied.
     pub(super) fn lock<'a>(&'a self, bounds: &'a Bounds) -> Locked<'a> {
         Locked { table: &self.table, bounds, state: self.state() }
     }
@@ -127,25 +139,42 @@ impl<'a> Locked<'a> {
         found.entry().map(Arc::clone)
     }
 
-    /// Puts in an entry for which room was reserved, in the place of any that is there. Drop the
-    /// second part of the result when the lock is open again.
-    pub(super) fn put(
+    /// An entry for `token`: in the table if it has a reservation, else only for the caller. Drop the second
+    /// part of the result after unlocking.
+    pub(super) fn add(
+        &mut self,
+        key: Key<'_>,
+        token: AccessToken,
+        place: Option<Reservation<'_>>,
+    ) -> (Arc<Entry>, Option<Retired<'a>>) {
+        match place {
+            None => (Arc::new(Entry::uncached(key, token)), None),
+            Some(place) => {
+                let times = place.times;
+                std::mem::forget(place); // the entry's removal releases it
+                self.put(key, token, times)
+            }
+        }
+    }
+
+    /// Adds an entry for which room was reserved, and removes the user's older one.
+    fn put(
         &mut self,
         key: Key<'_>,
         token: AccessToken,
         times: Times,
-    ) -> (Arc<Entry>, Option<Outgrown<'a>>) {
+    ) -> (Arc<Entry>, Option<Retired<'a>>) {
         if let Some(old) = self.find(key) {
             self.remove(&old);
         }
         let count = self.state.queues.len();
         let entry = self.state.queues.add(key.hash, |node| Entry::new(key, token, times, node));
         self.state.bytes += entry.weight() as u64;
-        let outgrown = self.table.put(Arc::clone(&entry), count);
-        (entry, outgrown)
+        let retired = self.table.put(Arc::clone(&entry), count);
+        (entry, retired)
     }
 
-    /// As if a thread had been stopped while it moved the entry.
+    /// As if a thread had stopped while it moved the entry.
     #[cfg(test)]
     pub(super) fn put_again(&self, entry: Arc<Entry>) {
         self.table.put(entry, 0);
@@ -157,7 +186,7 @@ impl<'a> Locked<'a> {
         self.release(entry);
     }
 
-    /// Takes out the entry that is worth least; false if there is none.
+    /// Removes the next entry to evict; false if there is none.
     pub(super) fn evict(&mut self) -> bool {
         let slots = self.table.slots();
         let Some(entry) = self.state.queues.evict(slots) else {
@@ -173,7 +202,7 @@ impl<'a> Locked<'a> {
         self.bounds.release(entry.weight());
     }
 
-    /// Takes out all. To wipe them takes a while: drop the result when the lock is open again.
+    /// Removes all entries. Wiping them takes a while: drop the result after unlocking.
     pub(super) fn clear(&mut self) -> Queues {
         let queues = std::mem::replace(&mut self.state.queues, Queues::new());
         for entry in queues.iter() {

@@ -1,13 +1,13 @@
-//! From a user to an entry: a hash table that is read without a lock.
+//! A hash table from users to entries that is read without a lock.
 //!
-//! Open addressing, linear probing, and removal that closes the gap. Beside each slot stands a part
-//! of its entry's hash, so that a reader touches an entry only where it is very likely the one.
-//! Writers exclude each other by a lock of their owner's. Whoever reads meanwhile sees every state
-//! in between: an entry that is being moved can be overlooked, but what is found is right, because
-//! it is compared whole. So "found" can be trusted without the lock, and "not found" with it.
+//! Open addressing, linear probing, and removal that closes the gap. A tag beside each slot holds a part
+//! of its entry's hash, so that a reader rarely touches another user's entry. One lock, held by the
+//! caller, excludes writers from each other. A reader without that lock can overlook an entry that is
+//! being moved, but an entry that it finds is the right one, because the whole key is compared. So
+//! "found" is reliable without the lock, and "not found" only with it.
 //!
-//! A reader pays nothing for that. Whoever takes an entry out pays: each thread that ever read, or as
-//! many as there ever were at once, is asked whether it reads this one now.
+//! The cost is on removal, not on reads: a removal asks each thread that has ever read (or as many as
+//! there ever were at once) whether it is reading this entry now.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,21 +16,20 @@ use arc_swap::{ArcSwapOption, Guard};
 
 use super::entry::{Entry, Key};
 
-/// A slot that holds nothing.
+/// The tag of an empty slot.
 const EMPTY: u32 = 0;
 const SLOTS_MIN: usize = 16;
-/// Twice as many slots each time: more than any memory holds.
+/// Each size has twice as many slots as the one before; the last is larger than any memory.
 const SIZES: usize = 32;
 
-/// A table that grows. It moves to one of twice the size, and leaves the smaller one behind, empty:
-/// a reader may be in it, and so it is freed with the last. All that are left behind are together as
-/// large as the one in use.
+/// A table that grows by moving to one of twice the size. The smaller one stays, empty, until all are
+/// freed, because a reader may be in it. All retired tables together are as large as the current one.
 pub(super) struct GrowingTable {
     tables: [OnceLock<Table>; SIZES],
     current: AtomicUsize,
 }
 
-/// An entry, held for as long as this lives. Costs no write to memory that others read.
+/// Keeps an entry alive, without a write to memory that other threads read.
 pub(crate) struct Found(Guard<Option<Arc<Entry>>>);
 
 impl Found {
@@ -47,18 +46,18 @@ impl From<Arc<Entry>> for Found {
 }
 
 impl GrowingTable {
-    /// Allocates nothing until something is put in.
+    /// Allocates nothing until the first entry.
     pub(super) fn new() -> Self {
         Self { tables: [const { OnceLock::new() }; SIZES], current: AtomicUsize::new(0) }
     }
 
-    /// The entry of `key`. Without the lock it may overlook one that is being moved.
+    /// The entry of `key`. Without the lock, an entry that is being moved can be overlooked.
     #[inline]
     pub(super) fn find(&self, key: Key<'_>) -> Option<Found> {
         self.table()?.find(key)
     }
 
-    /// All entries; without the lock, those that are not being moved. Writes to none of them.
+    /// All entries; without the lock, all that are not being moved. Writes to no entry.
     pub(super) fn iter(&self) -> impl Iterator<Item = Found> + '_ {
         self.table().into_iter().flat_map(Table::iter)
     }
@@ -67,12 +66,12 @@ impl GrowingTable {
         self.table().map_or(0, Table::slots)
     }
 
-    /// Puts in an entry whose user has none, where `count` are in already. For whoever holds the
-    /// lock. What it may leave behind is emptied when the result is dropped: not under the lock.
-    pub(super) fn put(&self, entry: Arc<Entry>, count: usize) -> Option<Outgrown<'_>> {
+    /// Adds the entry of a user who has none to `count` others. The caller holds the lock, and drops
+    /// the result after it: that empties the retired table.
+    pub(super) fn put(&self, entry: Arc<Entry>, count: usize) -> Option<Retired<'_>> {
         let table = self.table();
         if let Some(table) = table
-            && table.has_room_for(count + 1)
+            && count < capacity(table.slots())
         {
             table.put(entry);
             return None;
@@ -85,19 +84,18 @@ impl GrowingTable {
             .collect();
         let size = self.current.load(Ordering::Relaxed);
         self.publish(table.map_or(size, |_| size + 1), entries);
-        table.map(Outgrown)
+        table.map(Retired)
     }
 
-    /// Puts in all of `entries`, each of another user, where there are none. For whoever holds the
-    /// lock.
+    /// Fills an empty table with `entries` of different users. The caller holds the lock.
     pub(super) fn fill(&self, entries: Vec<Arc<Entry>>) {
-        let size = (0..SIZES).find(|size| room(SLOTS_MIN << size) >= entries.len());
+        let size = (0..SIZES).find(|size| capacity(SLOTS_MIN << size) >= entries.len());
         if let Some(size) = size.filter(|_| !entries.is_empty()) {
             self.publish(size, entries);
         }
     }
 
-    /// Another table takes over. It is made as a whole, before anybody reads it.
+    /// Makes another table, complete, and then lets readers into it.
     fn publish(&self, size: usize, entries: Vec<Arc<Entry>>) {
         if let Some(place) = self.tables.get(size) {
             let _ = place.set(Table::of(entries, SLOTS_MIN << size));
@@ -105,14 +103,14 @@ impl GrowingTable {
         }
     }
 
-    /// Takes out an entry. For whoever holds the lock.
+    /// Removes an entry. The caller holds the lock.
     pub(super) fn take(&self, key: Key<'_>) {
         if let Some(table) = self.table() {
             table.take(key);
         }
     }
 
-    /// Takes out all. For whoever holds the lock.
+    /// Removes all entries. The caller holds the lock.
     pub(super) fn clear(&self) {
         if let Some(table) = self.table() {
             table.clear();
@@ -125,17 +123,17 @@ impl GrowingTable {
     }
 }
 
-/// A table that was left behind for a larger one, with what it held.
-pub(super) struct Outgrown<'a>(&'a Table);
+/// A table that a larger one has replaced, still full.
+pub(super) struct Retired<'a>(&'a Table);
 
-impl Drop for Outgrown<'_> {
+impl Drop for Retired<'_> {
     fn drop(&mut self) {
         self.0.clear();
     }
 }
 
-/// How many entries fit into so many slots: three in four.
-const fn room(slots: usize) -> usize {
+/// How many entries fit into `slots`: three in four.
+const fn capacity(slots: usize) -> usize {
     slots / 4 * 3
 }
 
@@ -145,7 +143,7 @@ struct Table {
 }
 
 impl Table {
-    /// `count` is a power of two, and there is room.
+    /// `count` is a power of two, and large enough.
     fn of(entries: Vec<Arc<Entry>>, count: usize) -> Self {
         let mut tags = vec![EMPTY; count];
         let mut slots: Vec<Option<Arc<Entry>>> = vec![None; count];
@@ -167,11 +165,6 @@ impl Table {
 
     fn slots(&self) -> usize {
         self.slots.len()
-    }
-
-    /// Whether there is room for `count` entries in all.
-    fn has_room_for(&self, count: usize) -> bool {
-        count <= room(self.slots.len())
     }
 
     #[inline]
@@ -199,7 +192,7 @@ impl Table {
         None
     }
 
-    /// Puts in an entry, for which there is room.
+    /// Adds an entry, for which there is room.
     fn put(&self, entry: Arc<Entry>) {
         let hash = entry.key().hash;
         let mut at = self.home(hash);
@@ -214,7 +207,7 @@ impl Table {
             return;
         };
         drop(found);
-        // What stands behind moves up, unless it would come before its home.
+        // An entry behind the gap moves up, unless that would put it before its home.
         let mut at = self.next(hole);
         while self.tag(at) != EMPTY {
             let moved = self.slots.get(at).and_then(|slot| slot.load_full());
@@ -248,7 +241,7 @@ impl Table {
 
     fn set(&self, at: usize, tag: u32, entry: Option<Arc<Entry>>) {
         if let (Some(place), Some(slot)) = (self.tags.get(at), self.slots.get(at)) {
-            // A reader that sees the tag sees the entry.
+            // In this order: a reader that sees the tag sees the entry.
             slot.store(entry);
             place.store(tag, Ordering::Release);
         }
@@ -268,7 +261,7 @@ impl Table {
         (at + 1) & (self.tags.len() - 1)
     }
 
-    /// How many steps it is from one slot to another.
+    /// The number of steps from one slot to another.
     fn distance(&self, from: usize, to: usize) -> usize {
         to.wrapping_sub(from) & (self.tags.len() - 1)
     }
@@ -279,14 +272,14 @@ impl Drop for Table {
         let slots = std::mem::take(&mut self.slots).into_vec();
         for (tag, slot) in self.tags.iter().zip(slots) {
             if tag.load(Ordering::Relaxed) == EMPTY {
-                // It owns nothing, and its drop would ask all threads whether they read it.
+                // An empty slot owns nothing, and its drop would ask all threads.
                 std::mem::forget(slot);
             }
         }
     }
 }
 
-/// The part of a hash that the home does not show; never [`EMPTY`].
+/// A part of the hash that the slot's position does not tell; never [`EMPTY`].
 #[inline]
 pub(super) fn tag_of(hash: u64) -> u32 {
     (hash >> 32) as u32 | 1
@@ -337,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_a_map_does(operations in proptest::collection::vec(operation(), 0..300)) {
+        fn it_behaves_like_a_map(operations in proptest::collection::vec(operation(), 0..300)) {
             let table = GrowingTable::new();
             let mut model: HashMap<u8, Arc<Entry>> = HashMap::new();
             for operation in operations {
@@ -363,13 +356,13 @@ mod tests {
                 }
                 prop_assert_eq!(table.iter().count(), model.len());
             }
-            // What is not in it is held by nothing of it: a token that was taken out is wiped.
+            // The table holds no removed entry: a removed token is wiped.
             prop_assert!(model.values().all(|entry| Arc::strong_count(entry) == 2));
         }
     }
 
-    /// Four readers look while one writer moves everything about: what is found is right, and what
-    /// nobody takes out is overlooked only now and then.
+    /// Four readers look while one writer moves entries: whatever they find is right, and the entries
+    /// that were never removed are there at the end.
     #[test]
     fn readers_see_no_entry_of_another_user() {
         let table = GrowingTable::new();

@@ -1,11 +1,11 @@
-//! From pointers to what the core takes, and back into the caller's buffers.
+//! Conversions between C pointers and Rust values.
 
 use std::ffi::{CStr, c_char};
 
 use super::error::Failure;
 use super::status::spike_auth_status;
 
-/// The length that means "NUL-terminated, measure it": `SPIKE_AUTH_NUL_TERMINATED` of the header.
+/// `SPIKE_AUTH_NUL_TERMINATED` of the header.
 pub(super) const NUL_TERMINATED: usize = usize::MAX;
 
 #[cold]
@@ -33,7 +33,7 @@ pub(super) fn too_long(what: &str) -> Failure {
 }
 
 /// # Safety
-/// `ptr` is NULL, or points to `len` readable bytes that stay as they are during the call.
+/// `ptr` is NULL, or points to `len` readable bytes that do not change during the call.
 #[inline(always)]
 pub(super) unsafe fn bytes<'a>(
     ptr: *const u8,
@@ -49,7 +49,7 @@ pub(super) unsafe fn bytes<'a>(
     if len > isize::MAX as usize {
         return Err(too_long(what));
     }
-    // SAFETY: not NULL, of a length that a slice may have, and readable as the caller promises.
+    // SAFETY: not NULL, of a valid length, and readable as the caller promises.
     Ok(unsafe { std::slice::from_raw_parts(ptr, len) })
 }
 
@@ -62,7 +62,7 @@ pub(super) unsafe fn text<'a>(
     what: &str,
 ) -> Result<&'a [u8], Failure> {
     if len != NUL_TERMINATED {
-        // SAFETY: the caller's promise is the one asked for.
+        // SAFETY: the caller promises the same.
         return unsafe { bytes(ptr.cast(), len, what) };
     }
     if ptr.is_null() {
@@ -73,14 +73,14 @@ pub(super) unsafe fn text<'a>(
 }
 
 /// # Safety
-/// `ptr` is NULL or a handle that this library made and has not freed.
+/// `ptr` is NULL or a live handle of this library.
 #[inline(always)]
 pub(super) unsafe fn handle<'a, T>(ptr: *const T, what: &str) -> Result<&'a T, Failure> {
-    // SAFETY: NULL is `None`; any other one is live as the caller promises.
+    // SAFETY: NULL is `None`; any other pointer is live, as the caller promises.
     unsafe { ptr.as_ref() }.ok_or_else(|| null(what))
 }
 
-/// The place for a new handle, NULL until there is one.
+/// The caller's pointer to a new handle; NULL until it is set.
 pub(super) struct HandleOut<T>(*mut *mut T);
 
 impl<T> HandleOut<T> {
@@ -90,48 +90,48 @@ impl<T> HandleOut<T> {
         if out.is_null() {
             return Err(null(what));
         }
-        // SAFETY: not NULL, and writable as the caller promises; aligned or not.
+        // SAFETY: not NULL, and writable as the caller promises; need not be aligned.
         unsafe { out.write_unaligned(std::ptr::null_mut()) };
         Ok(Self(out))
     }
 
     pub(super) fn put(self, value: T) {
-        // SAFETY: as in `new`, which this was made by.
+        // SAFETY: as in `new`.
         unsafe { self.0.write_unaligned(Box::into_raw(Box::new(value))) };
     }
 }
 
 /// # Safety
-/// `ptr` is NULL or came from [`HandleOut::put`], is not used by another thread, and not again.
+/// `ptr` is NULL or came from [`HandleOut::put`], and nothing uses it now or later.
 pub(super) unsafe fn free<T>(ptr: *mut T) {
     if !ptr.is_null() {
-        // SAFETY: made by `Box::into_raw`, and given back once, as the caller promises.
+        // SAFETY: made by `Box::into_raw`, and freed once, as the caller promises.
         drop(unsafe { Box::from_raw(ptr) });
     }
 }
 
-/// The place for a public struct, all zero until there is one.
+/// The caller's public struct; all zeros until it is written.
 pub(super) struct StructOut<T>(*mut T);
 
 impl<T> StructOut<T> {
     /// # Safety
-    /// `out` is NULL or points to memory for one `T`, of which all zeros is one.
+    /// `out` is NULL or points to memory for one `T`; all zeros are a valid `T`.
     pub(super) unsafe fn new(out: *mut T, what: &str) -> Result<Self, Failure> {
         if out.is_null() {
             return Err(null(what));
         }
-        // SAFETY: not NULL, and writable as the caller promises; bytes are aligned anywhere.
+        // SAFETY: not NULL, and writable as the caller promises; bytes need no alignment.
         unsafe { out.cast::<u8>().write_bytes(0, size_of::<T>()) };
         Ok(Self(out))
     }
 
     pub(super) fn write(self, value: T) {
-        // SAFETY: as in `new`, which this was made by; aligned or not.
+        // SAFETY: as in `new`; need not be aligned.
         unsafe { self.0.write_unaligned(value) };
     }
 }
 
-/// A caller's buffer for a text, empty until there is one. Never read: it may be uninitialised.
+/// The caller's buffer for a text; empty until it is written. It may be uninitialised and is never read.
 pub(super) struct TextOut {
     out: *mut u8,
     cap: usize,
@@ -139,7 +139,7 @@ pub(super) struct TextOut {
 }
 
 impl TextOut {
-    /// Empties the buffer: whatever fails from here on leaves it so.
+    /// Empties the buffer; a later failure leaves it empty.
     ///
     /// # Safety
     /// `out` is NULL or points to `cap` writable bytes, `len` is NULL or points to one `size_t`;
@@ -154,7 +154,7 @@ impl TextOut {
         let this = Self { out: out.cast(), cap, len };
         this.set_len(0);
         if !out.is_null() && cap > 0 {
-            // SAFETY: not NULL, and room for one byte at least.
+            // SAFETY: not NULL, with room for at least one byte.
             unsafe { this.out.write(0) };
         }
         if out.is_null() {
@@ -169,7 +169,7 @@ impl TextOut {
         Ok(this)
     }
 
-    /// Fails unless there is room for `size` bytes, the NUL among them.
+    /// Fails if the buffer has less than `size` bytes, including the NUL.
     #[inline(always)]
     pub(super) fn require(&self, size: usize) -> Result<(), Failure> {
         if self.cap >= size {
@@ -185,26 +185,26 @@ impl TextOut {
         Failure::new(
             spike_auth_status::BufferTooSmall,
             format!(
-                "The buffer has {} bytes and {size} are needed, the NUL among them. Pass a larger one.",
+                "The buffer has {} bytes, but {size} are needed, including the NUL. Pass a larger one.",
                 self.cap
             ),
         )
     }
 
-    /// Writes a text of exactly `N` bytes where it belongs, so that no copy of it is left behind.
+    /// Lets `write` write a text of exactly `N` bytes in place, so that no copy of it remains.
     #[inline(always)]
     pub(super) fn write_exact<const N: usize>(
         &self,
         write: impl FnOnce(&mut [u8; N]),
     ) -> Result<(), Failure> {
         self.require(N + 1)?;
-        // SAFETY: `require` found room for N + 1 bytes, which are set before they are lent as an
-        // initialised array; nothing else uses them meanwhile.
-        let place = unsafe {
+        // SAFETY: `require` found room for N + 1 bytes. They are initialised before they are lent as an
+        // array, and nothing else uses them meanwhile.
+        let array = unsafe {
             self.out.write_bytes(0, N + 1);
             &mut *self.out.cast::<[u8; N]>()
         };
-        write(place);
+        write(array);
         self.set_len(N);
         Ok(())
     }
@@ -214,12 +214,12 @@ impl TextOut {
         self.write_both(&[], text)
     }
 
-    /// Writes two texts, one after the other, and a NUL.
+    /// Writes two texts, joined, and a NUL.
     #[inline]
     pub(super) fn write_both(&self, first: &[u8], second: &[u8]) -> Result<(), Failure> {
         let len = first.len() + second.len();
         self.require(len + 1)?;
-        // SAFETY: `require` found room for both and one more, and neither is in it.
+        // SAFETY: `require` found room for both and the NUL; neither overlaps the buffer.
         unsafe {
             self.out.copy_from_nonoverlapping(first.as_ptr(), first.len());
             self.out.add(first.len()).copy_from_nonoverlapping(second.as_ptr(), second.len());
@@ -232,7 +232,7 @@ impl TextOut {
     #[inline]
     fn set_len(&self, len: usize) {
         if !self.len.is_null() {
-            // SAFETY: not NULL, and writable as `new` was promised; aligned or not.
+            // SAFETY: not NULL, and writable as `new` was promised; need not be aligned.
             unsafe { self.len.write_unaligned(len) };
         }
     }

@@ -1,4 +1,4 @@
-//! The client: a handle that any number of threads share.
+//! The client handle.
 
 use std::ffi::c_char;
 
@@ -13,24 +13,23 @@ use crate::client::Client;
 use crate::signing::SIGNATURE_LEN;
 use crate::user_id::InvalidUserId;
 
-/// Signs user ids, exchanges signatures for access tokens and keeps these, for one application. Make one per
-/// process and keep it: it keeps connections and tokens. All its functions may be called from any number of
-/// threads at once, but for spike_auth_client_free().
+/// Signs user ids, exchanges signatures for access tokens, and caches the tokens, for one application. Make
+/// one per process and keep it: it holds connections and tokens. Any number of threads may use a client at
+/// once; only spike_auth_client_free() must not run while another thread is inside a call on it.
 pub struct spike_auth_client {
     pub(super) client: Client,
 }
 
-/// Makes a client of a configuration, which is copied: free it or change it afterwards. Reads the trusted
-/// roots if the base URL is an https one; connects to nothing yet.
+/// Makes a client from a configuration. The configuration is copied: it may be changed or freed afterwards.
+/// Loads the trusted roots if the base URL is https. Does not connect.
 ///
 /// @param config  a configuration with an application id
-/// @param client  gets the handle; NULL if the function fails. Free it with spike_auth_client_free().
-/// @param err     NULL or where the details go
+/// @param client  receives the handle, NULL on failure. Free it with spike_auth_client_free().
+/// @param err     receives the error detail; may be NULL
 ///
-/// Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (a connect timeout that is longer than the deadline of
-/// the call), INVALID_ENVIRONMENT (the base URL would be reached through a proxy that
-/// spike_auth_config_load_env() found in a variable and that cannot be used), TLS_ROOTS, INTERNAL (the system
-/// gives the process no randomness).
+/// Fails with INCOMPLETE_CONFIG, INVALID_ARGUMENT (the connect timeout is longer than the timeout of a call),
+/// INVALID_ENVIRONMENT (the base URL would be reached through a proxy that spike_auth_config_load_env() found
+/// and that cannot be used), TLS_ROOTS, INTERNAL (the system provides no random numbers).
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_new(
@@ -38,7 +37,7 @@ pub unsafe extern "C" fn spike_auth_client_new(
     client: *mut *mut spike_auth_client,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = HandleOut::new(client, "client")?;
@@ -49,35 +48,35 @@ pub unsafe extern "C" fn spike_auth_client_new(
     }
 }
 
-/// Closes a client: calls in flight return CLOSED at once, later ones too. From any thread, as often as you
-/// like; NULL is fine. The handle stays valid until it is freed.
+/// Closes a client: calls in progress return CLOSED at once, and so does every later call. May be called from
+/// any thread, any number of times; NULL is ignored. The handle stays valid until it is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_client_close(client: *const spike_auth_client) {
     run_quietly(|| {
-        // SAFETY: the header asks of the caller what this needs.
+        // SAFETY: the caller keeps the header's contract.
         if let Ok(client) = unsafe { handle(client, "client") } {
             client.client.close();
         }
     });
 }
 
-/// Closes a client, frees it and wipes its key and its tokens. NULL is fine. Not while another thread is
-/// inside a call on it: close it first, wait until those calls have returned, then free it.
+/// Closes a client, frees it, and wipes its key and its tokens. NULL is ignored. No other thread may be
+/// inside a call on it: close it first, wait until all calls have returned, then free it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_client_free(client: *mut spike_auth_client) {
-    // SAFETY: the header asks of the caller what this needs.
+    // SAFETY: the caller keeps the header's contract.
     run_quietly(|| unsafe { free(client) });
 }
 
 /// Signs one user id with the client's key: HMAC-SHA256 as 64 lowercase hex characters. Takes no lock,
-/// allocates nothing, makes no system call, sends nothing.
+/// allocates nothing, makes no system call.
 ///
-/// @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
-/// @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
-/// @param signature      gets the signature and a NUL. It never expires: keep it as secret as a password.
-/// @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
-/// @param signature_len  gets 64
-/// @param err            NULL or where the details go
+/// @param user_id        1 to 128 bytes of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
+/// @param user_id_len    length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+/// @param signature      receives the signature and a NUL. It never expires: protect it like a password.
+/// @param signature_cap  size of signature in bytes: SPIKE_AUTH_SIGNATURE_SIZE or more
+/// @param signature_len  receives 64
+/// @param err            receives the error detail; may be NULL
 ///
 /// Fails with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
 #[unsafe(no_mangle)]
@@ -91,7 +90,7 @@ pub unsafe extern "C" fn spike_auth_client_sign_user(
     signature_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = TextOut::new(signature, signature_cap, signature_len, "signature")?;
@@ -103,23 +102,24 @@ pub unsafe extern "C" fn spike_auth_client_sign_user(
     }
 }
 
-/// Signs many user ids in one call. The layout is that of an Arrow column of large strings, so that one can
-/// be handed over as it is. Allocates nothing, sends nothing; about a third faster per id than one by one.
+/// Signs many user ids in one call. The layout is that of an Arrow array of large strings, so such an array
+/// can be passed without a copy. Allocates nothing, sends nothing; about a third faster per id than single
+/// calls.
 ///
-/// @param ids             all ids in one run of bytes, without separators or NULs
-/// @param ids_len         its length; SPIKE_AUTH_NUL_TERMINATED is refused
+/// @param ids             all ids in one block of bytes, without separators or NULs
+/// @param ids_len         length of ids in bytes; SPIKE_AUTH_NUL_TERMINATED is refused
 /// @param offsets         count + 1 offsets into ids: id i is from offsets[i] to offsets[i + 1]. They must
-///                        not be negative, fall, or go beyond ids_len. NULL is allowed if count is 0.
+///                        not be negative, decrease, or exceed ids_len. May be NULL if count is 0.
 /// @param count           the number of ids
-/// @param signatures      gets 64 hex characters per id, without NULs: id i at signatures + 64 * i
-/// @param signatures_cap  64 * count or more
-/// @param statuses        NULL, or gets one status per id: OK or INVALID_USER_ID
-/// @param err             NULL or where the details go
+/// @param signatures      receives 64 hex characters per id, without NULs: id i at signatures + 64 * i
+/// @param signatures_cap  size of signatures in bytes: 64 * count or more
+/// @param statuses        receives count statuses, OK or INVALID_USER_ID; may be NULL
+/// @param err             receives the error detail; may be NULL
 ///
-/// A bad id gets 64 NUL bytes for its signature; all others are signed, and the function returns
-/// INVALID_USER_ID with the index of the first bad one in the message. It is the one function that can
-/// succeed in part. If it fails with INVALID_ARGUMENT, BUFFER_TOO_SMALL, KEY_REQUIRED, NULL_POINTER or
-/// CLOSED, nothing was written.
+/// This is the one function that can succeed in part: an invalid id receives 64 NUL bytes as its signature,
+/// all others are signed, and the function returns INVALID_USER_ID with the index of the first invalid id in
+/// the message. If it fails with NULL_POINTER, INVALID_ARGUMENT, BUFFER_TOO_SMALL, KEY_REQUIRED or CLOSED,
+/// nothing was written.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_sign_users(
@@ -133,7 +133,7 @@ pub unsafe extern "C" fn spike_auth_client_sign_users(
     statuses: *mut i32,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let client = &handle(client, "client")?.client;
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn spike_auth_client_sign_users(
             let rows = rows(signatures, signatures_cap, count)?;
             let mut bad = BadIds::default();
             key.sign_column(column.iter(), rows, |index, checked| {
-                bad.see(index, checked);
+                bad.note(index, checked);
                 if !statuses.is_null() {
                     let status = checked
                         .map_or(spike_auth_status::InvalidUserId, |()| spike_auth_status::Ok);
@@ -155,8 +155,8 @@ pub unsafe extern "C" fn spike_auth_client_sign_users(
     }
 }
 
-/// Ids in Arrow's layout, whose offsets were checked once. They are read again afterwards, and so
-/// looked up safely: another thread may have changed them.
+/// User ids in Arrow's layout. The offsets are checked once, but each is read again later, and another thread
+/// may have changed it: so every lookup is checked too.
 struct Column<'a> {
     ids: &'a [u8],
     offsets: *const i64,
@@ -170,7 +170,7 @@ impl<'a> Column<'a> {
         if count > isize::MAX as usize / SIGNATURE_LEN {
             return Err(Failure::new(
                 spike_auth_status::InvalidArgument,
-                "The count is larger than memory. Pass the number of ids.",
+                "The count is larger than the memory can hold. Pass the number of ids.",
             ));
         }
         if offsets.is_null() && count > 0 {
@@ -182,7 +182,7 @@ impl<'a> Column<'a> {
             Some(index) => Err(Failure::new(
                 spike_auth_status::InvalidArgument,
                 format!(
-                    "The offsets of id {index} (counted from 0) are negative, falling, or beyond ids_len. \
+                    "The offsets of id {index} (counted from 0) are negative, decreasing, or beyond ids_len. \
                      Pass count + 1 offsets into ids."
                 ),
             )),
@@ -196,7 +196,7 @@ impl<'a> Column<'a> {
     fn iter_checked(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
         let Self { ids, offsets, count } = *self;
         let offset = move |index| {
-            // SAFETY: `new` was promised `count + 1` offsets; `index` is `count` at most.
+            // SAFETY: `new` was promised `count + 1` offsets; `index` is at most `count`.
             usize::try_from(unsafe { offsets.add(index).read_unaligned() }).ok()
         };
         let mut start = if count > 0 { offset(0) } else { None };
@@ -225,25 +225,24 @@ unsafe fn rows<'a>(
     if cap > isize::MAX as usize {
         return Err(too_long("signatures"));
     }
-    let needed = count * SIGNATURE_LEN; // `Column::new` has bounded it
+    let needed = count * SIGNATURE_LEN; // `Column::new` bounds it
     if cap < needed {
         return Err(Failure::new(
             spike_auth_status::BufferTooSmall,
             format!(
-                "The buffer for the signatures has {cap} bytes and {needed} are needed. Pass a larger one."
+                "The buffer for the signatures has {cap} bytes, but {needed} are needed. Pass a larger one."
             ),
         ));
     }
     let start = signatures.cast::<u8>();
-    // SAFETY: not NULL and of `needed` bytes at least, which are set before they are lent as
-    // initialised rows.
+    // SAFETY: not NULL and of at least `needed` bytes, which are initialised before they are lent as rows.
     unsafe {
         start.write_bytes(0, needed);
         Ok(std::slice::from_raw_parts_mut(start.cast(), count))
     }
 }
 
-/// What the result of a bulk call says of the bad ids among the good ones.
+/// The invalid ids of a bulk call.
 #[derive(Default)]
 struct BadIds {
     count: usize,
@@ -251,7 +250,7 @@ struct BadIds {
 }
 
 impl BadIds {
-    fn see(&mut self, index: usize, checked: Result<(), InvalidUserId>) {
+    fn note(&mut self, index: usize, checked: Result<(), InvalidUserId>) {
         if let Err(flaw) = checked {
             self.count += 1;
             self.first.get_or_insert((index, flaw));
@@ -273,25 +272,27 @@ impl BadIds {
     }
 }
 
-/// Signs a user id and exchanges the signature for that user's access token. Always asks the service.
-/// Blocks until the token is there, the service has refused, or the deadline has passed. What may pass
-/// (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) is tried again within the deadline, up to
-/// the number of attempts, after a wait that the service's Retry-After can lengthen.
+/// Signs a user id and exchanges the signature for that user's access token. Always sends a request; does not
+/// use the cache. Blocks until the token arrives, the service refuses, or the deadline passes. Failures that
+/// may be temporary (no connection, a lost one, 408, 425, 429, 500, 502, 503, 504) are retried within the
+/// deadline, up to the maximum number of attempts, after a delay that the service's Retry-After can lengthen.
 ///
-/// A 429, and a 503 with Retry-After, hold all calls of the client until the time that it says, 10 minutes at
-/// most. A call whose deadline is before that fails at once with RATE_LIMITED or SERVER_ERROR, attempts 0 and
-/// the time left in retry_after_ms; the others wait. Then one request goes first, and the others follow its
-/// answer.
+/// A 429, or a 503 with Retry-After, holds back all requests of the client for the time it names, at most 10
+/// minutes. A call whose deadline is earlier fails at once with RATE_LIMITED or SERVER_ERROR, `attempts` 0
+/// and the remaining time in retry_after_ms; the others wait. After that time one request is sent first, and
+/// the others wait for its result.
 ///
-/// @param user_id      1 to 128 of A-Z a-z 0-9 . _ -
-/// @param user_id_len  its length, or SPIKE_AUTH_NUL_TERMINATED
-/// @param call         NULL for the client's deadline, or a handle that sets another one or cancels
-/// @param token        gets the token and a NUL: 1 to 8192 characters that may stand in a header
-/// @param token_cap    SPIKE_AUTH_TOKEN_SIZE or more: less is BUFFER_TOO_SMALL before anything is sent
-/// @param token_len    gets the token's length without the NUL
-/// @param err          NULL or where the details go
+/// @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+/// @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+/// @param call         a call handle with its own deadline and cancellation, or NULL for the client's
+///                     deadline
+/// @param token        receives the token and a NUL: 1 to 8192 characters that are valid in an HTTP header
+/// @param token_cap    size of token in bytes. A size below SPIKE_AUTH_TOKEN_SIZE fails with BUFFER_TOO_SMALL
+///                     before anything is sent.
+/// @param token_len    receives the token's length without the NUL
+/// @param err          receives the error detail; may be NULL
 ///
-/// Fails with any status from 40 on, and with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED.
+/// Fails with INVALID_USER_ID, KEY_REQUIRED, BUFFER_TOO_SMALL, CLOSED, and any status from 40 on.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_exchange(
@@ -304,7 +305,7 @@ pub unsafe extern "C" fn spike_auth_client_exchange(
     token_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = TextOut::new(token, token_cap, token_len, "token")?;
@@ -319,19 +320,20 @@ pub unsafe extern "C" fn spike_auth_client_exchange(
     }
 }
 
-/// Exchanges a signature that was made elsewhere, on a machine that has the key. Needs no key here.
+/// Exchanges a signature that was made elsewhere, by a machine that has the key. The client needs no key.
 ///
-/// @param user_id        the id that was signed, byte for byte
-/// @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
-/// @param signature      64 hex characters in either case
-/// @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
-/// @param call           NULL, or a handle, as in spike_auth_client_exchange()
-/// @param token          as in spike_auth_client_exchange()
-/// @param token_cap      SPIKE_AUTH_TOKEN_SIZE or more
-/// @param token_len      gets the token's length without the NUL
-/// @param err            NULL or where the details go
+/// @param user_id        the signed id, byte for byte
+/// @param user_id_len    length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+/// @param signature      64 hex characters in upper or lower case
+/// @param signature_len  length of signature in bytes, or SPIKE_AUTH_NUL_TERMINATED
+/// @param call           see spike_auth_client_exchange()
+/// @param token          see spike_auth_client_exchange()
+/// @param token_cap      see spike_auth_client_exchange()
+/// @param token_len      receives the token's length without the NUL
+/// @param err            receives the error detail; may be NULL
 ///
-/// Fails as spike_auth_client_exchange() does, and with INVALID_SIGNATURE (a NULL or empty one too).
+/// Fails with INVALID_SIGNATURE (also if it is NULL or empty), and the statuses of
+/// spike_auth_client_exchange() except KEY_REQUIRED.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_exchange_signature(
@@ -346,13 +348,13 @@ pub unsafe extern "C" fn spike_auth_client_exchange_signature(
     token_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = TextOut::new(token, token_cap, token_len, "token")?;
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            // NULL is the signature that was forgotten, and treated like an empty one.
+            // NULL counts as an empty signature, which is an error of its own.
             let signature = if signature.is_null() {
                 &[]
             } else {

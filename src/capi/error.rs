@@ -1,4 +1,4 @@
-//! The error struct that the caller owns.
+//! The error struct, which the caller owns, and the failures that it reports.
 
 use std::borrow::Cow;
 use std::ffi::c_char;
@@ -7,26 +7,26 @@ use std::mem::size_of;
 use super::status::spike_auth_status;
 use crate::error::{Error, cut};
 
-/// What went wrong, in detail. Yours: put one on the stack, pass its address, read it when a function
-/// has failed. A function that takes one rewrites all of it, also on success; it need not be
-/// initialised. NULL may be passed instead. 512 bytes, for ever.
+/// The detail of a failure. The caller owns it: put one on the stack, pass its address, and read it when a
+/// function has failed. A function that takes it rewrites all of it, also on success, so it need not be
+/// initialised. NULL may be passed instead. Its size is always 512 bytes.
 #[repr(C)]
 pub struct spike_auth_error {
     /// The status that the function returned.
     pub status: i32,
-    /// The status of the HTTP reply; 0 if there was none.
+    /// The status code of the HTTP response; 0 if there was none.
     pub http_status: i32,
-    /// How long the service asked to wait, in milliseconds; -1 if it did not say.
+    /// How long to wait before a retry, in milliseconds; -1 if unknown.
     pub retry_after_ms: i64,
-    /// How many requests were sent for this result, also on success: 0 for a token from the cache, and
-    /// where no connection could be made.
+    /// How many requests were sent for this result, also on success. 0 for a cached token, or if no connection
+    /// could be made.
     pub attempts: u32,
     /// 1 if the same call may succeed later, else 0.
     pub retryable: u32,
-    /// What failed and what to do about it: UTF-8, NUL-terminated, cut on the border of a character.
-    /// Never holds a key, a signature, a token, or the user id.
+    /// What failed and what to do about it. UTF-8, NUL-terminated, cut at a character boundary. Never contains a
+    /// key, a signature, a token, or the user id.
     pub message: [c_char; 424],
-    /// Zero. Kept for later versions.
+    /// Zero. Reserved for later versions.
     pub reserved: [u64; 8],
 }
 
@@ -65,7 +65,7 @@ impl spike_auth_error {
     }
 
     fn set_message(&mut self, message: &str) {
-        // A NUL inside would hide the rest from a C reader.
+        // A C reader stops at the first NUL anyway.
         let text = cut(message, MESSAGE_MAX).bytes().take_while(|byte| *byte != 0);
         for (place, byte) in self.message.iter_mut().zip(text) {
             *place = byte as c_char;
@@ -73,7 +73,7 @@ impl spike_auth_error {
     }
 }
 
-/// Why a function fails: in the core, or here, before the core was asked.
+/// Why a function failed: in the core, or at the boundary, before the core was called.
 pub(super) enum Failure {
     Core(Error),
     Boundary { status: spike_auth_status, message: Cow<'static, str> },
@@ -98,7 +98,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// How many requests were sent for a result: none, where a function cannot send any.
+/// How many requests were sent for a result; 0 for a function that sends none.
 #[derive(Clone, Copy)]
 pub(super) struct Attempts(pub(super) u32);
 
@@ -116,8 +116,8 @@ pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<At
         return;
     }
     match outcome {
-        // Zeros in place: the common case, and no copy of 512 bytes by way of the stack.
-        // SAFETY: not NULL, and writable as the caller promises; aligned or not.
+        // In place: the common case, without a copy of 512 bytes on the stack.
+        // SAFETY: not NULL, and writable as the caller promises; need not be aligned.
         Ok(Attempts(attempts)) => unsafe {
             err.cast::<u8>().write_bytes(0, size_of::<spike_auth_error>());
             (&raw mut (*err).retry_after_ms).write_unaligned(-1);

@@ -1,14 +1,14 @@
 //! The C ABI: pointers to slices, buffers, handles, status numbers, and the panic boundary.
 //!
-//! No rule of the domain stands here. The doc comments are written for C readers: cbindgen copies
-//! them into `include/spike_auth.h`, which is the documentation of these functions; its
-//! conventions stand at its top, in `include/cbindgen.toml`.
+//! It contains no domain logic. The doc comments are written for C developers: cbindgen copies them into
+//! `include/spike_auth.h`, the reference of these functions. The conventions at its top are in
+//! `include/cbindgen.toml`.
 //!
-//! Every function may be called with any pointer that the header allows and any number at all.
+//! A caller may pass any pointer that the header allows, and any number.
 
-#![allow(unsafe_code)] // pointers come in here
-#![allow(non_camel_case_types)] // the names are those of the header
-#![allow(clippy::missing_safety_doc)] // the header's conventions are the safety contract of all
+#![allow(unsafe_code)] // pointers from C
+#![allow(non_camel_case_types)] // the names of the header
+#![allow(clippy::missing_safety_doc)] // the header's conventions are the safety contract
 
 mod boundary;
 mod buffer;

@@ -6,7 +6,7 @@ use super::boundary::run;
 use super::buffer::{TextOut, bytes, text};
 use super::error::{Failure, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
-use crate::signing::{HmacKey, Signature};
+use crate::signing::{Key, Signature};
 use crate::user_id::UserId;
 
 /// Signs one user id with a key: HMAC-SHA256 as 64 lowercase hex characters.
@@ -18,9 +18,9 @@ use crate::user_id::UserId;
 /// @param key_len        1 to 4096
 /// @param user_id        1 to 128 of A-Z a-z 0-9 . _ - ; signed byte for byte, never trimmed
 /// @param user_id_len    its length, or SPIKE_AUTH_NUL_TERMINATED
-/// @param signature      gets the signature and a NUL
+/// @param signature      receives the signature and a NUL
 /// @param signature_cap  SPIKE_AUTH_SIGNATURE_SIZE or more
-/// @param signature_len  gets 64
+/// @param signature_len  receives 64
 /// @param err            NULL or where the details go
 ///
 /// Fails with INVALID_KEY, INVALID_USER_ID, BUFFER_TOO_SMALL.
@@ -42,7 +42,7 @@ pub unsafe extern "C" fn spike_auth_sign_user(
             let out = TextOut::new(signature, signature_cap, signature_len, "signature")?;
             let key = bytes(key, key_len, "key")?;
             let user = UserId::new(text(user_id, user_id_len, "user_id")?)?;
-            let key = HmacKey::new(key)?;
+            let key = Key::new(key)?;
             out.write_exact(|place| key.sign(user, place))
         })
     }
@@ -58,8 +58,8 @@ pub unsafe extern "C" fn spike_auth_sign_user(
 /// @param signature_len  its length, or SPIKE_AUTH_NUL_TERMINATED
 /// @param err            NULL or where the details go
 ///
-/// OK if it is the right one, SIGNATURE_MISMATCH if it is not. Fails with INVALID_SIGNATURE if it is not
-/// 64 hex characters, INVALID_KEY, INVALID_USER_ID.
+/// OK if it matches, else SIGNATURE_MISMATCH. Fails with INVALID_SIGNATURE if it is not 64 hex characters,
+/// INVALID_KEY, INVALID_USER_ID.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_verify_user(
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn spike_auth_verify_user(
     // SAFETY: the header asks of the caller what each of these needs.
     unsafe {
         run(err, || {
-            let key = HmacKey::new(bytes(key, key_len, "key")?)?;
+            let key = Key::new(bytes(key, key_len, "key")?)?;
             let user = UserId::new(text(user_id, user_id_len, "user_id")?)?;
             let signature = Signature::parse(text(signature, signature_len, "signature")?)?;
             if key.verify(user, &signature) {
@@ -82,7 +82,7 @@ pub unsafe extern "C" fn spike_auth_verify_user(
             }
             Err(Failure::new(
                 spike_auth_status::SignatureMismatch,
-                "The signature is not the one of this user id under this key. Check that both sides use the same key and sign the same bytes.",
+                "The signature does not match this user id and key. Check that both sides use the same key and sign the same bytes.",
             ))
         })
     }

@@ -1,4 +1,4 @@
-//! What a client's cache did and holds.
+//! The counters of a client's cache.
 
 use std::mem::size_of;
 
@@ -9,44 +9,45 @@ use super::error::spike_auth_error;
 use super::status::spike_auth_status_t;
 use crate::cache::Stats;
 
-/// What a client's cache has done since the client was made, and what it holds. 256 bytes, for ever.
+/// The counters of a client's cache since the client was made, and its contents. The size is always 256
+/// bytes.
 ///
-/// It counts the calls of spike_auth_client_get_token(), spike_auth_client_get_authorization() and
-/// spike_auth_client_peek_token(), and the exchanges that they begin. spike_auth_client_exchange() and
-/// spike_auth_client_exchange_signature() do not touch the cache and are not counted. A call that fails before
-/// it looks (a bad user id, a closed client) is not counted either.
+/// The calls of spike_auth_client_get_token(), spike_auth_client_get_authorization() and
+/// spike_auth_client_peek_token() are counted, and the exchanges that they start.
+/// spike_auth_client_exchange() and spike_auth_client_exchange_signature() do not use the cache and are not
+/// counted; nor is a call that fails before it looks into the cache (an invalid user id, a closed client).
 ///
-/// The counters add up: hits + misses is the number of calls that asked; coalesced + exchanges <= misses;
-/// failures <= exchanges; requests <= exchanges + retries. An exchange that is under way is counted in
-/// exchanges; its requests, retries and failure are counted when it ends. In a child of fork all begin at
-/// zero, but entries, bytes and forks.
+/// The counters add up: hits + misses is the number of lookups; coalesced + exchanges <= misses; failures <=
+/// exchanges; requests <= exchanges + retries. An exchange counts in exchanges when it starts; its requests,
+/// retries and failure count when it ends. In a forked child all counters start at zero, except entries,
+/// bytes and forks.
 #[repr(C)]
 pub struct spike_auth_stats {
-    /// Calls that were answered from the cache. Of spike_auth_client_peek_token() only those that found one.
+    /// Calls that returned a cached token, including those of spike_auth_client_peek_token().
     pub hits: u64,
-    /// Calls that were not, or that renewed a token.
+    /// Calls that found no token, or that renewed one. spike_auth_client_peek_token() counts no misses.
     pub misses: u64,
-    /// Misses that waited for an exchange which another call had begun.
+    /// Misses that waited for an exchange that another call had started.
     pub coalesced: u64,
-    /// Exchanges that misses began.
+    /// Exchanges that misses started.
     pub exchanges: u64,
     /// Requests that these exchanges sent.
     pub requests: u64,
-    /// Requests among them that were not the first of their exchange.
+    /// Requests that were not the first of their exchange.
     pub retries: u64,
-    /// Exchanges that ended without a token that could be handed out.
+    /// Exchanges that ended without a usable token.
     pub failures: u64,
-    /// Tokens that were dropped because spike_auth_client_invalidate() reported them.
+    /// Tokens dropped by spike_auth_client_invalidate().
     pub invalidations: u64,
-    /// Tokens that were dropped to make room.
+    /// Tokens dropped to make room.
     pub evictions: u64,
-    /// Tokens that are held now. One that has ended is held until it is asked for, or evicted.
+    /// Tokens in the cache now. An expired token stays until it is looked up or evicted.
     pub entries: u64,
-    /// The memory that they take, in bytes, as it counts for spike_auth_config_set_cache_max_bytes().
+    /// Their memory in bytes, as it counts for spike_auth_config_set_cache_max_bytes().
     pub bytes: u64,
-    /// How many forks lie between the process that made the client and this one.
+    /// The number of forks between the process that made the client and this one.
     pub forks: u64,
-    /// Zero. Kept for later versions.
+    /// Zero. Reserved for later versions.
     pub reserved: [u64; 20],
 }
 
@@ -54,33 +55,19 @@ const _: () = assert!(size_of::<spike_auth_stats>() == 256);
 
 impl From<Stats> for spike_auth_stats {
     fn from(stats: Stats) -> Self {
-        let Stats {
-            hits,
-            misses,
-            coalesced,
-            exchanges,
-            requests,
-            retries,
-            failures,
-            invalidations,
-            evictions,
-            entries,
-            bytes,
-            forks,
-        } = stats;
         Self {
-            hits,
-            misses,
-            coalesced,
-            exchanges,
-            requests,
-            retries,
-            failures,
-            invalidations,
-            evictions,
-            entries,
-            bytes,
-            forks,
+            hits: stats.hits,
+            misses: stats.misses,
+            coalesced: stats.coalesced,
+            exchanges: stats.exchanges,
+            requests: stats.requests,
+            retries: stats.retries,
+            failures: stats.failures,
+            invalidations: stats.invalidations,
+            evictions: stats.evictions,
+            entries: stats.entries,
+            bytes: stats.bytes,
+            forks: stats.forks,
             reserved: [0; 20],
         }
     }
@@ -88,8 +75,8 @@ impl From<Stats> for spike_auth_stats {
 
 /// Reads the counters of a client's cache.
 ///
-/// @param stats  gets them; need not be initialised. All zero if the function fails.
-/// @param err    NULL or where the details go
+/// @param stats  receives the counters; need not be initialised. All zero if the function fails.
+/// @param err    receives the error detail; may be NULL
 ///
 /// Fails with CLOSED.
 #[unsafe(no_mangle)]
@@ -99,7 +86,7 @@ pub unsafe extern "C" fn spike_auth_client_stats(
     stats: *mut spike_auth_stats,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the header asks of the caller what each of these needs.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
             let out = StructOut::new(stats, "stats")?;

@@ -1,4 +1,4 @@
-//! A function that panics inside the boundary. Built only with the feature `test-panic`.
+//! A function that panics inside the boundary, built only with the feature `test-panic`.
 
 use std::ffi::c_char;
 
@@ -7,7 +7,7 @@ use super::buffer::TextOut;
 use super::error::spike_auth_error;
 use super::status::spike_auth_status_t;
 
-/// Panics after it has taken the caller's buffer, as a bug in the middle of a function would.
+/// Panics after it has emptied the caller's buffer, like a bug in the middle of a function.
 #[unsafe(no_mangle)]
 #[must_use]
 #[allow(clippy::panic)] // its only purpose
@@ -17,7 +17,7 @@ pub unsafe extern "C" fn spike_auth_test_panic(
     out_len: *mut usize,
     err: *mut spike_auth_error,
 ) -> spike_auth_status_t {
-    // SAFETY: the arguments are those of any function of the header.
+    // SAFETY: the caller keeps the header's contract.
     unsafe {
         run::<()>(err, || {
             let _out = TextOut::new(out, out_cap, out_len, "out")?;

@@ -1,4 +1,4 @@
-//! Versions and sizes, for programs that see no macros or want to compare.
+//! Versions and sizes, as constants and as functions.
 
 use std::ffi::{CStr, c_char};
 
@@ -6,26 +6,26 @@ use crate::signing::SIGNATURE_LEN;
 use crate::token::TOKEN_MAX;
 use crate::user_id::USER_ID_MAX;
 
-/// The number of the ABI, and of the soname. It changes only with an incompatible change; functions
-/// that are added are none.
+/// The ABI version, which is also the number in the soname. It changes only with an incompatible change;
+/// an added function is compatible.
 pub const SPIKE_AUTH_ABI_VERSION: u32 = 1;
 
 /// The version of this header, 0x00MMmmpp.
 pub const SPIKE_AUTH_VERSION_NUMBER: u32 = 0x0000_0100;
 
-/// The longest user id in bytes, without a NUL.
+/// The maximum length of a user id in bytes, without a NUL.
 pub const SPIKE_AUTH_USER_ID_MAX: usize = 128;
 
-/// Size of a buffer for a signature: 64 hex characters and the NUL.
+/// The size in bytes of a buffer for a signature: 64 hex characters and the NUL.
 pub const SPIKE_AUTH_SIGNATURE_SIZE: usize = 65;
 
-/// Size of a buffer for any access token: 8192 characters, the longest that is accepted, and the NUL.
+/// The size in bytes of a buffer for any access token: at most 8192 characters and the NUL.
 pub const SPIKE_AUTH_TOKEN_SIZE: usize = 8193;
 
-/// Size of a buffer for any Authorization header's value: "Bearer ", an access token, and the NUL.
+/// The size in bytes of a buffer for any Authorization value: "Bearer ", an access token and the NUL.
 pub const SPIKE_AUTH_AUTHORIZATION_SIZE: usize = 8200;
 
-// cbindgen takes literals only: these hold them to what they stand for.
+// cbindgen copies literals only.
 const _: () = assert!(SPIKE_AUTH_USER_ID_MAX == USER_ID_MAX);
 const _: () = assert!(SPIKE_AUTH_SIGNATURE_SIZE == SIGNATURE_LEN + 1);
 const _: () = assert!(SPIKE_AUTH_TOKEN_SIZE == TOKEN_MAX + 1);
@@ -37,38 +37,38 @@ const VERSION: &CStr =
         Err(_) => c"",
     };
 
-/// The ABI of the library that is loaded. Compare it with SPIKE_AUTH_ABI_VERSION where the library is
-/// loaded at run time.
+/// Returns the ABI version of the loaded library. A program that loads it at run time compares it with
+/// SPIKE_AUTH_ABI_VERSION.
 #[unsafe(no_mangle)]
 pub extern "C" fn spike_auth_abi_version() -> u32 {
     SPIKE_AUTH_ABI_VERSION
 }
 
-/// The version of the library that is loaded, such as "0.1.0". Static: never free it.
+/// Returns the version of the loaded library, such as "0.1.0". The string is static: do not free it.
 #[unsafe(no_mangle)]
 pub extern "C" fn spike_auth_version() -> *const c_char {
     VERSION.as_ptr()
 }
 
-/// The version of the library that is loaded, 0x00MMmmpp.
+/// Returns the version of the loaded library, 0x00MMmmpp.
 #[unsafe(no_mangle)]
 pub extern "C" fn spike_auth_version_number() -> u32 {
     SPIKE_AUTH_VERSION_NUMBER
 }
 
-/// SPIKE_AUTH_SIGNATURE_SIZE, for languages that see no macros.
+/// Returns SPIKE_AUTH_SIGNATURE_SIZE, for languages that cannot use macros.
 #[unsafe(no_mangle)]
 pub extern "C" fn spike_auth_signature_size() -> usize {
     SPIKE_AUTH_SIGNATURE_SIZE
 }
 
-/// SPIKE_AUTH_TOKEN_SIZE, for languages that see no macros.
+/// Returns SPIKE_AUTH_TOKEN_SIZE, for languages that cannot use macros.
 #[unsafe(no_mangle)]
 pub extern "C" fn spike_auth_token_size() -> usize {
     SPIKE_AUTH_TOKEN_SIZE
 }
 
-/// SPIKE_AUTH_AUTHORIZATION_SIZE, for languages that see no macros.
+/// Returns SPIKE_AUTH_AUTHORIZATION_SIZE, for languages that cannot use macros.
 #[unsafe(no_mangle)]
 pub extern "C" fn spike_auth_authorization_size() -> usize {
     SPIKE_AUTH_AUTHORIZATION_SIZE

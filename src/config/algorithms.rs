@@ -1,14 +1,12 @@
-//! Which keys of certificates can be checked, and what the algorithms that cannot are called.
-//!
-//! Which can be is the TLS library's own list. The names are for messages; an algorithm that has none
-//! here is shown by its number.
+//! The public keys whose signatures can be verified, by the TLS library's own list, and the names of
+//! algorithms for messages. An algorithm without a name here is shown by its number.
 
 use rustls::crypto::ring::default_provider;
 
-/// The keys that can be, for messages.
+/// The usable keys, for messages.
 pub(crate) const USABLE_KEYS: &str = "RSA of 2048 to 8192 bits, P-256, P-384 or Ed25519";
 
-/// The sizes of RSA keys that ring takes, in bits, rounded up to whole bytes as it does.
+/// The sizes of RSA keys that ring accepts, in bits, rounded up to whole bytes like ring does.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 const RSA: &str = "1.2.840.113549.1.1.1";
 const EC: &str = "1.2.840.10045.2.1";
@@ -20,15 +18,14 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 const BIT_STRING: u8 = 0x03;
 const INTEGER: u8 = 0x02;
 
-/// What kind of key it is if no signature by it can be checked; `None` if they can. The key is the content of a
-/// SubjectPublicKeyInfo.
+/// Why signatures of a key, the content of a SubjectPublicKeyInfo, cannot be verified; `None` if they can.
 pub(crate) fn key_flaw(key: &[u8]) -> Option<String> {
     let Some((algorithm, rest)) = value_of(SEQUENCE, key) else {
         return Some(UNREADABLE.into());
     };
     let algorithms = default_provider().signature_verification_algorithms.all;
     if !algorithms.iter().any(|usable| usable.public_key_alg_id().as_ref() == algorithm) {
-        return Some(format!("a key that is {}", name_of(algorithm)));
+        return Some(format!("a key that uses {}", name_of(algorithm)));
     }
     if value_of(OBJECT_IDENTIFIER, algorithm).is_none_or(|(oid, _)| dotted(oid) != RSA) {
         return None;
@@ -49,15 +46,15 @@ fn rsa_bits(rest: &[u8]) -> Option<usize> {
     Some(modulus.len() * 8 - modulus.first()?.leading_zeros() as usize)
 }
 
-/// What the content of an AlgorithmIdentifier names: of an elliptic curve, the curve.
+/// The name of an algorithm from the content of its AlgorithmIdentifier; of an elliptic curve, the curve's.
 pub(crate) fn name_of(identifier: &[u8]) -> String {
     let Some((oid, parameters)) = value_of(OBJECT_IDENTIFIER, identifier) else {
-        return "of an unknown algorithm".into();
+        return "an unknown algorithm".into();
     };
     let number = match dotted(oid) {
         number if number == EC => match value_of(OBJECT_IDENTIFIER, parameters) {
             Some((curve, _)) => dotted(curve),
-            None => return "on a curve of its own".into(),
+            None => return "a custom curve".into(),
         },
         number => number,
     };
@@ -87,12 +84,12 @@ pub(crate) fn name_of(identifier: &[u8]) -> String {
         "2.16.840.1.101.3.4.3.17" => "ML-DSA-44",
         "2.16.840.1.101.3.4.3.18" => "ML-DSA-65",
         "2.16.840.1.101.3.4.3.19" => "ML-DSA-87",
-        _ => return format!("of the algorithm {number}"),
+        _ => return format!("algorithm {number}"),
     };
     name.into()
 }
 
-/// The content of the DER value that `input` begins with, if it has this tag, and what follows.
+/// The content of the DER value at the start of `input`, if it has this tag, and the rest.
 fn value_of(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = input.split_first()?;
     let (&length, rest) = rest.split_first()?;
@@ -108,7 +105,7 @@ fn value_of(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
     (first == tag).then(|| rest.split_at_checked(length))?
 }
 
-/// An object identifier as people write it.
+/// An object identifier in dotted notation.
 fn dotted(oid: &[u8]) -> String {
     let mut parts = Vec::new();
     let mut part = 0u64;
@@ -149,7 +146,7 @@ mod tests {
         modulus.insert(0, 0);
         let numbers = wrapped(SEQUENCE, &wrapped(INTEGER, &modulus));
         let algorithm = wrapped(SEQUENCE, &[RSA_IDENTIFIER, &[0x05, 0x00]].concat());
-        // Lengths in their shortest form, as in a real key.
+        // The shortest form of a length, as in a real key.
         let algorithm = [&[SEQUENCE, algorithm[3]], &algorithm[4..]].concat();
         [algorithm, wrapped(BIT_STRING, &[&[0], &numbers[..]].concat())].concat()
     }
@@ -157,7 +154,7 @@ mod tests {
     const RSA_IDENTIFIER: &[u8] = b"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x01";
 
     #[test]
-    fn the_keys_that_the_tls_library_checks_are_usable() {
+    fn the_keys_that_the_tls_library_verifies_are_usable() {
         for algorithm in
             [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519]
         {
@@ -169,24 +166,24 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_it_does_not_check_is_named() {
+    fn a_key_that_it_cannot_verify_is_named() {
         for bits in [512, 1024, 2040, 8193, 16384] {
             let flaw = key_flaw(&rsa_key(bits)).unwrap();
             assert_eq!(flaw, format!("an RSA key of {bits} bits"));
         }
         for (identifier, name) in [
             (&b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x06\x05\x2B\x81\x04\x00\x23"[..], "P-521"),
-            (b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x30\x00", "on a curve of its own"),
+            (b"\x06\x07\x2A\x86\x48\xCE\x3D\x02\x01\x30\x00", "a custom curve"),
             (b"\x06\x03\x2B\x65\x71", "Ed448"),
             (b"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x01\x0A", "RSA-PSS"),
             (b"\x06\x08\x2A\x86\x48\xCE\x3D\x04\x03\x04", "ECDSA with SHA-512"),
-            (b"\x06\x04\x88\x37\x03\x01", "of the algorithm 2.999.3.1"),
-            (b"\x05\x00", "of an unknown algorithm"),
-            (b"", "of an unknown algorithm"),
+            (b"\x06\x04\x88\x37\x03\x01", "algorithm 2.999.3.1"),
+            (b"\x05\x00", "an unknown algorithm"),
+            (b"", "an unknown algorithm"),
         ] {
             assert_eq!(name_of(identifier), name);
             let key = wrapped(SEQUENCE, identifier);
-            assert_eq!(key_flaw(&key), Some(format!("a key that is {name}")));
+            assert_eq!(key_flaw(&key), Some(format!("a key that uses {name}")));
         }
     }
 

@@ -1,14 +1,14 @@
-//! The application id, and how it is written in the request.
+//! The application id and its JSON form.
 
 use crate::error::{Error, ErrorKind};
 
-/// The longest application id in bytes.
+/// The maximum length of an application id in bytes.
 pub(crate) const APPLICATION_ID_MAX: usize = 64;
 
-/// An application id, held as the JSON value that goes out.
+/// An application id as the JSON value that is sent.
 ///
-/// The service takes a JSON number; its field table says "string". So what is written as a number
-/// goes out as one, and anything else as a string.
+/// The service expects a JSON number, although its field table says "string". So digits are sent as a number,
+/// anything else as a string.
 #[derive(Clone)]
 pub(crate) struct ApplicationId {
     json: String,
@@ -27,7 +27,7 @@ impl ApplicationId {
         Ok(Self { json: to_json(&String::from_utf8_lossy(text)) })
     }
 
-    /// The JSON number or string.
+    /// A JSON number or string.
     pub(crate) fn json(&self) -> &str {
         &self.json
     }
@@ -35,7 +35,7 @@ impl ApplicationId {
 
 fn to_json(text: &str) -> String {
     match text.parse::<u64>() {
-        // Canonical and within what the service can hold (an int64), or it is no number of theirs.
+        // Only a canonical number within int64, which is what the service can hold.
         Ok(number) if number <= i64::MAX as u64 && number.to_string() == text => text.to_owned(),
         _ => serde_json::Value::from(text).to_string(),
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_go_out_as_a_number_and_all_else_as_a_string() {
+    fn digits_are_a_number_and_anything_else_is_a_string() {
         let cases = [
             ("0", "0"),
             ("9999", "9999"),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn invalid_ids_are_refused() {
         for bad in ["", " 9999", "9999 ", "99\t99", "9999\n", "caf\u{e9}", "a\0", &"9".repeat(65)] {
             let error = ApplicationId::new(bad.as_bytes()).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidApplicationId, "{bad:?}");

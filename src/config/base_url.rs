@@ -1,26 +1,27 @@
-//! The base URL: parsed by one strict rule, so that no two parts of a program read it differently.
+//! The base URL, parsed by one strict rule so that no two parts of a program read it differently.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ::http::uri::{Authority, Uri};
 use rustls::pki_types::DnsName;
 
 use crate::error::{Error, ErrorKind};
 
-/// Where the service lives.
+/// The service's own.
 pub(crate) const DEFAULT_BASE_URL: &str = "https://app-api.spikeapi.com/v3";
 
 const URL_MAX: usize = 2048;
-const HOST_MAX: usize = 253;
-const LABEL_MAX: usize = 63;
+const NO_NAME: &str = "its host is not a host name: letters, digits, - and _, in parts of at most 63 \
+                       characters between dots, 253 characters in all";
 
-/// A base URL that may be used: `https`, or `http` for this machine alone.
+/// A base URL that may be used: `https`, or `http` to this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BaseUrl {
     pub(crate) https: bool,
     pub(crate) host: Host,
-    /// `None`: the scheme's own.
+    /// `None`: the scheme's default.
     pub(crate) port: Option<u16>,
-    /// Empty, or begins with a slash and does not end with the one that was dropped.
+    /// Empty, or begins with a slash. One trailing slash was dropped.
     pub(crate) path: String,
 }
 
@@ -45,29 +46,23 @@ impl BaseUrl {
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
-        let text = printable(text)?;
-        let (scheme, rest) = text.split_once("://").ok_or("it has no scheme such as https://")?;
-        let https = match scheme.to_ascii_lowercase().as_str() {
-            "https" => true,
-            "http" => false,
-            _ => return Err("its scheme is neither https nor http".into()),
+        check_characters(text)?;
+        // http::Uri is what requests are made with.
+        let uri = Uri::try_from(text).map_err(
+            |_| "it is not of the form https://host:port/path, with an IPv6 address in brackets",
+        )?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) => return Err("its scheme is neither https nor http".into()),
+            None => return Err("it has no scheme such as https://".into()),
         };
-        let (authority, path) = match rest.find('/') {
-            Some(slash) => rest.split_at(slash),
-            None => (rest, ""),
-        };
-        let (host, port) = Self::parse_authority(authority)?;
-        let url = Self { https, host, port, path: without_last_slash(path) };
-        if !https && !url.host.is_loopback() {
+        let (host, port) = host_and_port(uri.authority().map_or("", Authority::as_str))?;
+        if !https && !host.is_loopback() {
             return Err("plain http would send a credential in the clear to another machine".into());
         }
-        Ok(url)
-    }
-
-    /// `host` or `host:port`.
-    pub(super) fn parse_authority(authority: &str) -> Result<(Host, Option<u16>), String> {
-        let (host, port) = split_port(authority)?;
-        Ok((Host::parse(host)?, port))
+        let path = uri.path();
+        Ok(Self { https, host, port, path: path.strip_suffix('/').unwrap_or(path).to_owned() })
     }
 
     pub(crate) fn port_or_default(&self) -> u16 {
@@ -87,18 +82,36 @@ impl BaseUrl {
     }
 }
 
+/// Reads `host` or `host:port`.
+pub(super) fn host_and_port(text: &str) -> Result<(Host, Option<u16>), String> {
+    let authority: Authority = match text {
+        "" => return Err("it has no host".into()),
+        _ => text.parse().map_err(|_| NO_NAME)?,
+    };
+    let host = authority.host();
+    let port = match text.strip_prefix(host).ok_or(NO_NAME)? {
+        "" => None,
+        // `Authority::port` accepts a sign, and "host:" as a host without a port.
+        port => Some(port_number(port).ok_or("its port is not a number from 1 to 65535")?),
+    };
+    Ok((Host::parse(host)?, port))
+}
+
+fn port_number(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix(':').filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+    digits.parse().ok().filter(|&number| number > 0)
+}
+
 impl Host {
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(inner) = text.strip_prefix('[') {
-            let inner = inner.strip_suffix(']').ok_or("the IPv6 address has no closing bracket")?;
             if inner.contains('%') {
                 return Err("its IPv6 address has a zone (a %), which is not supported; \
                             use a host name that leads there"
                     .into());
             }
-            let ip: Ipv6Addr =
-                inner.parse().map_err(|_| "the text in brackets is no IPv6 address")?;
-            return Ok(Self::Ip(ip.into()));
+            let ip = inner.trim_end_matches(']').parse::<Ipv6Addr>();
+            return Ok(Self::Ip(ip.map_err(|_| "the text in brackets is no IPv6 address")?.into()));
         }
         if let Ok(ip) = text.parse::<Ipv4Addr>() {
             return Ok(Self::Ip(ip.into()));
@@ -110,13 +123,14 @@ impl Host {
     pub(crate) fn is_loopback(&self) -> bool {
         match self {
             Self::Name(name) => name == "localhost",
-            // An IPv4 address inside an IPv6 one does not count, as `Ipv6Addr::is_loopback` says.
+            // `Ipv6Addr::is_loopback` refuses an IPv4 address inside an IPv6 one.
             Self::Ip(ip) => ip.is_loopback(),
         }
     }
 }
 
-fn printable(text: &[u8]) -> Result<&str, String> {
+/// Refuses what `Uri` would accept or drop.
+fn check_characters(text: &[u8]) -> Result<(), String> {
     if text.is_empty() {
         return Err("it is empty".into());
     }
@@ -124,71 +138,33 @@ fn printable(text: &[u8]) -> Result<&str, String> {
         return Err(format!("it is longer than {URL_MAX} bytes"));
     }
     for (position, &byte) in text.iter().enumerate() {
-        match byte {
+        let what = match byte {
             b'@' => return Err("it holds user info (an @)".into()),
             b'?' => return Err("it has a query (a ?)".into()),
             b'#' => return Err("it has a fragment (a #)".into()),
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
-                return Err(format!(
-                    "the character at position {position} (counted from 0) is not allowed"
-                ));
-            }
-            b'!'..=b'~' => {}
-            _ => {
-                return Err(format!(
-                    "the byte at position {position} (counted from 0) is a space or not printable ASCII"
-                ));
-            }
-        }
+            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => "not allowed",
+            b'!'..=b'~' => continue,
+            _ => "a space or not printable ASCII",
+        };
+        return Err(format!("the byte at position {position} (counted from 0) is {what}"));
     }
-    std::str::from_utf8(text).map_err(|_| "it is not ASCII".into())
-}
-
-fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
-    let after_host = authority.rfind(']').map_or(0, |bracket| bracket + 1);
-    let Some(colon) = authority.get(after_host..).and_then(|rest| rest.find(':')) else {
-        return Ok((authority, None));
-    };
-    let (host, port) = authority.split_at(after_host + colon);
-    let digits = port.trim_start_matches(':');
-    let number = digits.parse::<u16>().ok().filter(|&number| number > 0);
-    match number {
-        Some(number)
-            if port.len() == digits.len() + 1 && digits.bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            Ok((host, Some(number)))
-        }
-        _ => Err("its port is not a number from 1 to 65535".into()),
-    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("it has no host".into());
     }
-    if name.len() > HOST_MAX {
-        return Err(format!("its host is longer than {HOST_MAX} characters"));
-    }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
-    {
-        return Err("its host has a character that no host name has".into());
-    }
-    if name.split('.').any(|label| label.is_empty() || label.len() > LABEL_MAX) {
-        return Err("its host has a label that is empty or longer than 63 characters".into());
-    }
-    if DnsName::try_from(name).is_err() {
-        return Err("no certificate can bear its host name".into());
-    }
     // 127.1, 2130706433 and 0x7f000001 are addresses to some programs and names to others.
     let last = name.rsplit('.').next().unwrap_or(name).to_ascii_lowercase();
-    if last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x") {
+    if last.starts_with("0x") || !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()) {
         return Err("its host looks like an address but is not written as four numbers".into());
     }
+    // `DnsName` is the rule for names in certificates, and accepts a dot at the end.
+    if name.ends_with('.') || DnsName::try_from(name).is_err() {
+        return Err(NO_NAME.into());
+    }
     Ok(())
-}
-
-fn without_last_slash(path: &str) -> String {
-    path.strip_suffix('/').unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]
@@ -249,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_url_may_hold() {
+    fn urls_that_are_refused() {
         for bad in [
             "",
             "https://",

@@ -1,4 +1,4 @@
-//! Reading the configuration from the environment.
+//! Loading the configuration from the environment.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
@@ -19,17 +19,17 @@ const API_BASE_URL: &str = "SPIKE_API_BASE_URL";
 const TIMEOUT_MS: &str = "SPIKE_TIMEOUT_MS";
 const CA_FILE: &str = "SPIKE_CA_FILE";
 
-/// In this order. Never `HTTP_PROXY`: a web server sets it from a request's `Proxy` header.
+/// In order of precedence. Never `HTTP_PROXY`: a CGI server sets it from a request's `Proxy` header.
 const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const NO_PROXIES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
-/// The key and a newline of either kind.
+/// The key and LF or CR LF.
 const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
-/// Ten times the size of the largest trust store in use.
+/// Ten times the largest known trust store.
 const CA_FILE_MAX: u64 = 4 << 20;
 
-/// `config` with what `var` says of the variables; `config` is lost on error, so that nothing is
-/// half applied. Nothing counts in a program with raised `privileges`.
+/// Applies the variables to `config`, which is dropped on error, so that nothing is applied in part. Fails in
+/// a program with raised `privileges`.
 pub(super) fn load(
     mut config: Config,
     var: impl Fn(&str) -> Option<OsString>,
@@ -38,9 +38,8 @@ pub(super) fn load(
     if privileges {
         return Err(Error::new(
             ErrorKind::InvalidEnvironment,
-            "The program runs with raised privileges (setuid, setgid, file capabilities, or by a \
-             security module), and the environment is chosen by the one who started it. Set each \
-             setting with its own function.",
+            "The program runs with raised privileges (setuid, setgid, file capabilities or a security \
+             module), and the user who started it controls its environment. Use the setters instead.",
         ));
     }
     if let Some(id) = var(APPLICATION_ID) {
@@ -82,28 +81,28 @@ fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Res
     }
 }
 
-/// An empty proxy variable is how programs say "no proxy", and so no bad value. What is wrong with one
-/// is kept with it, for the client whose proxy it would be.
+/// An empty proxy variable commonly means "no proxy", and is not an error. The error of an invalid one is
+/// kept for the client that would use it.
 fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) {
-    let set = |names: &[&'static str]| {
+    let first_of = |names: &[&'static str]| {
         names.iter().find_map(|&name| {
             var(name).filter(|value| !value.is_empty()).map(|value| (name, value))
         })
     };
-    let proxy = set(&PROXIES).map(|(name, value)| {
+    let proxy = first_of(&PROXIES).map(|(name, value)| {
         let value = Zeroizing::new(value.into_encoded_bytes());
         named(name, ProxyUrl::new(&value))
     });
-    let no_proxy = set(&NO_PROXIES).map(|(_, list)| NoProxy::new(&list.to_string_lossy()));
+    let no_proxy = first_of(&NO_PROXIES).map(|(_, list)| NoProxy::new(&list.to_string_lossy()));
     config.proxy.set_environment(proxy, no_proxy);
 }
 
-/// Says which variable a bad value came from.
+/// Adds the name of the variable to an error.
 fn named<T>(variable: &str, result: Result<T, Error>) -> Result<T, Error> {
     result.map_err(|error| {
         Error::new(
             ErrorKind::InvalidEnvironment,
-            format!("The environment variable {variable} has a bad value. {}", error.message()),
+            format!("The environment variable {variable} is invalid. {}", error.message()),
         )
     })
 }
@@ -115,7 +114,7 @@ fn parse_ms(text: &OsStr) -> Result<u32, Error> {
     })
 }
 
-/// An editor or `echo` ends a file with a newline that is no part of the key.
+/// Without the newline that an editor or `echo` adds.
 fn without_newline(content: &[u8]) -> &[u8] {
     let content = content.strip_suffix(b"\n").unwrap_or(content);
     content.strip_suffix(b"\r").unwrap_or(content)
@@ -135,12 +134,10 @@ fn read_file(
         );
     }
     let content = read_small(Path::new(path), max, check).map_err(|why| {
-        // Not the path: someone may have put the key itself where its file's name belongs.
+        // Without the path: the variable may hold the key itself by mistake.
         Error::new(
             ErrorKind::File,
-            format!(
-                "The file that the environment variable {variable} names cannot be used: {why}."
-            ),
+            format!("The file in the environment variable {variable} cannot be used: {why}."),
         )
     })?;
     Ok(Zeroizing::new(content))
@@ -195,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_at_once_and_nothing() {
+    fn all_variables_and_none() {
         let config = load_from(&[
             (APPLICATION_ID, "9999"),
             (HMAC_KEY, "key\n"),
@@ -204,7 +201,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.application_id.as_ref().unwrap().json(), "9999");
-        assert!(signs_like(&config, b"key\n"), "a key in the environment is taken as it is");
+        assert!(signs_like(&config, b"key\n"), "a key in the environment is not trimmed");
         assert_eq!(config.base_url.join(""), "http://localhost:1/v3");
         assert_eq!(config.timeout.as_millis(), 250);
 
@@ -243,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_cannot_be_used_keeps_its_variables_name_for_later() {
+    fn the_error_of_an_unusable_proxy_names_its_variable_later() {
         let refusal = |vars: &[(&str, &str)]| {
             let config: Config = load_from(vars).unwrap();
             config.proxy.for_url(&config.base_url).err()
@@ -257,7 +254,7 @@ mod tests {
             assert!(refusal(&[(variable, value), ("no_proxy", "*")]).is_none());
             assert!(refusal(&[(variable, value), (API_BASE_URL, "http://[::1]:1")]).is_none());
         }
-        // The first that is not empty counts, good or bad.
+        // The first non-empty one counts, valid or not.
         let first_is = |first: &str, second: &str| {
             refusal(&[("https_proxy", first), ("all_proxy", second)])
                 .map(|error| error.message().contains("https_proxy"))
@@ -268,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_file_loses_one_newline_and_no_more() {
+    fn one_newline_of_the_key_file_is_dropped() {
         let dir = TempDir::new("key-file");
         for (content, key) in [
             (&b"key"[..], &b"key"[..]),
@@ -307,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_of_the_key_are_one_too_many() {
+    fn two_sources_of_the_key_are_an_error() {
         let error = load_from(&[(HMAC_KEY, "key"), (HMAC_KEY_FILE, "/nowhere")]).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
     }

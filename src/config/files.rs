@@ -1,4 +1,4 @@
-//! Reading the small files that a configuration names.
+//! Reading small files.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::descriptor::above_stdio;
 
-/// The content of a regular file of at most `max` bytes that passes `check`, or why it cannot be
-/// used. Not of a pipe or a device: they could block for ever. No other copy of it is left in memory.
+/// The content of a regular file of at most `max` bytes that passes `check`, or why it cannot be used.
+/// Refuses pipes and devices, which could block. Leaves no other copy in memory.
 pub(crate) fn read_small(
     path: &Path,
     max: u64,
@@ -25,21 +25,21 @@ pub(crate) fn read_small(
         return Err(format!("it has more than {max} bytes"));
     }
     check(&metadata)?;
-    // Allocated whole, so that no smaller copy of a key is left behind by a growing buffer.
+    // Allocated in full: a growing buffer would leave copies of a key behind.
     let mut content = Zeroizing::new(Vec::with_capacity(max.min(metadata.len() + 1) as usize));
     file.take(max + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;
     Ok(std::mem::take(&mut *content))
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
-    // A pipe without a writer would block here, before it can be seen that it is one.
+    // O_NONBLOCK: opening a pipe without a writer would block.
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).and_then(above_stdio)
 }
 
-/// Whoever can write the key's file can choose the key.
+/// A user who can write to the key file can choose the key.
 pub(super) fn check_private(metadata: &Metadata) -> Result<(), &'static str> {
     if metadata.permissions().mode() & 0o022 != 0 {
-        return Err("its group or others can write it (make it private with chmod go-w)");
+        return Err("its group or others can write to it (make it private with chmod go-w)");
     }
     Ok(())
 }

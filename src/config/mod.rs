@@ -1,4 +1,4 @@
-//! What a client is made of: every setting, checked when it is set, with its default.
+//! The settings of a client, their checks and their defaults.
 
 mod algorithms;
 mod application_id;
@@ -23,56 +23,49 @@ pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
 
 use crate::error::{Error, ErrorKind};
-use crate::signing::{HmacKey, KeyTrace};
+use crate::signing::HmacKey;
 
-/// The total deadline of one call where none is set.
+/// The timeout of one call.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connect timeout where none is set: just above three seconds, after which TCP sends its
-/// second repetition of a lost first packet.
+/// Just above three seconds, when TCP repeats a lost first packet for the second time.
 pub(crate) const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
 
-/// How often an exchange is tried where nothing is set.
 pub(crate) const DEFAULT_ATTEMPTS: u32 = 3;
 const ATTEMPTS_MAX: u32 = 10;
 
-/// How many exchanges are in flight at once where nothing is set.
+/// How many exchanges run at once.
 pub(crate) const DEFAULT_CONCURRENCY: u32 = 32;
 const CONCURRENCY_MAX: u32 = 1024;
 
-/// What the cache may hold where nothing is set.
 pub(crate) const DEFAULT_CACHE_ENTRIES: u32 = 100_000;
 pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The age of an entry at which it is renewed where nothing is set: a token that does not say when it
-/// ends must not live long after it was revoked.
+/// A token without an expiry must not live long after it was revoked.
 pub(crate) const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(3600);
 
-/// Ten minutes: the longest deadline.
+/// Ten minutes.
 const TIMEOUT_MAX_MS: u32 = 600_000;
 
 const USER_AGENT_SUFFIX_MAX: usize = 256;
 
-/// What a cache may hold.
 #[derive(Clone, Copy)]
 pub(crate) struct CacheLimits {
-    /// 0: nothing is kept; exchanges are shared all the same.
+    /// 0: no cache; concurrent calls for the same user still share an exchange.
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
     /// The age at which an entry is renewed.
     pub(crate) ttl: Option<Duration>,
 }
 
-/// The settings of a client to be.
+/// The settings for a client.
 ///
-/// Each setter checks its value at once and changes nothing if it fails. Only the application id
-/// has no default; without a key the client exchanges signatures that were made elsewhere.
+/// Each setter checks its value at once and changes nothing if it fails. Only the application id has no
+/// default. A client without a key can only exchange signatures that were made elsewhere.
 #[derive(Clone)]
 pub struct Config {
     pub(crate) application_id: Option<ApplicationId>,
     pub(crate) hmac_key: Option<HmacKey>,
-    /// Of the same key.
-    pub(crate) key_trace: Option<KeyTrace>,
     pub(crate) base_url: BaseUrl,
     pub(crate) timeout: Duration,
     /// `None`: the default.
@@ -87,12 +80,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Every setting at its default. Cannot fail: the error is the default URL's, which is good.
+    /// The default of every setting. Fails only if the default URL is invalid, which it is not.
     pub fn new() -> Result<Self, Error> {
         Ok(Self {
             application_id: None,
             hmac_key: None,
-            key_trace: None,
             base_url: BaseUrl::new(DEFAULT_BASE_URL.as_bytes())?,
             timeout: DEFAULT_TIMEOUT,
             connect_timeout: None,
@@ -110,7 +102,7 @@ impl Config {
         })
     }
 
-    /// Sets the application id. Digits go out as a JSON number, anything else as a JSON string.
+    /// Sets the application id. Digits are sent as a JSON number, anything else as a JSON string.
     pub fn set_application_id(&mut self, id: &[u8]) -> Result<(), Error> {
         self.application_id = Some(ApplicationId::new(id)?);
         Ok(())
@@ -119,38 +111,37 @@ impl Config {
     /// Sets the HMAC key: 1 to 4096 raw bytes.
     pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
         self.hmac_key = Some(HmacKey::new(key)?);
-        self.key_trace = Some(KeyTrace::new(key));
         Ok(())
     }
 
-    /// Sets the base URL, up to and without `/auth/hmac`.
+    /// Sets the base URL, without `/auth/hmac`.
     pub fn set_base_url(&mut self, url: &[u8]) -> Result<(), Error> {
         self.base_url = BaseUrl::new(url)?;
         Ok(())
     }
 
-    /// Sets the total deadline of one call in milliseconds, 0 for the default.
+    /// Sets the timeout of one call in milliseconds, 0 for the default.
     pub fn set_timeout_ms(&mut self, total: u32) -> Result<(), Error> {
         self.timeout = checked_timeout("timeout", total)?.unwrap_or(DEFAULT_TIMEOUT);
         Ok(())
     }
 
-    /// Sets the time in milliseconds in which a connection must stand (name lookup, TCP and TLS
-    /// handshake), 0 for the default. [`crate::Client::new`] refuses one longer than the total.
+    /// Sets the timeout of a new connection (name lookup, TCP and TLS handshake) in milliseconds, 0 for the
+    /// default. [`crate::Client::new`] refuses one above the timeout of a call.
     pub fn set_connect_timeout_ms(&mut self, ms: u32) -> Result<(), Error> {
         self.connect_timeout = checked_timeout("connect timeout", ms)?;
         Ok(())
     }
 
-    /// Sets how often an exchange is tried, the first time included: 1 to 10, 0 for the default.
+    /// Sets the maximum number of attempts of an exchange: 1 to 10, 0 for the default.
     pub fn set_max_attempts(&mut self, count: u32) -> Result<(), Error> {
         self.max_attempts =
             checked_count("number of attempts", count, ATTEMPTS_MAX)?.unwrap_or(DEFAULT_ATTEMPTS);
         Ok(())
     }
 
-    /// Sets how many exchanges may be in flight at once: 1 to 1024, 0 for the default. More wait
-    /// for their turn, inside their own deadlines.
+    /// Sets how many exchanges may run at once: 1 to 1024, 0 for the default. Further ones wait, within their
+    /// deadlines.
     pub fn set_max_concurrency(&mut self, count: u32) -> Result<(), Error> {
         self.max_concurrency =
             checked_count("number of exchanges in flight", count, CONCURRENCY_MAX)?
@@ -158,14 +149,14 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the HTTP proxy for `https` URLs, `http://[user:password@]host[:port]`; empty for none,
-    /// whatever the environment says. Plain http is never proxied.
+    /// Sets the HTTP proxy for `https` URLs, `http://[user:password@]host[:port]`; empty for none. Takes
+    /// precedence over the environment. Plain http is never proxied.
     pub fn set_proxy(&mut self, url: &[u8]) -> Result<(), Error> {
         self.proxy.set(url)
     }
 
-    /// Sets the certificates of a private CA, in PEM form, trusted beside the roots. Fails if there is
-    /// none, or one that cannot be read or whose key cannot be used to check others.
+    /// Sets the PEM certificates of a private CA, trusted in addition to the roots. Fails if there is none,
+    /// if one cannot be read, or if the key of one cannot verify other certificates.
     pub fn set_ca_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
         self.ca_certificates = CaCertificates::from_pem(pem)?;
         Ok(())
@@ -176,16 +167,15 @@ impl Config {
         self.tls_roots = roots;
     }
 
-    /// Sets what follows the library's own name in the `User-Agent`: at most 256 printable ASCII
-    /// characters, empty for none.
+    /// Sets what follows the library's name in the `User-Agent`: at most 256 printable ASCII characters,
+    /// empty for none.
     pub fn set_user_agent(&mut self, suffix: &[u8]) -> Result<(), Error> {
         let printable = suffix.iter().all(|byte| matches!(byte, b' '..=b'~'));
         if !printable || suffix.len() > USER_AGENT_SUFFIX_MAX {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "Invalid user agent suffix: pass at most {USER_AGENT_SUFFIX_MAX} printable \
-                     ASCII characters, without control characters."
+                    "Invalid user agent suffix: pass at most {USER_AGENT_SUFFIX_MAX} printable ASCII characters."
                 ),
             ));
         }
@@ -193,14 +183,14 @@ impl Config {
         Ok(())
     }
 
-    /// Sets how many tokens are kept at the most. 0: none; calls that ask for the same user at the
-    /// same time share an exchange all the same.
+    /// Sets the maximum number of tokens in the cache. 0: no cache; concurrent calls for the same user still
+    /// share an exchange.
     pub fn set_cache_capacity(&mut self, entries: u32) {
         self.cache.entries = entries.into();
     }
 
-    /// Sets how many bytes of memory the kept tokens may take, 0 for the default. A token takes about
-    /// 200 bytes more than it is long.
+    /// Sets the maximum memory of the cached tokens in bytes, 0 for the default. A token takes about 200
+    /// bytes more than its length and that of the user id.
     pub fn set_cache_max_bytes(&mut self, bytes: u64) {
         self.cache.bytes = match bytes {
             0 => DEFAULT_CACHE_BYTES,
@@ -208,22 +198,22 @@ impl Config {
         };
     }
 
-    /// Sets the age in milliseconds at which a kept token is renewed. A token that does not say when it
-    /// ends is kept for twice this age. 0: none, a token is kept until it ends by itself.
+    /// Sets the age in milliseconds at which a cached token is renewed. A token without an expiry is kept for
+    /// at most twice this age. 0: no limit, a token is kept until it expires.
     pub fn set_cache_ttl_ms(&mut self, ms: u64) {
         self.cache.ttl = (ms > 0).then(|| Duration::from_millis(ms));
     }
 
     /// Reads `SPIKE_APPLICATION_ID`, `SPIKE_HMAC_KEY` or `SPIKE_HMAC_KEY_FILE`,
-    /// `SPIKE_API_BASE_URL`, `SPIKE_TIMEOUT_MS` and `SPIKE_CA_FILE`; and the proxy from the first of
-    /// `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY` that is not empty, with the
-    /// exceptions of `no_proxy` or `NO_PROXY`.
+    /// `SPIKE_API_BASE_URL`, `SPIKE_TIMEOUT_MS` and `SPIKE_CA_FILE`. The proxy is the first non-empty one of
+    /// `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY`, with the exceptions of `no_proxy` or
+    /// `NO_PROXY`.
     ///
-    /// One that is unset leaves the setting as it was. A bad one is an error that names it, and
-    /// then nothing at all is changed; but a bad proxy is an error of [`crate::Client::new`], and
-    /// only where it would be used.
+    /// An unset variable leaves its setting unchanged. An invalid one is an error that names it, and then no
+    /// setting is changed; an invalid proxy, however, is an error of [`crate::Client::new`], and only if it
+    /// would be used.
     ///
-    /// Refused in a program with raised privileges (setuid, setgid, file capabilities).
+    /// Fails in a program with raised privileges (setuid, setgid, file capabilities).
     pub fn load_env(&mut self) -> Result<(), Error> {
         *self = environment::load(
             self.clone(),
@@ -233,26 +223,26 @@ impl Config {
         Ok(())
     }
 
-    /// The connect timeout that holds, or an error if one was set that can never be reached.
+    /// The connect timeout. Fails if the one that was set is longer than the timeout of a call.
     pub(crate) fn checked_connect_timeout(&self) -> Result<Duration, Error> {
         match self.connect_timeout {
             Some(connect) if connect > self.timeout => Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "The connect timeout ({} ms) is longer than the timeout of the whole call \
-                     ({} ms). Shorten the first or lengthen the second.",
+                    "The connect timeout ({} ms) is longer than the timeout of the whole call ({} ms). \
+                     Shorten the first or lengthen the second.",
                     connect.as_millis(),
                     self.timeout.as_millis()
                 ),
             )),
             Some(connect) => Ok(connect),
-            // A deadline that is shorter, the client's or the call's, ends it all the same.
+            // A shorter deadline takes precedence anyway.
             None => Ok(DEFAULT_CONNECT_TIMEOUT),
         }
     }
 }
 
-/// A timeout as every function takes it: 1 ms to ten minutes, or 0 for the default (`None`).
+/// A timeout of 1 ms to ten minutes; `None` for 0, the default.
 pub(crate) fn checked_timeout(what: &str, ms: u32) -> Result<Option<Duration>, Error> {
     match ms {
         0 => Ok(None),
@@ -316,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_agent_takes_no_control_characters() {
+    fn the_user_agent_accepts_no_control_characters() {
         let mut config = Config::new().unwrap();
         config.set_user_agent(b"shop/1.2 (eu)").unwrap();
         assert!(config.user_agent.starts_with(concat!(

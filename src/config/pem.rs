@@ -1,9 +1,9 @@
-//! Reading certificates in PEM form (RFC 7468), so that none is passed over without a word.
+//! Reading PEM certificates (RFC 7468) without skipping any silently.
 //!
-//! The PEM readers of TLS libraries skip what they do not understand: a byte-order mark costs the
-//! first certificate, a missing line end the second, and nothing says so until a handshake fails. Here
-//! whatever looks like a section is read or is an error. Text around the sections, and sections of
-//! other kinds such as private keys, are no errors.
+//! The PEM readers of TLS libraries skip what they do not understand: a byte order mark hides the first
+//! certificate, a missing line end the second, and no error appears before a handshake fails. Here everything
+//! that looks like a section is read or is an error. Text around the sections, and other sections such as
+//! private keys, are skipped.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -15,7 +15,7 @@ const END: &[u8] = b"-----END ";
 const CLOSE: &[u8] = b"-----";
 const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// As lenient as OpenSSL about padding.
+/// As lenient about padding as OpenSSL.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -23,43 +23,43 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A certificate, and where it stood.
+/// A certificate and its position.
 pub(crate) struct Found {
-    pub(crate) place: Place,
+    pub(crate) position: Position,
     pub(crate) certificate: CertificateDer<'static>,
 }
 
-/// Where a section is: its position among all of them, from 1, and its first line.
+/// The position of a section among all sections, from 1, and its first line.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     section: usize,
     line: usize,
 }
 
-impl Place {
-    /// This place, and what is wrong there.
+impl Position {
+    /// A message about this section.
     pub(crate) fn says(self, what: &str) -> String {
         format!("section {} (line {}) {what}", self.section, self.line)
     }
 }
 
-/// The certificates of a PEM text in their order, and for each section that cannot be read, why.
+/// The certificates of a PEM text in order, and an error for each section that cannot be read.
 pub(crate) fn certificates(pem: &[u8]) -> impl Iterator<Item = Result<Found, String>> {
-    let utf16 = is_utf16(pem);
-    let readable = if utf16 { &[] } else { pem };
-    utf16
-        .then(|| Err("it is UTF-16, and no PEM: save it as ASCII or UTF-8".to_owned()))
-        .into_iter()
-        .chain(Reader::new(readable))
+    let (error, readable) = if is_utf16(pem) {
+        (Some(Err("it is UTF-16, not PEM: save it as ASCII or UTF-8".to_owned())), &[][..])
+    } else {
+        (None, pem)
+    };
+    error.into_iter().chain(Reader::new(readable))
 }
 
-/// What to say of a text in which no certificate was found.
+/// Why a text contains no certificate.
 pub(crate) fn why_none(text: &[u8]) -> &'static str {
-    // A SEQUENCE of more than 255 bytes, as each certificate is.
+    // A SEQUENCE of more than 255 bytes, like every certificate.
     if text.starts_with(&[0x30, 0x82]) {
-        "it is DER, and no PEM: `openssl x509 -inform DER -in FILE -out FILE` writes PEM"
+        "it is DER, not PEM: convert it with `openssl x509 -inform DER -in FILE -out FILE`"
     } else {
-        "it holds no \"-----BEGIN CERTIFICATE-----\""
+        "it contains no \"-----BEGIN CERTIFICATE-----\""
     }
 }
 
@@ -75,9 +75,9 @@ struct Reader<'a> {
     open: Option<Open<'a>>,
 }
 
-/// A section whose end was not met yet.
+/// A section without its END line so far.
 struct Open<'a> {
-    place: Place,
+    position: Position,
     label: &'a [u8],
     base64: Vec<u8>,
 }
@@ -87,13 +87,13 @@ impl<'a> Reader<'a> {
         Self { lines: Lines { rest: pem, count: 0 }, sections: 0, open: None }
     }
 
-    /// The place of a section that begins in this line.
-    fn begin(&mut self) -> Place {
+    /// Counts a section that begins in this line.
+    fn begin(&mut self) -> Position {
         self.sections += 1;
-        Place { section: self.sections, line: self.lines.count }
+        Position { section: self.sections, line: self.lines.count }
     }
 
-    /// What a line completes, if it does.
+    /// Handles a line; returns the certificate or the error that it completes.
     fn take(&mut self, line: &'a [u8]) -> Option<Result<Found, String>> {
         match Line::of(line) {
             Line::Text => {
@@ -103,21 +103,21 @@ impl<'a> Reader<'a> {
                 None
             }
             Line::Begin(label) => {
-                let place = self.begin();
-                let before = self.open.replace(Open { place, label, base64: Vec::new() });
+                let position = self.begin();
+                let before = self.open.replace(Open { position, label, base64: Vec::new() });
                 before.map(|open| Err(open.without_end()))
             }
             Line::End(label) => Some(match self.open.take() {
                 Some(open) if open.label == label => return open.read().transpose(),
-                Some(open) => Err(open.place.says("has the END line of another")),
+                Some(open) => Err(open.position.says("has the END line of another section")),
                 None => Err(self.begin().says("has no BEGIN line")),
             }),
-            Line::Broken(why) => Some(Err(match self.open.take() {
+            Line::Malformed(why) => Some(Err(match self.open.take() {
                 Some(open) => {
                     let line = self.lines.count;
-                    open.place.says(&format!("is broken in line {line}: {why}"))
+                    open.position.says(&format!("is malformed in line {line}: {why}"))
                 }
-                None => self.begin().says(&format!("is broken: {why}")),
+                None => self.begin().says(&format!("is malformed: {why}")),
             })),
         }
     }
@@ -137,34 +137,34 @@ impl Iterator for Reader<'_> {
 }
 
 impl Open<'_> {
-    /// The certificate in it, if it is of that kind.
+    /// The certificate in it; `None` for another kind of section.
     fn read(mut self) -> Result<Option<Found>, String> {
         if !is_certificate(self.label) {
             return match self.label {
-                b"TRUSTED CERTIFICATE" => Err(self.place.says(
-                    "is a TRUSTED CERTIFICATE, a form of OpenSSL's own: \
-                     `openssl x509 -in FILE -out FILE` writes a plain one",
+                b"TRUSTED CERTIFICATE" => Err(self.position.says(
+                    "is a TRUSTED CERTIFICATE, a format of OpenSSL: convert it with \
+                     `openssl x509 -in FILE -out FILE`",
                 )),
-                b"PKCS7" | b"CMS" | b"PKCS #7 SIGNED DATA" => Err(self.place.says(
-                    "is PKCS #7: `openssl pkcs7 -print_certs -in FILE -out FILE` writes the \
-                     certificates that it holds",
+                b"PKCS7" | b"CMS" | b"PKCS #7 SIGNED DATA" => Err(self.position.says(
+                    "is PKCS #7: extract its certificates with \
+                     `openssl pkcs7 -print_certs -in FILE -out FILE`",
                 )),
                 _ => Ok(None),
             };
         }
         self.base64.retain(|byte| !byte.is_ascii_whitespace());
         match BASE64.decode(&self.base64) {
-            Ok(der) => Ok(Some(Found { place: self.place, certificate: der.into() })),
-            Err(_) => Err(self.place.says("is not valid base64")),
+            Ok(der) => Ok(Some(Found { position: self.position, certificate: der.into() })),
+            Err(_) => Err(self.position.says("is not valid base64")),
         }
     }
 
     fn without_end(self) -> String {
-        self.place.says("has no END line")
+        self.position.says("has no END line")
     }
 }
 
-/// With the names that old programs wrote, which mean the same (RFC 7468, 5.1).
+/// Including the equivalent labels of old programs (RFC 7468, 5.1).
 fn is_certificate(label: &[u8]) -> bool {
     matches!(label, b"CERTIFICATE" | b"X509 CERTIFICATE" | b"X.509 CERTIFICATE")
 }
@@ -172,41 +172,45 @@ fn is_certificate(label: &[u8]) -> bool {
 enum Line<'a> {
     Begin(&'a [u8]),
     End(&'a [u8]),
-    /// Meant to be one of these.
-    Broken(&'static str),
+    /// A malformed BEGIN or END line.
+    Malformed(&'static str),
     Text,
 }
 
 impl<'a> Line<'a> {
     fn of(line: &'a [u8]) -> Self {
-        // Quickly past the many lines of base64.
+        // A fast path for the many lines of base64.
         if line.is_ascii() && !line.contains(&b'-') {
             return Self::Text;
         }
-        // A file that was put behind another brings its mark into the middle.
+        // Concatenated files have byte order marks in the middle.
         let line = line.strip_prefix(UTF8_MARK).unwrap_or(line).trim_ascii();
         for (start, kind) in [(BEGIN, Self::Begin as fn(_) -> _), (END, Self::End)] {
             let label = line.strip_prefix(start).and_then(|rest| rest.strip_suffix(CLOSE));
             match label {
                 Some(label) if !contains(label, CLOSE) => return kind(label),
-                Some(_) => return Self::Broken("it holds two lines, without the line end between"),
+                Some(_) => {
+                    return Self::Malformed(
+                        "it contains two lines without a line end between them",
+                    );
+                }
                 None => {}
             }
         }
         match line.first() {
             None | Some(b'#') => Self::Text,
             _ if contains(line, BEGIN) || contains(line, END) => {
-                Self::Broken("there is more in it than its BEGIN or END")
+                Self::Malformed("it contains more than its BEGIN or END")
             }
             Some(b'-' | 0x80..) if is_meant(line) => {
-                Self::Broken("it is not written like -----BEGIN CERTIFICATE-----")
+                Self::Malformed("it is not written like -----BEGIN CERTIFICATE-----")
             }
             _ => Self::Text,
         }
     }
 }
 
-/// Whether a line that begins with a dash of any kind is a BEGIN or END that was typed by hand.
+/// Whether a line that begins with any kind of dash is meant as a BEGIN or END line.
 fn is_meant(line: &[u8]) -> bool {
     let line = line.to_ascii_uppercase();
     contains(&line, b"CERTIFICATE") && (contains(&line, b"BEGIN") || contains(&line, b"END"))

@@ -1,20 +1,20 @@
-//! Whether this program has privileges that the one who started it may not have.
+//! Whether this program has privileges that the user who started it lacks.
 
 #![allow(unsafe_code)] // getauxval(3), issetugid(2)
 
-/// Whether the program is to trust its environment no further than the one who started it: it is
-/// setuid or setgid, has capabilities of its file, or a security module says so. What the kernel found
-/// when the program began, and so the same for as long as the process runs, whatever it drops.
+/// Whether the program must not trust its environment: it is setuid or setgid, has file capabilities, or a
+/// security module demands it. The kernel decides that at the start of the program; dropping privileges later
+/// changes nothing.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn are_raised() -> bool {
-    // SAFETY: the function takes any number, and reads what the kernel gave the process.
+    // SAFETY: the function accepts any number, and only reads values of the kernel.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The same, as the BSDs and macOS tell it.
+/// The same on the BSDs and macOS.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn are_raised() -> bool {
-    // SAFETY: the function takes nothing and cannot fail.
+    // SAFETY: the function has no arguments and cannot fail.
     unsafe { libc::issetugid() != 0 }
 }
 

@@ -1,4 +1,4 @@
-//! The proxy: which one, and for which hosts not.
+//! The choice of the proxy, and the hosts that are excepted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,12 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::base_url::{BaseUrl, Host};
+use super::base_url::{BaseUrl, Host, host_and_port};
 use crate::error::{Error, ErrorKind};
 
 const DEFAULT_PORT: u16 = 80;
+const NOT_ENCODED: &str =
+    "its user name or password contains a character that must be percent-encoded";
 
-/// An HTTP proxy that makes tunnels.
+/// An HTTP proxy that supports CONNECT.
 #[derive(Clone)]
 pub(crate) struct ProxyUrl {
     pub(crate) host: Host,
@@ -22,7 +24,7 @@ pub(crate) struct ProxyUrl {
 }
 
 impl ProxyUrl {
-    /// `http://[user:password@]host[:port]`. The reason for a refusal shows nothing of it.
+    /// `http://[user:password@]host[:port]`. The error shows no part of it.
     pub(crate) fn new(text: &[u8]) -> Result<Self, Error> {
         Self::parse(text).map_err(|why| {
             Error::new(
@@ -38,37 +40,32 @@ impl ProxyUrl {
         match scheme.to_ascii_lowercase().as_str() {
             "http" => {}
             scheme if scheme.starts_with("socks") => {
-                return Err("SOCKS is not supported, only HTTP proxies are".into());
+                return Err("SOCKS proxies are not supported, only HTTP proxies are".into());
             }
             "https" => {
                 return Err(
-                    "TLS to the proxy itself is not supported; the tunnel is encrypted in any case"
-                        .into(),
+                    "TLS to the proxy is not supported; the tunnel is encrypted in any case".into(),
                 );
             }
             _ => return Err("its scheme is not http".into()),
         }
-        // The last @: a password may hold one, if it was not encoded.
+        // The last @: a password may contain one that is not encoded.
         let (user_info, authority) = match rest.rsplit_once('@') {
             Some((user_info, authority)) => (Some(user_info), authority),
             None => (None, rest),
         };
-        // Raw, these end the host of a URL: another program would take another part for the host.
+        // Unencoded, these end the authority of a URL: another parser would find another host.
         if user_info.is_some_and(|text| text.contains(['/', '?', '#'])) {
-            return Err(
-                "its user name or password holds a character that must be percent-encoded".into()
-            );
+            return Err(NOT_ENCODED.into());
         }
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         if authority.contains('/') {
             return Err("it has a path".into());
         }
-        // The one strict parser of hosts and ports; its own check of http to other machines is for
-        // the service, not for a proxy.
-        let url = BaseUrl::parse_authority(authority)?;
+        let (host, port) = host_and_port(authority)?;
         Ok(Self {
-            host: url.0,
-            port: url.1.unwrap_or(DEFAULT_PORT),
+            host,
+            port: port.unwrap_or(DEFAULT_PORT),
             authorization: user_info
                 .filter(|text| !text.is_empty())
                 .map(basic)
@@ -80,9 +77,7 @@ impl ProxyUrl {
 
 fn basic(user_info: &str) -> Result<Zeroizing<String>, String> {
     if !user_info.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(
-            "its user name or password holds a character that must be percent-encoded".into()
-        );
+        return Err(NOT_ENCODED.into());
     }
     let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
     let mut plain = Zeroizing::new(Vec::with_capacity(user_info.len() + 1));
@@ -93,13 +88,13 @@ fn basic(user_info: &str) -> Result<Zeroizing<String>, String> {
     Ok(Zeroizing::new(format!("Basic {}", encoded.as_str())))
 }
 
-/// What the configuration says about proxies.
+/// The proxy settings.
 #[derive(Clone, Default)]
 pub(crate) struct ProxyChoice {
-    /// Set by the caller: `Some(None)` is "no proxy at all".
+    /// Set by the caller; `Some(None)` means no proxy.
     explicit: Option<Option<ProxyUrl>>,
-    /// Found in the environment. A bad one is an error only where it would be used: the variable is
-    /// there for every program of the machine, and another of them may know what to do with it.
+    /// From the environment. An invalid one is an error only if it would be used: the variable is shared by
+    /// all programs, and others may support it.
     environment: Option<Result<ProxyUrl, Error>>,
     no_proxy: NoProxy,
 }
@@ -110,7 +105,7 @@ impl ProxyChoice {
         Ok(())
     }
 
-    /// What the environment has; what it has not stays as it was.
+    /// Sets what the environment contains; `None` leaves a value unchanged.
     pub(crate) fn set_environment(
         &mut self,
         url: Option<Result<ProxyUrl, Error>>,
@@ -122,8 +117,8 @@ impl ProxyChoice {
         }
     }
 
-    /// The proxy for `url`, or why the one that the environment names for it cannot be used. Plain
-    /// http goes to this machine alone, and never through a proxy.
+    /// The proxy for `url`. Fails if the one of the environment cannot be used. Plain http goes only to this
+    /// machine, and never through a proxy.
     pub(crate) fn for_url(&self, url: &BaseUrl) -> Result<Option<ProxyUrl>, Error> {
         if !url.https {
             return Ok(None);
@@ -136,12 +131,12 @@ impl ProxyChoice {
     }
 }
 
-/// The hosts that the environment excepts from its proxy.
+/// The hosts that are reached without the environment's proxy.
 #[derive(Clone, Default)]
 pub(crate) struct NoProxy(Vec<String>);
 
 impl NoProxy {
-    /// A list with commas; blanks around an entry do not count.
+    /// Parses a comma-separated list; blanks around an entry are ignored.
     pub(crate) fn new(list: &str) -> Self {
         Self(
             list.split(',')
@@ -157,7 +152,7 @@ impl NoProxy {
 }
 
 fn matches(entry: &str, host: &Host, port: u16) -> bool {
-    if let Ok(ip) = entry.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+    if let Some(ip) = ip_address(entry) {
         return *host == Host::Ip(ip);
     }
     let (name, entry_port) = match entry.rsplit_once(':') {
@@ -171,13 +166,17 @@ fn matches(entry: &str, host: &Host, port: u16) -> bool {
         return false;
     }
     match host {
-        Host::Ip(ip) => name.trim_start_matches('[').trim_end_matches(']').parse() == Ok(*ip),
+        Host::Ip(ip) => ip_address(name) == Some(*ip),
         Host::Name(host) => {
             let name = name.trim_start_matches('.');
             !name.is_empty()
                 && (host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')))
         }
     }
+}
+
+fn ip_address(text: &str) -> Option<IpAddr> {
+    text.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 #[cfg(test)]
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_url_may_be() {
+    fn valid_proxy_urls() {
         for (url, host, port) in [
             ("http://proxy.example.com:3128", "proxy.example.com", 3128),
             ("http://proxy.example.com:3128/", "proxy.example.com", 3128),
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_shows_no_password() {
+    fn an_error_shows_no_password() {
         for (url, reason) in [
             ("socks5://user:hunter2@proxy:1", "SOCKS"),
             ("socks4a://proxy", "SOCKS"),
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exceptions() {
+    fn no_proxy_entries() {
         let url = |text: &str| BaseUrl::new(text.as_bytes()).unwrap();
         let covered = |list: &str, text: &str| {
             let url = url(text);
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_sets_goes_before_the_environment() {
+    fn the_callers_proxy_takes_precedence_over_the_environment() {
         let https = BaseUrl::new(b"https://example.com").unwrap();
         let http = BaseUrl::new(b"http://localhost").unwrap();
         let mut choice = ProxyChoice::default();
@@ -289,14 +288,15 @@ mod tests {
         choice.set_environment(Some(ProxyUrl::new(b"http://env:1")), None);
         assert_eq!((port(&choice, &https), port(&choice, &http)), (Some(1), None));
         choice.set_environment(None, Some(NoProxy::new("other.example.com")));
-        assert_eq!(port(&choice, &https), Some(1), "what is not set stays");
+        assert_eq!(port(&choice, &https), Some(1), "an unset value stays");
         choice.set(b"http://set:2").unwrap();
         assert_eq!((port(&choice, &https), port(&choice, &http)), (Some(2), None));
         choice.set(b"").unwrap();
         assert_eq!(port(&choice, &https), None);
     }
+
     #[test]
-    fn a_bad_one_of_the_environment_is_an_error_only_where_it_would_be_used() {
+    fn an_invalid_proxy_of_the_environment_is_an_error_only_if_it_would_be_used() {
         let https = BaseUrl::new(b"https://example.com").unwrap();
         let http = BaseUrl::new(b"http://localhost").unwrap();
         let direct = |choice: &ProxyChoice, url| matches!(choice.for_url(url), Ok(None));
@@ -309,7 +309,7 @@ mod tests {
         excepted.set_environment(None, Some(NoProxy::new("example.com")));
         assert!(direct(&excepted, &https));
         excepted.set_environment(None, Some(NoProxy::new("other.example.com")));
-        assert!(excepted.for_url(&https).is_err(), "what is not set again stays");
+        assert!(excepted.for_url(&https).is_err(), "an unset value stays");
 
         let mut without = bad.clone();
         without.set(b"").unwrap();

@@ -1,4 +1,4 @@
-//! Which certificates are trusted.
+//! The trusted certificates.
 
 use rustls::RootCertStore;
 use rustls::pki_types::TrustAnchor;
@@ -7,22 +7,22 @@ use super::algorithms::{USABLE_KEYS, key_flaw};
 use super::pem::{self, Found};
 use crate::error::{Error, ErrorKind};
 
-/// Where the trusted roots come from. A CA that was given is trusted beside them.
+/// Where the trusted roots come from. The CA of [`crate::Config::set_ca_pem`] is trusted in addition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsRoots {
-    /// The platform's store; on Linux `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one, unless
-    /// they are empty or the program has raised privileges. The bundled set takes its place where
-    /// the system has no store at all and neither variable is set.
+    /// The platform's store. On Linux, `SSL_CERT_FILE` and `SSL_CERT_DIR` name another one, unless they are
+    /// empty or the program has raised privileges. The bundled roots are used only if the system has no store
+    /// at all and neither variable is set.
     #[default]
     Platform,
-    /// Mozilla's set, as it was when the library was built.
+    /// Mozilla's roots as of the build of the library.
     Bundled,
-    /// None but the CA that was given.
+    /// Only the CA that was set.
     None,
 }
 
-/// Certificates of a private CA, each known to be usable as a root.
+/// Certificates of a private CA, each checked to be usable as a root.
 #[derive(Clone, Default)]
 pub(crate) struct CaCertificates(Vec<TrustAnchor<'static>>);
 
@@ -30,16 +30,15 @@ impl CaCertificates {
     pub(crate) fn from_pem(text: &[u8]) -> Result<Self, Error> {
         let mut store = RootCertStore::empty();
         for found in pem::certificates(text) {
-            let Found { place, certificate } = found.map_err(|why| unusable(&why))?;
-            // rustls-based stacks skip a certificate that they cannot read; then every handshake
-            // fails and nothing says why.
+            let Found { position, certificate } = found.map_err(|why| unusable(&why))?;
+            // Skipping an unreadable certificate would make every handshake fail without a reason.
             store
                 .add(certificate)
-                .map_err(|_| unusable(&place.says("holds no certificate that can be read")))?;
+                .map_err(|_| unusable(&position.says("contains no readable certificate")))?;
             let flaw = store.roots.last().and_then(|root| key_flaw(&root.subject_public_key_info));
             if let Some(flaw) = flaw {
                 return Err(refused(
-                    &place.says(&format!("has {flaw}, and no signature by it can be checked")),
+                    &position.says(&format!("has {flaw}, whose signatures cannot be verified")),
                     &format!("Use a CA whose key is {USABLE_KEYS}"),
                 ));
             }
@@ -56,7 +55,7 @@ impl CaCertificates {
 }
 
 fn unusable(why: &str) -> Error {
-    refused(why, "Pass the CA's certificates in PEM form")
+    refused(why, "Pass the CA's certificates as PEM")
 }
 
 fn refused(why: &str, cure: &str) -> Error {
@@ -80,20 +79,20 @@ mod tests {
     }
 
     #[test]
-    fn several_certificates_with_text_around_them() {
+    fn several_certificates_with_text_around_them_are_read() {
         let pem = format!("a comment\n{}\nanother\n{}", ca_pem(), ca_pem());
         let found = CaCertificates::from_pem(pem.as_bytes()).unwrap();
         assert_eq!(found.iter().count(), 2);
     }
 
     #[test]
-    fn what_is_refused_at_once() {
+    fn unusable_texts_are_refused() {
         let good = ca_pem();
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         for (pem, reason) in [
-            ("", "holds no \"-----BEGIN CERTIFICATE-----\""),
-            ("not a certificate", "holds no"),
-            (garbage, "section 1 (line 1) holds no certificate that can be read"),
+            ("", "contains no \"-----BEGIN CERTIFICATE-----\""),
+            ("not a certificate", "contains no"),
+            (garbage, "section 1 (line 1) contains no readable certificate"),
             (&format!("{good}{garbage}"), "section 2 (line "),
             (&good.replacen("MII", "!!!", 1), "section 1 (line 1) is not valid base64"),
         ] {
@@ -106,8 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_whose_signatures_cannot_be_checked_is_refused() {
-        // The numbers of the curves P-384 and P-521 differ in the last byte.
+    fn a_ca_whose_signatures_cannot_be_verified_is_refused() {
+        // The identifiers of P-384 and P-521 differ in the last byte.
         const P384: &[u8] = b"\x06\x05\x2B\x81\x04\x00\x22";
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let ca = rcgen::CertificateParams::new(vec![]).unwrap();
@@ -118,7 +117,7 @@ mod tests {
         let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
         let said = refusal(&format!("{}{pem}", ca_pem()));
         assert!(said.contains("section 2 (line "), "{said}");
-        assert!(said.contains("a key that is P-521"), "{said}");
+        assert!(said.contains("a key that uses P-521"), "{said}");
         assert!(said.ends_with("P-256, P-384 or Ed25519."), "{said}");
     }
 }

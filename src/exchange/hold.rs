@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
+use crate::context::Context;
 use crate::error::{Error, ErrorKind, whole_ms};
 use crate::fork::{PerProcess, try_lock};
 
@@ -126,12 +127,20 @@ impl Held {
 }
 
 impl First {
-    pub(crate) fn is_over(&self) -> bool {
+    #[cfg(test)]
+    fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
 
-    pub(crate) fn gives_way_at(&self) -> Instant {
-        self.gives_way_at
+    /// Waits until it is over, or gives way.
+    pub(crate) fn wait(&self, context: &Context) -> Result<(), Error> {
+        let deadline = context.deadline;
+        let until = self.gives_way_at.min(deadline.at);
+        let is_over = context.wait(until, || self.is_over.load(Ordering::Acquire))?;
+        if is_over || until < deadline.at {
+            return Ok(());
+        }
+        Err(deadline.missed("waiting for a first request, after the service had asked to wait"))
     }
 
     fn end(&self) {
@@ -325,7 +334,7 @@ mod tests {
         let hold = held_until_now(now);
         let hung = go(&hold, now);
         let over = queue(&hold, now);
-        assert_eq!(over.gives_way_at(), now + FIRST_MAX);
+        assert_eq!(over.gives_way_at, now + FIRST_MAX);
         let later = now + FIRST_MAX;
         assert!(!hold.is_on(later));
         let second = go(&hold, later);

@@ -1,7 +1,7 @@
 //! Step two: the signature for the access token, by the rules of `POST /v3/auth/hmac`.
 
+mod classify;
 mod hold;
-mod judgement;
 mod problem;
 mod reply;
 mod request;
@@ -9,20 +9,19 @@ mod retry;
 mod retry_after;
 mod scrub;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::{ApplicationId, Config};
+use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-pub(crate) use crate::http::{Cancel, Deadline};
-use crate::http::{HttpClient, Phase, Settings};
+use crate::http::{HttpClient, Permit, Settings};
 use crate::random;
-use crate::signing::{KeyTrace, Signature};
-use crate::token::{AccessToken, Grant};
+use crate::signing::Signature;
+use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
 use hold::{Admission, Hold, Pass};
 use request::RequestBody;
 use retry::Budget;
-use scrub::Secrets;
 
 /// The endpoint's path below the base URL.
 const PATH: &str = "/auth/hmac";
@@ -31,34 +30,21 @@ const PATH: &str = "/auth/hmac";
 pub(crate) struct Exchange {
     http: HttpClient,
     body: RequestBody,
-    timeout: Duration,
     max_attempts: u32,
     budget: Budget,
     hold: Hold,
-    /// For keeping the key out of messages.
-    key_trace: Option<KeyTrace>,
 }
 
-/// One user, and the signature that speaks for that user.
-pub(crate) struct Claim<'a> {
+/// A user and that user's signature.
+pub(crate) struct SignedUser<'a> {
     pub(crate) user: UserId<'a>,
     pub(crate) signature: &'a Signature,
 }
 
-/// Within what a call must keep.
-pub(crate) struct Leave<'a> {
-    pub(crate) deadline: Deadline,
-    pub(crate) cancel: &'a Cancel,
-    /// Asked when it is the call's turn, right before anything is sent: it may have waited long.
-    pub(crate) to_send: &'a dyn Fn() -> Result<(), Error>,
-}
-
-/// What came of an attempt.
-enum Attempt {
-    /// Nothing was sent: meanwhile the service has asked to wait.
-    Withdrawn,
-    /// With the number of requests that were sent.
-    Ended(Result<Grant, Error>, u32),
+/// The right to send one request now.
+pub(crate) struct Turn<'a> {
+    pass: Pass<'a>,
+    permit: Permit<'a>,
 }
 
 impl Exchange {
@@ -76,80 +62,114 @@ impl Exchange {
         Ok(Self {
             http,
             body: RequestBody::new(application_id),
-            timeout: config.timeout,
             max_attempts: config.max_attempts,
             budget: Budget::new(),
             hold: Hold::new(),
-            key_trace: config.key_trace.clone(),
         })
     }
 
-    /// One exchange: as many attempts as the retry policy and the time allow. With the token comes the
-    /// number of requests that were sent.
+    /// One exchange: as many attempts as the retry policy and the time allow. Also returns the number
+    /// of requests that were sent.
     pub(crate) fn run(
         &self,
-        claim: &Claim<'_>,
-        deadline: Deadline,
-        cancel: &Cancel,
+        user: &SignedUser<'_>,
+        context: &Context,
     ) -> Result<(AccessToken, u32), Error> {
-        let leave = Leave { deadline, cancel, to_send: &|| Ok(()) };
         let mut progress = Progress::default();
-        match self.resume(claim, &leave, &mut progress) {
-            Outcome::Granted(grant) => Ok((grant.token, progress.sent)),
-            Outcome::Failed(error) | Outcome::Unfinished(error) => Err(error),
+        loop {
+            let outcome = match self.wait_for_turn(context, &mut progress) {
+                Ok(turn) => self.attempt(turn, user, context, &mut progress),
+                Err(outcome) => Some(outcome),
+            };
+            match outcome {
+                None => {}
+                Some(Outcome::Granted(response)) => return Ok((response.token, progress.sent)),
+                Some(Outcome::Failed(error) | Outcome::Interrupted(error)) => return Err(error),
+            }
         }
     }
 
-    /// Goes on with an exchange from where `progress` stands, and keeps that up to date.
-    pub(crate) fn resume(
+    /// Waits until the next request of an exchange may be sent: for the back-off after its last
+    /// attempt, as long as the service asked all calls to wait, and for a permit.
+    pub(crate) fn wait_for_turn(
         &self,
-        claim: &Claim<'_>,
-        leave: &Leave<'_>,
+        context: &Context,
         progress: &mut Progress,
-    ) -> Outcome {
-        let body = self.body.with(claim.user, claim.signature);
-        loop {
-            let pass = match self.admit(leave, progress) {
-                Ok(pass) => pass,
-                Err(outcome) => return outcome,
-            };
-            let Attempt::Ended(result, requests) = self.attempt(claim, &body, leave, pass) else {
-                continue;
-            };
-            progress.attempts += 1;
-            progress.sent += requests;
-            let failure = match result {
-                Ok(grant) => {
-                    if progress.attempts == 1 {
-                        self.budget.refund();
-                    }
-                    return Outcome::Granted(grant);
-                }
-                Err(failure) => failure.with_attempts(progress.sent),
-            };
-            if is_the_callers_own(&failure) {
-                progress.break_off(requests, self.max_attempts);
-                return Outcome::Unfinished(failure);
-            }
-            match retry::wait_before_next(
-                &failure,
-                progress.attempts,
-                self.max_attempts,
-                random::fraction(),
-            ) {
-                None => return Outcome::Failed(failure),
-                Some(wait) => {
-                    progress.pause =
-                        Some(Pause { until: Instant::now() + wait, failure, paid: false });
-                }
-            }
-        }
+    ) -> Result<Turn<'_>, Outcome> {
+        let pass = self.admit(context, progress)?;
+        let permit = self.http.permit(context).map_err(|error| progress.interrupted(error))?;
+        Ok(Turn { pass, permit })
     }
 
-    /// Waits for the next attempt: between two of this call, and as the service has asked all calls.
-    fn admit(&self, leave: &Leave<'_>, progress: &mut Progress) -> Result<Pass<'_>, Outcome> {
+    /// Sends a request. `None` if the exchange goes on: with another attempt, or because the service
+    /// asked all calls to wait before this one was sent.
+    pub(crate) fn attempt(
+        &self,
+        turn: Turn<'_>,
+        user: &SignedUser<'_>,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Option<Outcome> {
+        if turn.pass.was_withdrawn() {
+            return None;
+        }
+        let (result, requests) = self.send(turn, user, context);
+        progress.attempts += 1;
+        progress.sent += requests;
+        let failure = match result {
+            Ok(response) => {
+                if progress.attempts == 1 {
+                    self.budget.refund();
+                }
+                return Some(Outcome::Granted(response));
+            }
+            Err(failure) => failure.with_attempts(progress.sent),
+        };
+        if is_the_callers_own(&failure) {
+            progress.break_off(requests, self.max_attempts);
+            return Some(Outcome::Interrupted(failure));
+        }
+        let wait = retry::wait_before_next(
+            &failure,
+            progress.attempts,
+            self.max_attempts,
+            random::fraction(),
+        );
+        let Some(wait) = wait else {
+            return Some(Outcome::Failed(failure));
+        };
+        progress.pause = Some(Pause { until: Instant::now() + wait, failure, paid: false });
+        None
+    }
+
+    /// One request, its response, and how many requests were sent: none, one, or two where a kept
+    /// connection was dead.
+    fn send(
+        &self,
+        turn: Turn<'_>,
+        user: &SignedUser<'_>,
+        context: &Context,
+    ) -> (Result<TokenResponse, Error>, u32) {
+        let body = self.body.with(user.user, user.signature);
+        let (result, requests) = match self.http.post_json(&turn.permit, &body, context) {
+            Ok(response) => {
+                let requests = response.requests;
+                (classify::classify(response, user), requests)
+            }
+            Err(error) => {
+                let requests = error.attempts();
+                (Err(error), requests)
+            }
+        };
+        // Before the permit goes to the next call.
+        turn.pass.end(result.as_ref().err(), Instant::now());
+        (result, requests)
+    }
+
+    /// Waits for the next attempt: between two of this exchange, and as the service asked all calls.
+    fn admit(&self, context: &Context, progress: &mut Progress) -> Result<Pass<'_>, Outcome> {
         loop {
-            self.pause(leave, progress)?;
+            self.pause(context, progress)?;
             match self.hold.admit(Instant::now()) {
                 Admission::Go(pass) => return Ok(pass),
                 Admission::Wait(until, failure) => {
@@ -159,102 +179,40 @@ impl Exchange {
                         paid: true,
                     });
                 }
-                Admission::Queue(first) => self
-                    .http
-                    .wait_at_most(
-                        first.gives_way_at(),
-                        leave.deadline,
-                        leave.cancel,
-                        Phase::Hold,
-                        &|| first.is_over(),
-                    )
-                    .map_err(|error| Outcome::Unfinished(error.with_attempts(progress.sent)))?,
+                Admission::Queue(first) => {
+                    first.wait(context).map_err(|error| progress.interrupted(error))?;
+                }
             }
         }
     }
 
-    /// Whether the service has asked to be left alone for a while.
+    /// Whether the service has asked to wait.
     pub(crate) fn is_on_hold(&self) -> bool {
         self.hold.is_on(Instant::now())
     }
 
     /// The wait between two attempts, if one is due.
-    fn pause(&self, leave: &Leave<'_>, progress: &mut Progress) -> Result<(), Outcome> {
+    fn pause(&self, context: &Context, progress: &mut Progress) -> Result<(), Outcome> {
         let Some(pause) = &mut progress.pause else {
             return Ok(());
         };
         let wait = pause.until.saturating_duration_since(Instant::now());
-        if !retry::fits(wait, leave.deadline.left()) {
-            return Err(Outcome::Unfinished(pause.failure.clone()));
+        if !retry::fits(wait, context.deadline.left()) {
+            return Err(Outcome::Interrupted(pause.failure.clone()));
         }
         pause.paid = pause.paid || self.budget.pay(&pause.failure);
         if !pause.paid {
             return Err(Outcome::Failed(pause.failure.clone()));
         }
-        self.http
-            .sleep(pause.until, leave.cancel)
-            .map_err(|error| Outcome::Unfinished(error.with_attempts(progress.sent)))?;
+        let until = pause.until;
+        context.sleep(until).map_err(|error| progress.interrupted(error))?;
         progress.pause = None;
         Ok(())
     }
 
-    fn attempt(
-        &self,
-        claim: &Claim<'_>,
-        body: &[u8],
-        leave: &Leave<'_>,
-        pass: Pass<'_>,
-    ) -> Attempt {
-        let permit = match self.http.permit(leave.deadline, leave.cancel) {
-            Ok(permit) => permit,
-            Err(error) => return Attempt::Ended(Err(error), 0),
-        };
-        if let Err(error) = (leave.to_send)() {
-            return Attempt::Ended(Err(error), 0);
-        }
-        if pass.was_withdrawn() {
-            return Attempt::Withdrawn;
-        }
-        let secrets = Secrets {
-            user_id: claim.user.as_bytes(),
-            signature: claim.signature,
-            key: self.key_trace.as_ref(),
-        };
-        let (result, requests) =
-            match self.http.post_json(&permit, body, leave.deadline, leave.cancel) {
-                Ok(reply) => {
-                    let requests = reply.requests;
-                    (judgement::judge(reply, &secrets), requests)
-                }
-                Err(error) => {
-                    let requests = error.attempts();
-                    (Err(error), requests)
-                }
-            };
-        // Before the permit goes to the next call.
-        pass.end(result.as_ref().err(), Instant::now());
-        Attempt::Ended(result, requests)
-    }
-
-    /// Waits until `done`, for something that another call does; fails when the time is up, or the
-    /// call is stopped. Whoever makes it done unparks the thread.
-    pub(crate) fn wait(
-        &self,
-        deadline: Deadline,
-        cancel: &Cancel,
-        done: &dyn Fn() -> bool,
-    ) -> Result<(), Error> {
-        self.http.wait(deadline, cancel, Phase::Shared, done)
-    }
-
-    /// The deadline of a call that begins now. `timeout` takes the place of the client's.
-    pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Deadline {
-        Deadline::after(timeout.unwrap_or(self.timeout))
-    }
-
-    /// Ends exchanges in flight at once and refuses later ones.
-    pub(crate) fn close(&self) {
-        self.http.close();
+    /// Closes the connections that are idle.
+    pub(crate) fn close_idle(&self) {
+        self.http.close_idle();
     }
 }
 
@@ -263,22 +221,22 @@ fn is_the_callers_own(failure: &Error) -> bool {
     matches!(failure.kind(), ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Closed)
 }
 
-/// How far an exchange has come. Whoever goes on with it goes on from here.
+/// How far an exchange has come. Another call may go on with it from here.
 #[derive(Default)]
 pub(crate) struct Progress {
     /// Attempts that were begun.
     attempts: u32,
     /// Requests that were sent.
     sent: u32,
-    /// What stands between the last attempt and the next.
+    /// The wait between the last attempt and the next.
     pause: Option<Pause>,
 }
 
 struct Pause {
     until: Instant,
-    /// What it is for, and what stands if there is no next attempt.
+    /// The reason, and the result if there is no next attempt.
     failure: Error,
-    /// The retry is paid for: it is not paid again by whoever goes on.
+    /// The retry is paid for. A call that goes on with the exchange does not pay again.
     paid: bool,
 }
 
@@ -288,24 +246,18 @@ impl Progress {
         self.sent
     }
 
-    /// A failure that was found in a good reply.
-    pub(crate) fn with_reply(&self, failure: Error) -> Error {
+    /// A failure that was found in a good response.
+    pub(crate) fn with_response(&self, failure: Error) -> Error {
         failure.with_http_status(200).with_attempts(self.sent)
     }
 
-    /// The failure that stands if nobody goes on, where nobody can before `latest`.
-    pub(crate) fn stands_at(&self, latest: Instant) -> Option<&Error> {
-        self.pause
-            .as_ref()
-            .filter(|pause| {
-                !retry::fits(Duration::ZERO, latest.saturating_duration_since(pause.until))
-            })
-            .map(|pause| &pause.failure)
+    fn interrupted(&self, error: Error) -> Outcome {
+        Outcome::Interrupted(error.with_attempts(self.sent))
     }
 
-    /// The last attempt came to no end. It counts if a request went out, but whoever goes on has
-    /// one left in any case: nobody fails because somebody else had no time. So callers that are
-    /// stopped one after the other send a request each, as they would alone.
+    /// The last attempt was interrupted. It counts if a request went out, but one more is always left:
+    /// no call fails because another ran out of time. So callers that are stopped one after the other
+    /// send a request each, as they would alone.
     fn break_off(&mut self, requests: u32, max_attempts: u32) {
         if requests == 0 {
             self.attempts -= 1;
@@ -314,11 +266,11 @@ impl Progress {
     }
 }
 
-/// What came of an exchange, for now.
+/// The result of an exchange, for now.
 pub(crate) enum Outcome {
-    Granted(Grant),
-    /// Anybody would have failed.
+    Granted(TokenResponse),
+    /// Every caller would have failed.
     Failed(Error),
     /// The caller was stopped, or had no time left. Another may go on.
-    Unfinished(Error),
+    Interrupted(Error),
 }

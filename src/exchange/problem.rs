@@ -1,22 +1,22 @@
-//! Problem details (RFC 9457): a server's own words about a failure, made fit to be shown.
+//! Problem details (RFC 9457): a server's description of a failure, made safe to show.
 //!
-//! Only `title`, `detail`, and of `errors` the `location` and `message` are used. `errors[].value`
-//! can echo the whole request, signature included: it is never read.
+//! Only `title`, `detail`, and the `location` and `message` of `errors` are used. `errors[].value` is never
+//! read: it can echo the whole request, including the signature.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::scrub::{Secrets, scrub};
+use super::SignedUser;
+use super::scrub::scrub;
 use crate::error::cut;
 
-/// Of a longer list the first ones say enough.
+/// How many `errors` are shown.
 const ERRORS_MAX: usize = 3;
-/// What of all this fits into a message beside our own words.
+/// The rest of a message is the library's own text.
 const TEXT_MAX: usize = 180;
 
-/// Members as they stand in the body, whatever their types: a document with one wrong member still
-/// has others.
+/// Members as raw JSON, because one of a wrong type must not affect the others.
 #[derive(Deserialize)]
 struct Problem<'a> {
     #[serde(borrow, default)]
@@ -35,10 +35,10 @@ struct Item<'a> {
     message: Option<&'a RawValue>,
 }
 
-/// What `body` says, in one line without secrets; `None` if it says nothing that may be shown.
-pub(crate) fn explain(body: &[u8], secrets: &Secrets<'_>) -> Option<String> {
+/// The description in `body`, one line without secrets; `None` if there is nothing safe to show.
+pub(crate) fn explain(body: &[u8], user: &SignedUser<'_>) -> Option<String> {
     let problem: Problem<'_> = serde_json::from_slice(body).ok()?;
-    let text = |member| text(member, secrets);
+    let text = |member| text(member, user);
     let mut parts: Vec<String> =
         text(problem.detail).or_else(|| text(problem.title)).into_iter().collect();
     for item in items(problem.errors) {
@@ -49,10 +49,6 @@ pub(crate) fn explain(body: &[u8], secrets: &Secrets<'_>) -> Option<String> {
         }
     }
     let all = parts.join("; ");
-    // Each text is clean; a secret that was split over two of them is not.
-    if secrets.stand_in(&all) {
-        return None;
-    }
     Some(cut(&all, TEXT_MAX).trim_end().to_owned()).filter(|text| !text.is_empty())
 }
 
@@ -62,11 +58,11 @@ fn items(errors: Option<&RawValue>) -> Vec<Item<'_>> {
     list.iter().take(ERRORS_MAX).filter_map(|item| serde_json::from_str(item.get()).ok()).collect()
 }
 
-fn text(member: Option<&RawValue>, secrets: &Secrets<'_>) -> Option<String> {
+fn text(member: Option<&RawValue>, user: &SignedUser<'_>) -> Option<String> {
     let text: String = serde_json::from_str(member?.get()).ok()?;
     let text = Zeroizing::new(text);
-    let shown = scrub(&text, secrets);
-    // A full stop of theirs would stand in the middle of our sentence.
+    let shown = scrub(&text, user)?;
+    // A full stop would end up in the middle of the message's sentence.
     let shown = shown.trim_end_matches(['.', ' ']);
     (!shown.is_empty()).then(|| shown.to_owned())
 }
@@ -74,23 +70,19 @@ fn text(member: Option<&RawValue>, secrets: &Secrets<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::signing::{HmacKey, KeyTrace};
+    use crate::signing::HmacKey;
     use crate::user_id::UserId;
     use proptest::prelude::*;
 
     fn explained(body: &str) -> Option<String> {
         let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
-        let trace = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
         let user = UserId::new(b"my_application_user_123").unwrap();
         let signature = key.signature(user);
-        explain(
-            body.as_bytes(),
-            &Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) },
-        )
+        explain(body.as_bytes(), &SignedUser { user, signature: &signature })
     }
 
     #[test]
-    fn detail_before_title_and_then_the_errors() {
+    fn the_detail_or_the_title_is_followed_by_the_errors() {
         let body = r#"{"title":"Unprocessable Entity","status":422,"detail":"validation failed.","errors":[
             {"location":"body.signature","message":"expected length 64","value":"x"},
             {"message":"no location"},{"location":"body"},{"message":"a fourth"}]}"#;
@@ -112,17 +104,19 @@ mod tests {
         let body = format!(
             r#"{{"errors":[{{"location":"{signature}","message":"for my_application_user_123","value":"{signature}"}}]}}"#
         );
-        assert_eq!(explained(&body).unwrap(), "[removed]: for [removed]");
+        assert_eq!(explained(&body), None);
     }
 
     #[test]
-    fn a_secret_that_is_split_over_two_texts_is_never_shown() {
-        let body = r#"{"errors":[{"location":"my_applica","message":"tion_user_123"}]}"#;
-        assert_eq!(explained(body), None);
+    fn a_text_with_a_secret_takes_no_other_with_it() {
+        let body = r#"{"title":"Unauthorized","detail":"no user my_application_user_123",
+            "errors":[{"location":"body","message":"my_application_user_123"},
+            {"location":"my_application_user_123","message":"not found"}]}"#;
+        assert_eq!(explained(body).unwrap(), "Unauthorized; not found");
     }
 
     #[test]
-    fn wrong_types_and_other_bodies_say_nothing() {
+    fn wrong_types_and_other_bodies_are_not_shown() {
         for body in [
             "",
             "<html>",
@@ -138,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn depth_uses_no_stack() {
         let body =
             format!(r#"{{"errors":{}{},"title":"A"}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(explained(&body).unwrap(), "A");
@@ -146,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_at_all(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = explained(&String::from_utf8_lossy(&body));
         }
 

@@ -1,10 +1,11 @@
-//! The body of a good reply. Two members are taken; everything else is skipped unread, because a
-//! second credential stands beside them.
+//! The body of a 200. Two members are read. All others are skipped unread: one of them is a second
+//! credential.
 
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
@@ -12,126 +13,103 @@ use crate::token::{self, AccessToken};
 
 /// Why a body holds no token.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Unusable {
-    /// It ends in the middle: the connection was cut, if nothing told its length.
+pub(crate) enum InvalidBody {
+    /// It ends in the middle: the connection was cut, unless its length was announced.
     CutShort,
-    /// It is something else. The reason holds none of it.
+    /// Anything else. The reason quotes nothing of the body.
     Because(&'static str),
 }
 
-/// What a 200 says.
-pub(crate) struct Said {
+/// The body of a 200.
+pub(crate) struct TokenBody {
     pub(crate) token: AccessToken,
-    /// Not documented, and taken if it is there.
+    /// Not documented; used if present.
     pub(crate) expires_in: Option<Duration>,
 }
 
+const NO_TEXT_MEMBER: &str = "it is not a JSON object with the text member access_token";
+
 /// Reads the body of a 200.
-pub(crate) fn read(body: &[u8]) -> Result<Said, Unusable> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let mut reason = "it is not a JSON object with the text member access_token";
-    let said = json.deserialize_map(ReplyVisitor { reason: &mut reason });
-    match said.and_then(|said| json.end().map(|()| said)) {
-        Ok(said) => Ok(said),
-        Err(error) if error.is_eof() && !body.trim_ascii().is_empty() => Err(Unusable::CutShort),
-        Err(_) if body.trim_ascii().is_empty() => Err(Unusable::Because("it is empty")),
-        Err(_) => Err(Unusable::Because(reason)),
+pub(crate) fn read(body: &[u8]) -> Result<TokenBody, InvalidBody> {
+    if body.trim_ascii().is_empty() {
+        return Err(InvalidBody::Because("it is empty"));
     }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let members = json
+        .deserialize_map(MembersVisitor)
+        .and_then(|members| json.end().map(|()| members))
+        // Not serde's own message: it can quote the body.
+        .map_err(|error| match error.is_eof() {
+            true => InvalidBody::CutShort,
+            false => InvalidBody::Because(NO_TEXT_MEMBER),
+        })?;
+    let token = match members.access_token.as_slice() {
+        [] => Err("it has no member access_token"),
+        [value] => token(value),
+        _ => Err("it has two members access_token"),
+    };
+    // The shortest of several: a token that is dropped too early does no harm.
+    let expires_in = members.expires_in.into_iter().filter_map(token::seconds).min();
+    Ok(TokenBody {
+        token: token.map_err(InvalidBody::Because)?,
+        expires_in: expires_in.map(Duration::from_secs),
+    })
 }
 
-struct ReplyVisitor<'a> {
-    /// serde's own errors can quote what they read; ours cannot.
-    reason: &'a mut &'static str,
+/// The two members as they stand in the body, whatever their types and however often.
+#[derive(Default)]
+struct Members<'a> {
+    access_token: Vec<&'a RawValue>,
+    expires_in: Vec<&'a RawValue>,
 }
 
-impl<'de> Visitor<'de> for ReplyVisitor<'_> {
-    type Value = Said;
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum MemberName {
+    AccessToken,
+    ExpiresIn,
+    #[serde(other)]
+    Other,
+}
+
+/// Not derived: that would refuse a second `expires_in`, and read an array as if it were an object.
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Said, A::Error> {
-        let (mut token, mut expires_in) = (None, None);
-        while let Some(name) = members.next_key()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key()? {
             match name {
-                MemberName::AccessToken => {
-                    let Token(this) = members.next_value()?;
-                    if token.is_some() {
-                        *self.reason = "it has two members access_token";
-                        return Err(A::Error::custom(""));
-                    }
-                    token = Some(this);
-                }
-                MemberName::ExpiresIn => {
-                    // Of several the shortest: a token that is thrown away too soon does no harm.
-                    let said = token::seconds(members.next_value::<&RawValue>()?);
-                    expires_in = expires_in.into_iter().chain(said).min();
-                }
+                MemberName::AccessToken => members.access_token.push(map.next_value()?),
+                MemberName::ExpiresIn => members.expires_in.push(map.next_value()?),
                 MemberName::Other => {
-                    members.next_value::<IgnoredAny>()?;
+                    map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        match token.unwrap_or(Err("it has no member access_token")) {
-            Ok(token) => Ok(Said { token, expires_in: expires_in.map(Duration::from_secs) }),
-            Err(why) => {
-                *self.reason = why;
-                Err(A::Error::custom(""))
-            }
-        }
+        Ok(members)
     }
 }
 
-/// The name of a member, compared where it stands and not copied.
-enum MemberName {
-    AccessToken,
-    ExpiresIn,
-    Other,
-}
-
-impl<'de> serde::Deserialize<'de> for MemberName {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-        impl Visitor<'_> for NameVisitor {
-            type Value = MemberName;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<MemberName, E> {
-                Ok(match name {
-                    "access_token" => MemberName::AccessToken,
-                    "expires_in" => MemberName::ExpiresIn,
-                    _ => MemberName::Other,
-                })
-            }
-        }
-        deserializer.deserialize_str(NameVisitor)
+/// Checks the value of `access_token` in place and copies it once, into memory that is wiped.
+fn token(value: &RawValue) -> Result<AccessToken, &'static str> {
+    let quoted = value.get().strip_prefix('"').and_then(|json| json.strip_suffix('"'));
+    let text = quoted.ok_or(NO_TEXT_MEMBER)?;
+    if text.contains('\\') {
+        // serde would unescape into a buffer of its own, which is not wiped.
+        return AccessToken::new(&unescaped(text.as_bytes()));
     }
+    AccessToken::new(text.as_bytes())
 }
 
-/// The value of `access_token`, checked where it stands and copied once, into memory that is wiped.
-struct Token(Result<AccessToken, &'static str>);
-
-impl<'de> serde::Deserialize<'de> for Token {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = <&RawValue>::deserialize(deserializer)?.get();
-        let text = json
-            .strip_prefix('"')
-            .and_then(|json| json.strip_suffix('"'))
-            .ok_or_else(|| D::Error::custom("not a text"))?;
-        if !text.contains('\\') {
-            return Ok(Self(AccessToken::new(text.as_bytes())));
-        }
-        // serde would do this in a buffer of its own, which nobody wipes.
-        Ok(Self(AccessToken::new(&unescaped(text.as_bytes()))))
-    }
-}
-
-/// JSON's escapes (RFC 8259, 7) for the characters that a token may hold. All others become one that it
-/// may not.
+/// Resolves JSON's escapes (RFC 8259, 7) of the characters that a token may hold. Any other escape
+/// becomes a character that it may not hold.
 fn unescaped(text: &[u8]) -> Zeroizing<Vec<u8>> {
     const NO_TOKEN: u8 = 0;
     let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
@@ -160,13 +138,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(body: &str) -> Result<String, Unusable> {
+    fn read(body: &str) -> Result<String, InvalidBody> {
         super::read(body.as_bytes())
-            .map(|said| String::from_utf8(said.token.as_bytes().to_vec()).unwrap())
+            .map(|body| String::from_utf8(body.token.as_bytes().to_vec()).unwrap())
     }
 
     #[test]
-    fn expires_in_is_taken_if_it_can_be_and_spoils_nothing() {
+    fn expires_in_is_used_if_readable_and_ignored_otherwise() {
         for (value, expected) in [
             ("3600", Some(3600)),
             ("3600.7", Some(3600)),
@@ -181,14 +159,14 @@ mod tests {
             (r#"60,"expires_in":30,"expires_in":"x""#, Some(30)),
         ] {
             let body = format!(r#"{{"expires_in":{value},"access_token":"abc"}}"#);
-            let said = super::read(body.as_bytes()).unwrap();
-            assert_eq!(said.expires_in.map(|time| time.as_secs()), expected, "{body}");
+            let read = super::read(body.as_bytes()).unwrap();
+            assert_eq!(read.expires_in.map(|time| time.as_secs()), expected, "{body}");
         }
         assert_eq!(super::read(br#"{"access_token":"abc"}"#).unwrap().expires_in, None);
     }
 
     #[test]
-    fn the_one_member_is_taken_wherever_it_stands() {
+    fn the_member_is_found_at_any_place() {
         for body in [
             r#"{"access_token":"abc"}"#,
             " { \"access_token\" : \"abc\" } \n",
@@ -203,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token() {
+    fn bodies_without_a_token() {
         for (body, reason) in [
             ("", "empty"),
             (" \n", "empty"),
@@ -229,7 +207,7 @@ mod tests {
             ("\u{feff}{\"access_token\":\"abc\"}", "not a JSON object"),
         ] {
             match read(body) {
-                Err(Unusable::Because(why)) => assert!(why.contains(reason), "{body}: {why}"),
+                Err(InvalidBody::Because(why)) => assert!(why.contains(reason), "{body}: {why}"),
                 other => panic!("{body}: {other:?}"),
             }
         }
@@ -237,15 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_ends_in_the_middle_is_told_apart() {
+    fn a_truncated_body_is_cut_short() {
         let whole = r#"{"access_token":"abc","x":{"y":[1]}}"#;
         for end in 1..whole.len() {
-            assert_eq!(read(&whole[..end]).unwrap_err(), Unusable::CutShort, "{}", &whole[..end]);
+            assert_eq!(
+                read(&whole[..end]).unwrap_err(),
+                InvalidBody::CutShort,
+                "{}",
+                &whole[..end]
+            );
         }
     }
 
     #[test]
-    fn escapes_are_read_as_json_has_them() {
+    fn escapes_are_resolved() {
         for (value, expected) in
             [(r"a\/b", "a/b"), (r"\u0061\u002Db", "a-b"), (r"\u002db\/", "-b/")]
         {
@@ -254,7 +237,7 @@ mod tests {
         }
         for bad in [r#"a\"b"#, r"a\\b", r"a\nb", r"\u0161", r"\u0000", r"\ud83d\ude00"] {
             match read(&format!(r#"{{"access_token":"{bad}"}}"#)) {
-                Err(Unusable::Because(why)) => {
+                Err(InvalidBody::Because(why)) => {
                     assert!(why.contains("no bearer token"), "{bad}: {why}")
                 }
                 other => panic!("{bad}: {other:?}"),
@@ -266,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn nesting_takes_no_stack() {
         let deep =
             format!(r#"{{"x":{}{},"access_token":"abc"}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(read(&deep).unwrap(), "abc");
@@ -274,12 +257,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_at_all(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = super::read(&body);
         }
 
         #[test]
-        fn what_is_accepted_is_what_json_says(value in "\\PC{0,40}") {
+        fn an_accepted_token_is_what_json_says(value in "\\PC{0,40}") {
             let body = serde_json::json!({ "access_token": value, "user_info": { "access_token": "other" } }).to_string();
             if let Ok(token) = read(&body) {
                 prop_assert_eq!(token, value);

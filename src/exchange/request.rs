@@ -1,4 +1,4 @@
-//! The body of the request: exactly the three members that the service knows.
+//! The request body: exactly the three members that the service accepts.
 
 use zeroize::Zeroizing;
 
@@ -9,7 +9,7 @@ use crate::user_id::{USER_ID_MAX, UserId};
 const BETWEEN: &[u8] = br#"","signature":""#;
 const END: &[u8] = br#""}"#;
 
-/// The part of the body that is the same for every user.
+/// The part of the body that all users share.
 pub(crate) struct RequestBody {
     prefix: Vec<u8>,
 }
@@ -21,8 +21,8 @@ impl RequestBody {
         Self { prefix: prefix.into_bytes() }
     }
 
-    /// The body for one user, wiped on drop. Neither value can hold a character that JSON would
-    /// have to escape: their types say so. One allocation, of the full size.
+    /// The body for one user, in one allocation, wiped on drop. By their types, neither value contains a
+    /// character that JSON has to escape.
     pub(crate) fn with(&self, user: UserId<'_>, signature: &Signature) -> Zeroizing<Vec<u8>> {
         let size = self.prefix.len() + USER_ID_MAX + BETWEEN.len() + SIGNATURE_LEN + END.len();
         let mut body = Zeroizing::new(Vec::with_capacity(size));
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_json_whatever_the_application_id() {
+    fn it_is_json_for_any_application_id() {
         for id in ["app", "a\"b", "a\\", "0", "007"] {
             let value: serde_json::Value =
                 serde_json::from_str(&body(id, &"A".repeat(128))).unwrap();

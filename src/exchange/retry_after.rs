@@ -1,16 +1,16 @@
-//! `Retry-After` in both its forms (RFC 9110, 10.2.3).
+//! `Retry-After` in both forms (RFC 9110, 10.2.3).
 
 use std::time::{Duration, SystemTime};
 
-/// Longer than anybody waits; keeps the arithmetic of callers out of overflow.
+/// Longer than any wait; prevents overflows in the callers' arithmetic.
 const MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long the server asks to wait. A date counts from the reply's own `date`, so that a clock
-/// that is off on either side does no harm; without one it counts from `now`.
+/// How long the server asks to wait. A date counts from the response's `date`, so that a wrong clock on
+/// either side does not matter; without one, from `now`.
 pub(crate) fn parse(value: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Too many digits for a number are a very long time all the same.
+        // More digits than fit are a very long time.
         return Some(value.parse().map_or(MAX, Duration::from_secs).min(MAX));
     }
     let until = httpdate::parse_http_date(value).ok()?;
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_count_from_the_replys_own_date() {
+    fn dates_count_from_the_responses_date() {
         assert_eq!(secs(A_MINUTE_LATER, Some(DATE)), Some(60));
         assert_eq!(secs(A_MINUTE_LATER, None), Some(70));
         assert_eq!(secs(A_MINUTE_LATER, Some("nonsense")), Some(70));
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_no_wish_at_all() {
+    fn an_invalid_value_is_ignored() {
         for bad in
             ["", " ", "-1", "+1", "1.5", "1e3", "soon", "0x10", "Wed, 99 Oct 2015 07:28:00 GMT"]
         {

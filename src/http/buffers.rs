@@ -1,28 +1,26 @@
-//! The buffers that ureq reads and writes through, wiped when they are dropped.
+//! ureq's input and output buffers, wiped on drop.
 
 use ureq::unversioned::transport::Buffers;
 use zeroize::Zeroize;
 
 use super::limits::HEAD_MAX;
 
-/// Larger than the largest head that is accepted, so that a full buffer is a reply out of bounds.
+/// Larger than the largest accepted head, so that a full buffer means a response that is too large.
 const INPUT: usize = HEAD_MAX + 4096;
 /// The head of a request with the longest user agent, or its body with the longest user id.
 const OUTPUT: usize = 4096;
 
-/// What comes in, what goes out, and what waits to go out together.
-///
-/// While they live they are wiped with plain stores, which later use keeps the compiler from
-/// leaving out; volatile ones, byte by byte, would show in the cost of an exchange.
+/// In use they are wiped with plain stores, which the compiler keeps because the buffers are used later.
+/// Volatile stores, byte by byte, would noticeably slow an exchange.
 pub(crate) struct WipedBuffers {
     input: Box<[u8]>,
     /// The unread part of `input`.
     start: usize,
     end: usize,
-    /// Whether the last look at the input took any of it.
+    /// Whether the last parse consumed any input.
     progress: bool,
     output: Box<[u8]>,
-    /// Parts of a request that were handed over and not yet sent.
+    /// Parts of a request that ureq has passed and that are not yet sent.
     pending: Vec<u8>,
 }
 
@@ -38,20 +36,20 @@ impl WipedBuffers {
         }
     }
 
-    /// Keeps the first `amount` bytes of the output for [`WipedBuffers::take_pending`]. Head and
-    /// body then leave as one packet, with one system call, and in one TLS record.
+    /// Keeps the first `amount` bytes of the output for [`WipedBuffers::pending`], so that head and body are
+    /// sent in one packet, with one system call and in one TLS record.
     pub(crate) fn hold_back(&mut self, amount: usize) {
         let written = self.output.get_mut(..amount).unwrap_or_default();
         self.pending.extend_from_slice(written);
         written.fill(0);
     }
 
-    /// What was held back. Give it back with [`WipedBuffers::wipe_pending`].
+    /// The output that was held back. Wipe it with [`WipedBuffers::wipe_pending`].
     pub(crate) fn pending(&self) -> &[u8] {
         &self.pending
     }
 
-    /// The first `amount` bytes of what is about to be appended to the input.
+    /// The first `amount` bytes that are about to be appended to the input.
     pub(crate) fn appendix(&self, amount: usize) -> &[u8] {
         let end = self.end.saturating_add(amount);
         self.input.get(self.end..end).unwrap_or_default()
@@ -90,7 +88,7 @@ impl Buffers for WipedBuffers {
         self.progress = amount > 0;
         let consumed = self.start..(self.start + amount).min(self.end);
         self.start = consumed.end;
-        // It was a part of a reply, and so perhaps of a token.
+        // It may have been a part of a token.
         self.input.get_mut(consumed).unwrap_or_default().fill(0);
     }
 
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_consumed_is_wiped_and_the_rest_stays() {
+    fn consumed_input_is_wiped_and_the_rest_stays() {
         let mut buffers = WipedBuffers::new();
         append(&mut buffers, b"secret, rest");
         buffers.input_consume(8);
@@ -132,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn input_without_progress_asks_for_more() {
+    fn input_without_progress_needs_more() {
         let mut buffers = WipedBuffers::new();
         append(&mut buffers, b"HTT");
         buffers.input_consume(0);
@@ -142,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn held_back_parts_leave_together_and_are_wiped() {
+    fn parts_that_were_held_back_are_joined_and_wiped() {
         let mut buffers = WipedBuffers::new();
         buffers.output()[..4].copy_from_slice(b"head");
         buffers.hold_back(4);

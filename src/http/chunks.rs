@@ -1,30 +1,29 @@
-//! Follows a chunked body (RFC 9112, 7.1) beside the HTTP library, which waits where nothing can come any
-//! more: it knows one end of a line, CR and LF, and no limit for a chunk.
+//! Follows a chunked body (RFC 9112, 7.1) in parallel to ureq, which waits for more even if the body is
+//! already invalid: it recognises only CR LF as a line end, and has no limit for a chunk.
 
 use super::errors::too_large;
 use super::framing;
 use super::limits::BODY_MAX;
 use crate::error::Error;
 
-/// Where in the body it is.
-enum Place {
+enum State {
     Size,
-    /// So much of a chunk is still to come.
+    /// The number of bytes of the chunk that are missing.
     Data(usize),
     AfterData,
     Trailer,
     End,
 }
 
-/// What has been seen of a body. Whether a size is a number, and what is in a trailer, is left to the HTTP
-/// library: it says so at once.
+/// The position in a body. Invalid sizes and trailers are left to ureq, which reports them at once.
 pub(crate) struct Chunks {
-    place: Place,
-    /// Of the line that is being read: its length so far, and whether its last byte was a CR.
+    state: State,
+    /// The length of the current line so far.
     line: usize,
     after_cr: bool,
-    /// Of the chunk whose size is being read, and whether an extension has begun.
+    /// The size of the current chunk so far.
     size: usize,
+    /// Whether the current line has a chunk extension.
     extension: bool,
     refusal: Option<fn() -> Error>,
 }
@@ -32,7 +31,7 @@ pub(crate) struct Chunks {
 impl Chunks {
     pub(crate) fn new() -> Self {
         Self {
-            place: Place::Size,
+            state: State::Size,
             line: 0,
             after_cr: false,
             size: 0,
@@ -41,19 +40,19 @@ impl Chunks {
         }
     }
 
-    /// Why nothing more is to be waited for, if so.
+    /// Why the body is invalid, if it is.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.refusal.map(|error| error())
     }
 
-    /// The next bytes of the body.
+    /// Follows the next bytes of the body.
     pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         while let ([first, rest @ ..], None) = (bytes, self.refusal) {
-            if let Place::Data(left) = &mut self.place {
+            if let State::Data(left) = &mut self.state {
                 let taken = bytes.len().min(*left);
                 *left -= taken;
                 if *left == 0 {
-                    self.place = Place::AfterData;
+                    self.state = State::AfterData;
                 }
                 bytes = bytes.get(taken..).unwrap_or_default();
                 continue;
@@ -78,16 +77,16 @@ impl Chunks {
     }
 
     fn end_line(&mut self) {
-        self.place = match self.place {
-            Place::Size if self.size > BODY_MAX => {
+        self.state = match self.state {
+            State::Size if self.size > BODY_MAX => {
                 self.refusal = Some(too_large);
-                Place::End
+                State::End
             }
-            Place::Size if self.size > 0 => Place::Data(self.size),
-            Place::Trailer if self.line == 0 => Place::End,
-            Place::Size | Place::Trailer => Place::Trailer,
-            Place::AfterData | Place::Data(_) => Place::Size,
-            Place::End => Place::End,
+            State::Size if self.size > 0 => State::Data(self.size),
+            State::Trailer if self.line == 0 => State::End,
+            State::Size | State::Trailer => State::Trailer,
+            State::AfterData | State::Data(_) => State::Size,
+            State::End => State::End,
         };
         (self.line, self.after_cr, self.size, self.extension) = (0, false, 0, false);
     }
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    /// What is refused of `body`, however it is cut.
+    /// The refusal of `body`, the same in pieces of any size.
     fn refused(body: &[u8]) -> Option<ErrorKind> {
         let mut found = Vec::new();
         for piece in [1, 2, 3, 7, body.len().max(1)] {
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_right_or_may_still_become_so_is_waited_for() {
+    fn a_body_that_is_valid_or_may_become_so_is_accepted() {
         for body in [
             &b""[..],
             b"5",
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_feed_or_a_carriage_return_alone_ends_no_line() {
+    fn a_line_feed_or_a_carriage_return_alone_is_refused() {
         for body in [
             &b"5\nhello\n0\n\n"[..],
             b"5\rhello",
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_is_larger_than_any_body_is_not_waited_for() {
+    fn a_chunk_larger_than_any_body_is_refused() {
         for size in ["10001", "ffffffffffffffff", "fffffffffffffffffffff"] {
             let body = format!("{size}\r\n");
             assert_eq!(refused(body.as_bytes()), Some(ErrorKind::ResponseTooLarge), "{size}");

@@ -1,4 +1,4 @@
-//! From a host to a TCP connection.
+//! TCP connections to the host or its proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,15 +23,15 @@ use super::tls;
 use crate::config::{BaseUrl, Host};
 use crate::error::{Error, ErrorKind};
 
-/// How long one address is given before the next is tried beside it (RFC 8305, 5).
+/// The delay before the next address is tried in parallel (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The one place that a client connects to, and what a process keeps about it.
+/// The endpoint that a client connects to, and what a process caches about it.
 pub(crate) struct Target {
     host: Host,
     port: u16,
     proxy: Option<Arc<Proxy>>,
-    /// The TLS configuration and the name that the certificate must bear, for `https`.
+    /// For `https`: the TLS configuration and the name that the certificate must have.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     names: NameCache,
 }
@@ -47,7 +47,7 @@ impl Target {
             Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| {
                 Error::new(
                     ErrorKind::InvalidUrl,
-                    "Invalid base URL: no certificate can bear its host name.",
+                    "Invalid base URL: a certificate cannot have its host name.",
                 )
             })?,
         };
@@ -60,7 +60,7 @@ impl Target {
         })
     }
 
-    /// The same with nothing in it that another process could hold a lock on.
+    /// A copy that shares no lock with another process.
     pub(crate) fn of_this_process(&self) -> Self {
         let tls =
             self.tls.as_ref().map(|(config, name)| (tls::with_own_sessions(config), name.clone()));
@@ -73,7 +73,7 @@ impl Target {
         }
     }
 
-    /// A connection to the host, through the proxy if there is one.
+    /// Connects to the host, through the proxy if there is one.
     pub(crate) fn connect(&self, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
         match &self.proxy {
             None => self.dial(&self.host, self.port, control),
@@ -86,7 +86,6 @@ impl Target {
         }
     }
 
-    /// A TCP connection.
     fn dial(&self, host: &Host, port: u16, control: &Arc<Control>) -> Result<WaitingSocket, Error> {
         let addresses = self.names.resolve(host, port, control)?;
         let race = Race { control, started: Vec::new(), last_error: None };
@@ -99,8 +98,8 @@ impl Target {
     }
 }
 
-/// IPv6 and IPv4 in turn, beginning with the family that the system put first, so that a dead
-/// family costs one stagger (RFC 8305, 4).
+/// Alternates IPv6 and IPv4, starting with the family that the system put first, so that a dead family
+/// costs one delay (RFC 8305, 4).
 fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
@@ -114,7 +113,7 @@ fn interleaved(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// Connections that are being made side by side; the first that stands wins.
+/// Parallel connection attempts; the first that succeeds wins.
 struct Race<'a> {
     control: &'a Control,
     started: Vec<OwnSocket>,
@@ -156,7 +155,7 @@ impl Race<'_> {
         Ok(())
     }
 
-    /// Until one stands, all have failed (`None`), or the pause is over (`None`).
+    /// Waits until one succeeds; `None` if all have failed or the pause is over.
     fn wait(&mut self, pause: Option<Instant>) -> Result<Option<OwnSocket>, Error> {
         while !self.started.is_empty() {
             let fds: Vec<_> = self.started.iter().map(AsFd::as_fd).collect();
@@ -173,7 +172,7 @@ impl Race<'_> {
         Ok(None)
     }
 
-    /// What an address was never tried for stands: that one might have answered.
+    /// A lack of resources takes precedence: the address was not even tried, and might have answered.
     fn note(&mut self, error: io::Error) {
         if !self.last_error.as_ref().is_some_and(is_lack) {
             self.last_error = Some(error);
@@ -190,26 +189,22 @@ fn outcome(socket: OwnSocket) -> io::Result<OwnSocket> {
     if let Some(error) = options.take_error()? {
         return Err(error);
     }
-    // A request is one small write whose reply is waited for: Nagle's delay could only cost.
+    // A request is one small write: Nagle's algorithm could only delay it.
     options.set_tcp_nodelay(true)?;
     Ok(socket)
 }
 
 fn refused(error: Option<io::Error>) -> Error {
     let Some(error) = error else {
-        return Error::new(
-            ErrorKind::Resolve,
-            "The host's name has no address. Check the base URL.",
-        );
+        return Error::new(ErrorKind::Resolve, "The host name has no address")
+            .with_cure("Check the base URL.");
     };
     if is_lack(&error) {
         return internal("a socket", &error);
     }
-    Error::new(
-        ErrorKind::Connect,
-        format!("No connection could be made: {error}. Check the base URL, the network between, and that the service is up."),
-    )
-    .with_retryable(true)
+    Error::new(ErrorKind::Connect, format!("No connection could be established: {error}"))
+        .with_cure("Check the base URL, the network, and that the service is up.")
+        .with_retryable(true)
 }
 
 #[cfg(test)]
@@ -217,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_take_turns() {
+    fn address_families_alternate() {
         let parse = |list: &[&str]| -> Vec<SocketAddr> {
             list.iter().map(|a| a.parse().unwrap()).collect()
         };

@@ -1,114 +1,90 @@
-//! One call's deadline, what wakes it, and the reason why it stopped.
+//! How one call waits for its connection, what wakes it, and why it ended.
 //!
-//! Everything that may block blocks in [`Control::wait`], on the socket and on the wake-up
-//! descriptor together. So a call that is closed comes back at once, whatever it was doing.
+//! Everything that may block blocks in [`Control::wait`], on the socket and on a wake-up descriptor
+//! together. So a call that is stopped returns at once, in every phase.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
+use std::time::Instant;
 
-use super::errors::{Phase, connect_timed_out, internal, left_to_the_parent, timed_out};
+use super::errors::{Phase, connect_timed_out, internal};
 use super::framing;
 use super::own_socket::OwnSocket;
 use super::poll::{Polled, Ready, poll};
+use crate::context::{Context, Deadline};
 use crate::error::{Error, ErrorKind};
-use crate::fork::generation;
 
-/// When a call must be over, and the time it was given, for its message.
-#[derive(Clone, Copy)]
-pub(crate) struct Deadline {
-    pub(crate) at: Instant,
-    pub(crate) timeout: Duration,
-}
-
-impl Deadline {
-    pub(crate) fn after(timeout: Duration) -> Self {
-        Self { at: Instant::now() + timeout, timeout }
-    }
-
-    /// What is left of it.
-    pub(crate) fn left(&self) -> Duration {
-        self.at.saturating_duration_since(Instant::now())
-    }
-}
-
-/// Shared by the call that uses a slot and whoever may stop it.
+/// Shared by the call that uses a connection and the thread that may stop that call.
 pub(crate) struct Control {
-    /// The generation of the process whose connection it is.
-    made_in: u64,
-    closed: AtomicBool,
-    cancelled: AtomicBool,
-    /// A descriptor of the slot was closed by the program.
+    /// A byte was sent to the wake-up descriptor and is not yet read.
+    woken: AtomicBool,
+    /// A descriptor of the connection was closed by the program.
     broken: AtomicBool,
     /// The reply's body is being read, and comes in chunks.
     chunked: AtomicBool,
     wake_sender: OwnSocket,
     wake_receiver: OwnSocket,
-    call: Mutex<Call>,
+    attempt: Mutex<Attempt>,
 }
 
 /// One attempt of a call.
-struct Call {
-    deadline: Deadline,
-    /// The same for making a connection.
+struct Attempt {
+    context: Context,
+    /// The deadline for making a connection.
     connect: Deadline,
-    /// Whether it makes a connection of its own, rather than using a kept one.
+    /// It makes a connection of its own, rather than using a kept one.
     connects: bool,
-    /// Whether the request went out.
+    /// The request went out.
     sent: bool,
-    /// Whether any byte of a reply has come.
+    /// A byte of a reply has come.
     answered: bool,
     /// The first failure. It is kept here, because a detour through ureq's and rustls's errors
-    /// would lose what kind it was.
+    /// would lose its kind.
     failure: Option<Error>,
 }
 
-impl Control {
-    /// Costs two descriptors, close-on-exec.
-    pub(crate) fn new() -> io::Result<Self> {
-        let (wake_sender, wake_receiver) = OwnSocket::pair()?;
-        let past = Deadline { at: Instant::now(), timeout: Duration::ZERO };
-        let call = Call {
-            deadline: past,
-            connect: past,
-            connects: false,
-            sent: false,
-            answered: false,
-            failure: None,
-        };
-        Ok(Self {
-            made_in: generation(),
-            closed: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
-            chunked: AtomicBool::new(false),
-            wake_sender,
-            wake_receiver,
-            call: Mutex::new(call),
-        })
-    }
-
-    /// Starts an attempt. Nobody may be able to cancel the one before any more.
-    pub(crate) fn begin(&self, deadline: Deadline, connect: Deadline) {
-        *self.call() = Call {
-            deadline,
+impl Attempt {
+    fn new(context: &Context, connect: Deadline) -> Self {
+        Self {
+            context: context.clone(),
             connect,
             connects: false,
             sent: false,
             answered: false,
             failure: None,
-        };
+        }
+    }
+}
+
+impl Control {
+    /// Costs two descriptors, close-on-exec.
+    pub(crate) fn new(context: &Context) -> io::Result<Self> {
+        let (wake_sender, wake_receiver) = OwnSocket::pair()?;
+        Ok(Self {
+            woken: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            chunked: AtomicBool::new(false),
+            wake_sender,
+            wake_receiver,
+            attempt: Mutex::new(Attempt::new(context, context.deadline)),
+        })
+    }
+
+    /// Starts an attempt. No wake-up for the attempt before may be on its way any more.
+    pub(crate) fn begin(&self, context: &Context, connect: Deadline) {
+        *self.attempt() = Attempt::new(context, connect);
         self.chunked.store(false, Ordering::Relaxed);
-        if self.cancelled.swap(false, Ordering::AcqRel) {
+        if self.woken.load(Ordering::Acquire) {
             self.drain();
         }
     }
 
     /// Whether there is a wake-up to rely on. What is not ours any more is not read from.
     fn drain(&self) -> bool {
-        // At most one byte for a cancel and one for a close; the flags say what they meant.
+        self.woken.store(false, Ordering::Release);
         self.wake_receiver.is_ours()
             && match self.wake_receiver.receive(&mut [0; 2]) {
                 Ok(count) => count > 0,
@@ -116,52 +92,30 @@ impl Control {
             }
     }
 
-    /// Ends the attempt at once, from any thread.
-    pub(crate) fn cancel(&self) {
-        if !self.cancelled.swap(true, Ordering::AcqRel) {
-            self.wake();
-        }
-    }
-
-    /// Likewise, and every later one.
-    pub(crate) fn close(&self) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        // A full buffer means that it is awake already. One that the program closed ends the wait by
-        // itself, and what has its number now is not ours to write to.
-        if self.wake_sender.is_ours() {
-            let _ = self.wake_sender.send(&[1]);
-        }
-    }
-
     /// The attempt makes a connection of its own.
     pub(crate) fn note_connect(&self) {
-        self.call().connects = true;
+        self.attempt().connects = true;
     }
 
     /// The request goes out.
     pub(crate) fn note_request(&self) {
-        self.call().sent = true;
+        self.attempt().sent = true;
     }
 
     /// Whether the attempt ended before it did anything.
     pub(crate) fn did_nothing(&self) -> bool {
-        let call = self.call();
-        !call.connects && !call.sent
+        let attempt = self.attempt();
+        !attempt.connects && !attempt.sent
     }
 
     /// How many requests the attempt has sent: one or none.
     pub(crate) fn requests(&self) -> u32 {
-        self.call().sent.into()
+        self.attempt().sent.into()
     }
 
     /// A byte of the reply has come.
     pub(crate) fn note_answer(&self) {
-        self.call().answered = true;
+        self.attempt().answered = true;
     }
 
     /// From now on the body is read, and it comes in chunks.
@@ -176,8 +130,8 @@ impl Control {
     /// Whether the attempt failed only because the connection that was kept is dead. Then it cost
     /// the service nothing, and goes again on a new one.
     pub(crate) fn was_stale(&self, failure: &Error) -> bool {
-        let call = self.call();
-        failure.kind() == ErrorKind::ConnectionLost && !call.connects && !call.answered
+        let attempt = self.attempt();
+        failure.kind() == ErrorKind::ConnectionLost && !attempt.connects && !attempt.answered
     }
 
     /// Waits until `fd` is ready, and not longer than `phase` may take.
@@ -198,8 +152,8 @@ impl Control {
             let until = pause.map_or(limit, |pause| pause.min(limit));
             match poll(self.wake_receiver.as_fd(), fds, ready, until) {
                 Ok(Polled::Woken) => {
-                    self.check()?;
-                    // By a cancel that came too late for the attempt before.
+                    self.attempt().context.check()?;
+                    // The wake-up was for the attempt before.
                     if !self.drain() {
                         return Err(self.descriptor_closed());
                     }
@@ -245,14 +199,14 @@ impl Control {
 
     /// When `phase` must be over, or why it must not go on.
     fn limit(&self, phase: Phase) -> Result<Instant, Error> {
-        self.check()?;
         let (deadline, connect) = {
-            let call = self.call();
-            (call.deadline, call.connect)
+            let attempt = self.attempt();
+            attempt.context.check()?;
+            (attempt.context.deadline, attempt.connect)
         };
         let now = Instant::now();
         if now >= deadline.at {
-            return Err(timed_out(deadline.timeout, phase));
+            return Err(deadline.missed(phase.doing()));
         }
         if !phase.makes_connection() {
             return Ok(deadline.at);
@@ -263,40 +217,41 @@ impl Control {
         Ok(deadline.at.min(connect.at))
     }
 
-    /// Whether anybody has stopped the call.
-    fn check(&self) -> Result<(), Error> {
-        if self.made_in != generation() {
-            return Err(left_to_the_parent());
-        }
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::closed());
-        }
-        if self.cancelled.load(Ordering::Acquire) {
-            return Err(Error::cancelled());
-        }
-        Ok(())
-    }
-
     /// Keeps `error` as the reason of the call's failure, and gives ureq one to carry.
     pub(crate) fn fail(&self, error: Error) -> ureq::Error {
-        self.call().failure.get_or_insert(error);
+        self.attempt().failure.get_or_insert(error);
         ureq::Error::ConnectionFailed
     }
 
     /// Likewise for code that speaks `std::io`.
     pub(crate) fn fail_io(&self, error: Error) -> io::Error {
-        self.call().failure.get_or_insert(error);
+        self.attempt().failure.get_or_insert(error);
         // Not a kind that means "the connection ended": ureq takes that for the end of a body.
         io::Error::other("stopped")
     }
 
     /// What ended the call, in our own terms.
     pub(crate) fn cause_of(&self, error: ureq::Error) -> Error {
-        self.call().failure.take().unwrap_or_else(|| framing::translate(&error))
+        self.attempt().failure.take().unwrap_or_else(|| framing::translate(&error))
     }
 
-    fn call(&self) -> MutexGuard<'_, Call> {
-        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    fn attempt(&self) -> MutexGuard<'_, Attempt> {
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a wait of the attempt, from any thread.
+impl Wake for Control {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // A byte that is not yet read wakes it already. A descriptor that the program closed ends the
+        // wait by itself, and its number may now belong to a file of the program.
+        if !self.woken.swap(true, Ordering::AcqRel) && self.wake_sender.is_ours() {
+            let _ = self.wake_sender.send(&[1]);
+        }
     }
 }
 

@@ -8,9 +8,7 @@ use crate::error::{Error, ErrorKind};
 /// What a call is doing, for its deadline and its error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    Slot,
-    Shared,
-    Hold,
+    Permit,
     Start,
     Resolve,
     Connect,
@@ -24,29 +22,19 @@ impl Phase {
     pub(super) fn makes_connection(self) -> bool {
         matches!(self, Self::Resolve | Self::Connect | Self::Tunnel | Self::Handshake)
     }
-}
 
-pub(crate) fn timed_out(timeout: Duration, phase: Phase) -> Error {
-    let doing = match phase {
-        Phase::Slot => "waiting until another exchange of this client had ended",
-        Phase::Shared => "waiting for the same user's exchange, which another call had begun",
-        Phase::Hold => "waiting for a first request, after the service had asked to wait",
-        Phase::Start => "before the request was sent",
-        Phase::Resolve => "looking up the host's name",
-        Phase::Connect => "connecting",
-        Phase::Tunnel => "waiting for the proxy",
-        Phase::Handshake => "in the TLS handshake",
-        Phase::Exchange => "waiting for the reply",
-    };
-    Error::new(
-        ErrorKind::Timeout,
-        format!(
-            "The call did not finish within its timeout of {} ms; it ended {doing}. Try again, or \
-             set a longer timeout.",
-            timeout.as_millis()
-        ),
-    )
-    .with_retryable(true)
+    /// For [`Deadline::missed`](crate::context::Deadline::missed).
+    pub(super) fn doing(self) -> &'static str {
+        match self {
+            Self::Permit => "waiting until another exchange of this client had ended",
+            Self::Start => "before the request was sent",
+            Self::Resolve => "looking up the host's name",
+            Self::Connect => "connecting",
+            Self::Tunnel => "waiting for the proxy",
+            Self::Handshake => "in the TLS handshake",
+            Self::Exchange => "waiting for the reply",
+        }
+    }
 }
 
 pub(crate) fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
@@ -60,7 +48,8 @@ pub(crate) fn connect_timed_out(timeout: Duration, phase: Phase) -> Error {
         Phase::Handshake => (ErrorKind::Connect, "The TLS handshake did not finish", network),
         _ => (ErrorKind::Connect, "The host did not answer", network),
     };
-    Error::new(kind, format!("{what} within the connect timeout of {ms} ms. Check {check}."))
+    Error::new(kind, format!("{what} within the connect timeout of {ms} ms"))
+        .with_cure(&format!("Check {check}."))
         .with_retryable(true)
         .with_timed_out()
 }
@@ -79,15 +68,6 @@ pub(crate) fn connection_lost(why: &str) -> Error {
         format!("The connection ended before the whole reply was there: {why}. Try again."),
     )
     .with_retryable(true)
-}
-
-/// In a child, when a signal handler has forked inside a call: both would read one reply.
-pub(crate) fn left_to_the_parent() -> Error {
-    Error::new(
-        ErrorKind::Cancelled,
-        "A signal handler forked in the middle of this call: the parent goes on with it, and the child cannot. \
-         Make the call again.",
-    )
 }
 
 pub(crate) fn too_large() -> Error {

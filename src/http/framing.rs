@@ -1,14 +1,13 @@
-//! How the body of a reply is framed and encoded: what is read, and what is refused before anything waits
-//! for more of it.
+//! The framing and encoding of a response body, and the errors of ureq.
 
-use ureq::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, TRANSFER_ENCODING};
-use ureq::http::{Response, Version};
+use ::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use ::http::{Response, Version};
 
 use super::errors::{connection_lost, too_large};
 use crate::error::{Error, ErrorKind, cut};
 
-/// Whether the body comes in chunks, as the head says; or why it must not be read. No coding was asked
-/// for, and chunks are what every HTTP/1.1 client reads (RFC 9112, 6.1 and 7).
+/// Whether the head announces a chunked body. Fails for another coding: none was requested, and every
+/// HTTP/1.1 client reads chunks (RFC 9112, 6.1 and 7).
 pub(crate) fn is_chunked<T>(response: &Response<T>) -> Result<bool, Error> {
     let headers = response.headers();
     let mut codings =
@@ -17,24 +16,24 @@ pub(crate) fn is_chunked<T>(response: &Response<T>) -> Result<bool, Error> {
         return Ok(false);
     }
     if response.version() == Version::HTTP_10 {
-        return Err(unreadable("it has a Transfer-Encoding, which HTTP/1.0 does not know"));
+        return Err(unreadable("it has a Transfer-Encoding, which HTTP/1.0 does not support"));
     }
-    // Some say it twice and do it once.
+    // Some servers announce it twice and apply it once.
     if codings.all(|coding| is(coding, "chunked")) {
         return Ok(true);
     }
-    Err(unreadable("its Transfer-Encoding is another than chunked, which was not asked for"))
+    Err(unreadable("its Transfer-Encoding is not chunked, and no other was requested"))
 }
 
-/// What the content was encoded with, in words of our own.
+/// The name of the content encoding, from a fixed list, so that it is safe to show.
 pub(crate) fn content_encoding(headers: &HeaderMap) -> Option<&'static str> {
     const KNOWN: [&str; 7] = ["gzip", "x-gzip", "deflate", "compress", "br", "zstd", "aws-chunked"];
     let coding = elements(headers, CONTENT_ENCODING).find(|coding| !is(coding, "identity"))?;
     let known = KNOWN.into_iter().find(|known| is(coding, known));
-    Some(known.unwrap_or("one that is not known"))
+    Some(known.unwrap_or("an unknown one"))
 }
 
-/// The elements of all lines of a list (RFC 9110, 5.6.1).
+/// The elements of a list header, from all its lines (RFC 9110, 5.6.1).
 fn elements(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(name)
@@ -49,16 +48,16 @@ fn is(coding: &[u8], name: &str) -> bool {
 }
 
 pub(crate) fn bare_line_end() -> Error {
-    unreadable("a line of its chunks ends in a line feed or a carriage return alone")
+    unreadable("a line of its chunks ends with a line feed or a carriage return alone")
 }
 
-/// An error that ureq found by itself: in the reply's HTTP, or at the end of the connection.
+/// An error that ureq itself found in the response or at the end of the connection.
 pub(crate) fn translate(error: &ureq::Error) -> Error {
     match error {
         ureq::Error::Io(error) => connection_lost(cut(&error.to_string(), 100)),
-        ureq::Error::BodyStalled => connection_lost("the reply ends in the middle"),
+        ureq::Error::BodyStalled => connection_lost("the response is incomplete"),
         ureq::Error::LargeResponseHeader(..) => too_large(),
-        // ureq-proto's own error type cannot be named here; some of its texts quote the reply.
+        // The error type of ureq-proto cannot be named here, and some of its texts quote the response.
         ureq::Error::Protocol(error) => of_protocol(&error.to_string()),
         ureq::Error::Http(_) => unreadable("it is not valid HTTP"),
         other => Error::new(
@@ -75,9 +74,9 @@ fn of_protocol(text: &str) -> Error {
     unreadable(if text.starts_with("chunk") {
         "its chunks are malformed, or have long extensions"
     } else if text.contains("content-length") {
-        "its Content-Length is no number, or there are two that differ"
+        "its Content-Length is not a number, or there are two different ones"
     } else if text.contains("100-continue") {
-        "a 100 Continue with headers stands before it"
+        "a 100 Continue with headers precedes it"
     } else {
         "it is not valid HTTP"
     })
@@ -87,8 +86,8 @@ fn unreadable(why: &str) -> Error {
     Error::new(
         ErrorKind::InvalidResponse,
         format!(
-            "The reply cannot be read: {why}. Check that the base URL is the service's, and that nothing \
-             between answers in its place."
+            "The response cannot be read: {why}. Check that the base URL is the service's, and that nothing \
+             in between answers instead."
         ),
     )
 }
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_read_from_http_1_1_and_no_other_coding_is() {
+    fn only_chunked_http_1_1_bodies_are_accepted() {
         let of = |lines: &[&str]| chunked(Version::HTTP_11, lines);
         for none in [&[][..], &["identity"], &["", " , "], &["Identity,identity"]] {
             assert_eq!(of(none), Ok(false), "{none:?}");
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_encoding_is_named_by_words_of_our_own() {
+    fn a_content_encoding_is_named_from_a_fixed_list() {
         let named = |line: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_ENCODING, line.parse().unwrap());
@@ -149,7 +148,7 @@ mod tests {
             ("identity", None),
             ("GZIP", Some("gzip")),
             ("identity, br", Some("br")),
-            ("canary-secret", Some("one that is not known")),
+            ("canary-secret", Some("an unknown one")),
         ] {
             assert_eq!(named(line), name, "{line}");
         }

@@ -1,5 +1,5 @@
-//! getaddrinfo(3): what it answers; and why it does not, in words of our own. Those of the C library
-//! are in the host's language, and in an encoding that need not be UTF-8.
+//! getaddrinfo(3), with its errors in English: the C library's texts are in the system's language, and need
+//! not be UTF-8.
 
 #![allow(unsafe_code)] // getaddrinfo(3)
 
@@ -12,11 +12,10 @@ use std::ptr;
 use super::errors::internal;
 use crate::error::{Error, ErrorKind, cut};
 
-/// Linux's number for "no address in this family", which the crate libc leaves out.
+/// Linux's "no address in this family", which the crate libc lacks.
 const EAI_ADDRFAMILY: c_int = -9;
 
-/// The addresses of `name`, one at least, with `port`. Blocks for as long as the system's resolver
-/// does; call it from a thread that does nothing else.
+/// The addresses of `name` with `port`, at least one. Blocks as long as the system's resolver does.
 pub(super) fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
     let list = List::ask_for(name)?;
     let addresses: Vec<_> = list.iter().filter_map(|info| address(info, port)).collect();
@@ -26,7 +25,7 @@ pub(super) fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, Error>
     Ok(addresses)
 }
 
-/// The C library's list of answers.
+/// The result list of the C library.
 struct List(*mut libc::addrinfo);
 
 impl List {
@@ -43,8 +42,8 @@ impl List {
             ai_next: ptr::null_mut(),
         };
         let mut first = ptr::null_mut();
-        // SAFETY: the name ends with a NUL; it, the hints and the place for the result live throughout
-        // the call, which writes to that place alone.
+        // SAFETY: the name ends with a NUL; name, hints and result outlive the call, which writes only the
+        // result.
         let code = unsafe { libc::getaddrinfo(name.as_ptr(), ptr::null(), &hints, &raw mut first) };
         if code != 0 {
             return Err(failure(code, io::Error::last_os_error()));
@@ -53,7 +52,7 @@ impl List {
     }
 
     fn iter(&self) -> impl Iterator<Item = &libc::addrinfo> {
-        // SAFETY: each link is NULL or leads to an entry, and all live until the list is dropped.
+        // SAFETY: each link is NULL or points to an entry that lives until the list is dropped.
         let at = |link: *mut libc::addrinfo| unsafe { link.as_ref() };
         std::iter::successors(at(self.0), move |info| at(info.ai_next))
     }
@@ -66,12 +65,12 @@ impl Drop for List {
     }
 }
 
-/// The whole of it: a link-local address leads nowhere without its zone.
+/// The complete address: a link-local one is unusable without its zone.
 fn address(info: &libc::addrinfo, port: u16) -> Option<SocketAddr> {
     let holds = |size| !info.ai_addr.is_null() && info.ai_addrlen as usize >= size;
     match info.ai_family {
         libc::AF_INET if holds(size_of::<libc::sockaddr_in>()) => {
-            // SAFETY: `ai_addr` leads to `ai_addrlen` bytes, an address of the family `ai_family`.
+            // SAFETY: `ai_addr` points to `ai_addrlen` bytes, an address of the family `ai_family`.
             let v4 = unsafe { info.ai_addr.cast::<libc::sockaddr_in>().read_unaligned() };
             let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
             Some(SocketAddrV4::new(ip, port).into())
@@ -86,24 +85,23 @@ fn address(info: &libc::addrinfo, port: u16) -> Option<SocketAddr> {
     }
 }
 
-/// What a failure of getaddrinfo(3) comes to. `errno` is of the lookup alone: it has a thread of its
-/// own.
+/// The error for a code of getaddrinfo(3). `errno` was set by the lookup, which has its own thread.
 fn failure(code: c_int, errno: io::Error) -> Error {
     if let Some(error) = lack_behind(code, &errno) {
-        return internal("the lookup of the host's name", &error);
+        return internal("the lookup of the host name", &error);
     }
     match code {
         libc::EAI_NONAME => not_found("there is no such host", false),
         libc::EAI_NODATA | EAI_ADDRFAMILY => not_found("the host has no address", false),
-        libc::EAI_AGAIN => not_found("no name server answers, or one has failed for now", true),
-        libc::EAI_FAIL => not_found("the name server refuses to answer", true),
+        libc::EAI_AGAIN => not_found("no name server answers, or one failed temporarily", true),
+        libc::EAI_FAIL => not_found("the name server refused to answer", true),
         libc::EAI_SYSTEM => not_found(cut(&errno.to_string(), 120), true),
         _ => not_found(&format!("the system's resolver failed with code {code}"), true),
     }
 }
 
-/// What the process lacks, if that is why. Without a free descriptor the C library cannot read its
-/// tables and ask no name server, and says with any of its codes that there is no such host.
+/// The lack of resources that caused a failure, if any. Without a free descriptor the C library can neither
+/// read its files nor ask a name server, and reports that with any of its codes.
 fn lack_behind(code: c_int, errno: &io::Error) -> Option<io::Error> {
     let has_no_descriptor = matches!(errno.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
     if has_no_descriptor || (code == libc::EAI_SYSTEM && is_lack(errno)) {
@@ -112,20 +110,18 @@ fn lack_behind(code: c_int, errno: &io::Error) -> Option<io::Error> {
     if code == libc::EAI_MEMORY {
         return Some(io::Error::from_raw_os_error(libc::ENOMEM));
     }
-    // A module of the resolver may have lost the number. None needs more than two at once.
+    // A module of the resolver may have lost the errno. No module needs more than two descriptors at once.
     let two = UnixDatagram::unbound().and_then(|one| Ok((one, UnixDatagram::unbound()?)));
     two.err().filter(is_lack)
 }
 
-/// Whether it is for a want of this process or machine, and says nothing about any host.
+/// Whether this process or machine lacks a resource. Such an error says nothing about a host.
 pub(super) fn is_lack(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-pub(super) fn not_found(why: &str, may_pass: bool) -> Error {
-    Error::new(
-        ErrorKind::Resolve,
-        format!("The host's name was not found: {why}. Check the base URL and this machine's name servers."),
-    )
-    .with_retryable(may_pass)
+pub(super) fn not_found(why: &str, is_temporary: bool) -> Error {
+    Error::new(ErrorKind::Resolve, format!("The host name could not be resolved: {why}"))
+        .with_cure("Check the base URL and this machine's name servers.")
+        .with_retryable(is_temporary)
 }

@@ -6,7 +6,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `control.rs`, `cancel.rs`, `errors.rs` | one call's deadline, its wake-up, and the reason why it stopped |
+//! | `control.rs`, `errors.rs` | how a call waits, what wakes it, and why it ended |
 //! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
 //! | `tls.rs`, `sessions.rs` | the TLS configuration; sessions to take up again |
 //! | `tls_roots.rs`, `trust_store.rs` | which roots are trusted; what of the platform's can be read |
@@ -18,7 +18,6 @@
 //! | `slots.rs` | the pool: a slot is one connection and whoever uses it now |
 
 mod buffers;
-mod cancel;
 mod chunks;
 mod connect;
 mod control;
@@ -42,22 +41,20 @@ mod verifier;
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::task::Waker;
+use std::time::Duration;
 
 use ureq::http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
-use ureq::http::{HeaderValue, Request, Response, Uri};
+use ureq::http::{HeaderValue, Request, Uri};
 use zeroize::Zeroizing;
 
 use crate::config::{BaseUrl, CaCertificates, ProxyUrl, TlsRoots};
+use crate::context::{Context, Deadline};
 use crate::error::{Error, ErrorKind};
 use crate::fork::{self, PerProcess};
-pub(crate) use cancel::Cancel;
-use cancel::Waker;
 use connect::Target;
-pub(crate) use control::Deadline;
-pub(crate) use errors::{Phase, connection_lost};
-use errors::{timed_out, too_large};
+pub(crate) use errors::connection_lost;
+use errors::too_large;
 use limits::{BODY_FIRST, BODY_MAX, HEAD_MAX, IDLE_MAX};
 use proxy::Proxy;
 pub(crate) use slots::Permit;
@@ -82,12 +79,11 @@ pub(crate) struct HttpClient {
     in_flight_max: usize,
     agent_config: ureq::config::Config,
     target: Target,
-    closed: AtomicBool,
     slots: PerProcess<Slots>,
 }
 
-/// A reply whose body was read, or could not be.
-pub(crate) struct Reply {
+/// A response whose body was read, or could not be.
+pub(crate) struct Response {
     pub(crate) status: u16,
     /// How many requests were sent for it: one, or two where a kept connection was dead.
     pub(crate) requests: u32,
@@ -95,7 +91,7 @@ pub(crate) struct Reply {
     pub(crate) date: Option<String>,
     /// What the body is encoded with, in words that are safe to show.
     pub(crate) content_encoding: Option<&'static str>,
-    /// The body, or why it is not all there.
+    /// The body, or why it is not complete.
     pub(crate) body: Result<Zeroizing<Vec<u8>>, Error>,
     /// The end of the body is the end of the connection: nothing says whether it is whole.
     pub(crate) ends_with_connection: bool,
@@ -132,17 +128,16 @@ impl HttpClient {
             in_flight_max: settings.in_flight_max,
             agent_config,
             target,
-            closed: AtomicBool::new(false),
             slots: PerProcess::new(slots),
         })
     }
 
     /// Waits for a call's turn, if as many as are allowed are in flight.
-    pub(crate) fn permit(&self, deadline: Deadline, cancel: &Cancel) -> Result<Permit<'_>, Error> {
-        self.slots().permit(deadline, cancel)
+    pub(crate) fn permit(&self, context: &Context) -> Result<Permit<'_>, Error> {
+        self.slots().permit(context)
     }
 
-    /// One POST, which must be over by the deadline; blocks until then at the longest.
+    /// One POST, which must be over by the deadline; blocks until then at most.
     ///
     /// A kept connection costs one write, one poll, one read, and one look at whether it is still
     /// open. The `attempts` of an error are 0 if nothing was sent.
@@ -150,105 +145,57 @@ impl HttpClient {
         &self,
         permit: &Permit<'_>,
         body: &[u8],
-        deadline: Deadline,
-        cancel: &Cancel,
-    ) -> Result<Reply, Error> {
+        context: &Context,
+    ) -> Result<Response, Error> {
         let slots = permit.slots();
-        let slot = slots.take()?;
-        let result = self.attempt(&slot, body, deadline, cancel);
+        let slot = slots.take(context)?;
+        let result = self.attempt(&slot, body, context);
         if !matches!(&result, Err(error) if slot.control.was_stale(error)) {
-            return keep(slots, slot, result);
+            return keep(slots, slot, context, result);
         }
         // The service never saw it, or closed before it did: once more, on a connection that is
         // new for certain, because the slot is.
         let before = slot.control.requests();
         drop(slot);
-        let slot = slots.make().map_err(|error| error.with_attempts(before))?;
-        let result = match self.attempt(&slot, body, deadline, cancel) {
-            Ok(reply) => Ok(Reply { requests: before + reply.requests, ..reply }),
+        let slot = slots.make(context).map_err(|error| error.with_attempts(before))?;
+        let result = match self.attempt(&slot, body, context) {
+            Ok(response) => Ok(Response { requests: before + response.requests, ..response }),
             Err(error) => {
                 let requests = before + error.attempts();
                 Err(error.with_attempts(requests))
             }
         };
-        keep(slots, slot, result)
+        keep(slots, slot, context, result)
     }
 
-    /// Waits until `until`, unless the call is stopped first.
-    pub(crate) fn sleep(&self, until: Instant, cancel: &Cancel) -> Result<(), Error> {
-        self.slots().wait(until, cancel, &|| false).map(|_| ())
-    }
-
-    /// Waits until `done`, for something that another call does. Whoever makes it done unparks the
-    /// thread.
-    pub(crate) fn wait(
-        &self,
-        deadline: Deadline,
-        cancel: &Cancel,
-        phase: Phase,
-        done: &dyn Fn() -> bool,
-    ) -> Result<(), Error> {
-        if self.slots().wait(deadline.at, cancel, done)? {
-            return Ok(());
-        }
-        Err(timed_out(deadline.timeout, phase))
-    }
-
-    /// Likewise, and not longer than `until`, which ends the wait well.
-    pub(crate) fn wait_at_most(
-        &self,
-        until: Instant,
-        deadline: Deadline,
-        cancel: &Cancel,
-        phase: Phase,
-        done: &dyn Fn() -> bool,
-    ) -> Result<(), Error> {
-        if until >= deadline.at {
-            return self.wait(deadline, cancel, phase, done);
-        }
-        self.slots().wait(until, cancel, done).map(|_| ())
-    }
-
-    /// Ends calls in flight at once and refuses later ones. In a child it closes the child's.
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+    /// Closes the connections that are idle. The calls of a closed client close theirs.
+    pub(crate) fn close_idle(&self) {
         if let Some(slots) = self.slots.existing() {
-            slots.close();
+            slots.drop_idle();
         }
     }
 
     /// Those of this process. A child begins with none.
     fn slots(&self) -> &Slots {
-        let slots = self.slots.get(|parent| {
+        self.slots.get(|parent| {
             if let Some(parent) = parent {
                 parent.drop_inherited_connections();
             }
             let target = Arc::new(self.target.of_this_process());
             Slots::new(target, self.agent_config.clone(), self.in_flight_max)
-        });
-        // Whoever closed while these were made did not find them.
-        if self.closed.load(Ordering::SeqCst) {
-            slots.close();
-        }
-        slots
+        })
     }
 
-    fn attempt(
-        &self,
-        slot: &Slot,
-        body: &[u8],
-        deadline: Deadline,
-        cancel: &Cancel,
-    ) -> Result<Reply, Error> {
-        let connect = Deadline::after(self.connect_timeout);
-        slot.control.begin(deadline, connect);
-        let _attached = cancel.attach(Waker::Control(Arc::clone(&slot.control)));
+    fn attempt(&self, slot: &Slot, body: &[u8], context: &Context) -> Result<Response, Error> {
+        slot.control.begin(context, Deadline::after(self.connect_timeout));
+        let waker = Waker::from(Arc::clone(&slot.control));
+        let _wake = context.wake_on_stop(&waker);
         // The request goes out without a wait, and so without a look at any of these.
         slot.control.may_go_on()?;
         self.run(slot, body).map_err(|error| error.with_attempts(slot.control.requests()))
     }
 
-    fn run(&self, slot: &Slot, body: &[u8]) -> Result<Reply, Error> {
+    fn run(&self, slot: &Slot, body: &[u8]) -> Result<Response, Error> {
         let mut request = Request::post(self.uri.clone()).body(body).map_err(ureq::Error::from);
         if let Ok(request) = &mut request {
             request
@@ -260,7 +207,7 @@ impl HttpClient {
             .map_err(|error| slot.control.cause_of(error))?;
         let (status, headers) = (response.status().as_u16(), response.headers());
         let chunked = framing::is_chunked(&response);
-        Ok(Reply {
+        Ok(Response {
             status,
             requests: slot.control.requests(),
             retry_after: text(headers, RETRY_AFTER),
@@ -275,13 +222,18 @@ impl HttpClient {
 
 /// Puts the slot back if a connection may be left in it: a whole reply came, or nothing was done at
 /// all. A slot without one would only hold descriptors.
-fn keep(slots: &Slots, slot: Slot, result: Result<Reply, Error>) -> Result<Reply, Error> {
-    let whole = matches!(&result, Ok(Reply { body: Ok(_), .. }));
+fn keep(
+    slots: &Slots,
+    slot: Slot,
+    context: &Context,
+    result: Result<Response, Error>,
+) -> Result<Response, Error> {
+    let whole = matches!(&result, Ok(Response { body: Ok(_), .. }));
     if slot.control.is_broken() {
         // What closed a descriptor of this slot has most likely closed theirs too.
         slots.drop_idle();
     } else if whole || slot.control.did_nothing() {
-        slots.put_back(slot);
+        slots.put_back(slot, context);
     }
     result
 }
@@ -292,7 +244,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
 
 fn read_body(
     slot: &Slot,
-    response: Response<ureq::Body>,
+    response: ureq::http::Response<ureq::Body>,
     chunked: bool,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     if chunked {

@@ -1,7 +1,7 @@
-//! A socket of ours: its descriptor is above 2, reading and writing never block, and a descriptor that
-//! the program has closed is left alone.
+//! A socket of this library: its descriptor is above 2, reads and writes never block, and it does not touch
+//! a descriptor number that the program has closed or reused.
 
-#![allow(unsafe_code)] // recv(2), and close(2) on condition
+#![allow(unsafe_code)] // recv(2), and a conditional close(2)
 
 use std::fs::File;
 use std::io;
@@ -15,14 +15,14 @@ use socket2::SockRef;
 
 use crate::descriptor::above_stdio;
 
-/// Once the program has closed it, its number may stand for something else, which may block.
+/// If the program closes its descriptor, the number may later belong to something else.
 pub(crate) struct OwnSocket {
-    /// A file, because the standard library tells the inode of one.
+    /// A file, because the standard library tells the inode of a file.
     file: ManuallyDrop<File>,
     inode: Inode,
 }
 
-/// Device and number: no other socket has the same while this one is there, nor for long after.
+/// Device and inode number: unique while the socket exists, and not reused soon after.
 type Inode = Option<(u64, u64)>;
 
 impl OwnSocket {
@@ -32,34 +32,34 @@ impl OwnSocket {
         Ok(Self { file: ManuallyDrop::new(file), inode })
     }
 
-    /// Two that are connected to each other.
+    /// Two connected sockets.
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = UnixStream::pair()?;
         Ok((Self::new(one)?, Self::new(other)?))
     }
 
-    /// Whether the descriptor still stands for it. A system call: not for every exchange.
+    /// Whether the descriptor still belongs to this socket. One system call.
     pub(crate) fn is_ours(&self) -> bool {
         self.inode == inode(&self.file)
     }
 
-    /// Reads what is there.
+    /// Reads without blocking.
     pub(crate) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.receive_with(buf, 0)
     }
 
-    /// Whether it stands open and there is nothing to read.
+    /// Whether it is open and there is nothing to read.
     pub(crate) fn is_silent(&self) -> bool {
         let seen = self.receive_with(&mut [0], libc::MSG_PEEK);
         matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Writes what there is room for. No SIGPIPE, if the other side has gone.
+    /// Writes without blocking, and without SIGPIPE if the other side has closed.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         SockRef::from(self).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
     }
 
-    /// Says goodbye to the other side, which closing alone does not while a forked child holds a copy.
+    /// Ends the connection; closing alone does not while a forked child holds a copy.
     pub(crate) fn shutdown(&self) {
         if self.is_ours() {
             let _ = SockRef::from(self).shutdown(Shutdown::Both);
@@ -68,7 +68,7 @@ impl OwnSocket {
 
     fn receive_with(&self, buf: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
         let flags = flags | libc::MSG_DONTWAIT;
-        // SAFETY: `buf` lives throughout the call, and recv(2) writes to nothing beyond its length.
+        // SAFETY: `buf` outlives the call, and recv(2) does not write beyond its length.
         let count =
             unsafe { libc::recv(self.file.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
@@ -80,7 +80,7 @@ fn inode(file: &File) -> Inode {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Whether a call failed because the descriptor is closed, or stands for something that is no socket.
+/// Whether a call failed because the descriptor is closed or is not a socket.
 pub(crate) fn is_not_a_socket(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK))
 }
@@ -94,10 +94,10 @@ impl AsFd for OwnSocket {
 impl Drop for OwnSocket {
     fn drop(&mut self) {
         let ours = self.is_ours();
-        // SAFETY: it is taken here and nowhere else, and nothing can follow on a drop.
+        // SAFETY: it is taken only here, and not used after the drop.
         let file = unsafe { ManuallyDrop::take(&mut self.file) };
         if !ours {
-            let _ = file.into_raw_fd(); // what it stands for now is the program's
+            let _ = file.into_raw_fd(); // the number belongs to the program now
         }
     }
 }
@@ -109,9 +109,9 @@ mod tests {
     use std::time::{Duration, Instant};
 
     #[test]
-    fn nothing_to_read_and_no_room_to_write_are_told_and_not_waited_for() {
+    fn reading_and_writing_never_block() {
         let (one, other) = OwnSocket::pair().unwrap();
-        // One that waits does so for two seconds, and not for ever.
+        // A blocking call would end after two seconds.
         let long = Some(Duration::from_secs(2));
         SockRef::from(&one).set_read_timeout(long).unwrap();
         SockRef::from(&other).set_write_timeout(long).unwrap();
@@ -133,14 +133,14 @@ mod tests {
         assert!(start.elapsed() < Duration::from_secs(1));
     }
 
-    /// Only one that is not ours can be put under a number here: this process has other tests too.
+    /// The test builds a socket with a wrong number; closing a real one would disturb other tests.
     #[test]
-    fn what_another_has_put_in_its_place_is_neither_shut_down_nor_closed() {
+    fn a_descriptor_that_was_reused_is_neither_shut_down_nor_closed() {
         let (one, other) = OwnSocket::pair().unwrap();
-        let (stranger, peer) = UnixStream::pair().unwrap();
+        let (unrelated, peer) = UnixStream::pair().unwrap();
         let mistaken = OwnSocket {
-            // SAFETY: closed once only, by `stranger`, which is what is tested.
-            file: ManuallyDrop::new(unsafe { File::from_raw_fd(stranger.as_raw_fd()) }),
+            // SAFETY: closed only once, by `unrelated`; the test checks that.
+            file: ManuallyDrop::new(unsafe { File::from_raw_fd(unrelated.as_raw_fd()) }),
             inode: one.inode,
         };
         assert!(one.is_ours() && other.is_ours() && !mistaken.is_ours());
@@ -148,7 +148,7 @@ mod tests {
         drop(mistaken);
         let peer = OwnSocket::new(peer).unwrap();
         assert!(peer.is_silent());
-        drop(stranger);
+        drop(unrelated);
         assert!(!peer.is_silent());
     }
 }

@@ -1,4 +1,4 @@
-//! The one system call in which a call waits.
+//! poll(2): the one system call in which a call waits.
 
 #![allow(unsafe_code)] // poll(2)
 
@@ -18,15 +18,15 @@ pub(crate) enum Ready {
 pub(crate) enum Polled {
     Woken,
     Ready(usize),
-    /// A descriptor is closed, or the wake-up has lost its other end: nothing of it can be relied on.
+    /// The program closed a descriptor, or the other end of the wake-up.
     Closed,
     Nothing,
 }
 
-/// The most descriptors that are waited for at once: the wake-up and the addresses of a host.
+/// The wake-up and the addresses of a host.
 const POLL_MAX: usize = 1 + ADDRESSES_MAX;
 
-/// Waits for `wake` and for all of `fds` together.
+/// Waits until `wake` or one of `fds` is ready, or until `until`.
 pub(crate) fn poll(
     wake: BorrowedFd<'_>,
     fds: &[BorrowedFd<'_>],
@@ -37,19 +37,18 @@ pub(crate) fn poll(
         Ready::Read => libc::POLLIN,
         Ready::Write => libc::POLLOUT,
     };
-    // A negative descriptor is one that poll(2) passes over.
+    // poll(2) ignores negative descriptors.
     let mut list = [libc::pollfd { fd: -1, events, revents: 0 }; POLL_MAX];
     let (first, others) = list.split_at_mut(1);
     first.fill(libc::pollfd { fd: wake.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     for (entry, fd) in others.iter_mut().zip(fds) {
         entry.fd = fd.as_raw_fd();
     }
-    // Rounded up: one that is rounded down wakes too early and spins through the last millisecond.
+    // Rounded up: a wait rounded down would end early and spin through the last millisecond.
     let wait = until.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
     let wait = libc::c_int::try_from(wait).unwrap_or(libc::c_int::MAX);
     let count = (1 + fds.len()).min(POLL_MAX) as libc::nfds_t;
-    // SAFETY: `list` is an array of at least `count` entries that lives throughout the call, and
-    // poll(2) writes to nothing but their `revents`.
+    // SAFETY: `list` has at least `count` entries and outlives the call; poll(2) writes only their `revents`.
     let found = unsafe { libc::poll(list.as_mut_ptr(), count, wait) };
     if found < 0 {
         return Err(io::Error::last_os_error());
@@ -60,7 +59,7 @@ pub(crate) fn poll(
 fn outcome(list: &[libc::pollfd]) -> Polled {
     let (wake, others) = list.split_at(1);
     let any = |list: &[libc::pollfd], what| list.iter().any(|entry| entry.revents & what != 0);
-    // The other end of the wake-up is ours too, and is never closed before this one.
+    // This library never closes the other end of the wake-up before this one.
     if any(list, libc::POLLNVAL) || any(wake, libc::POLLERR | libc::POLLHUP) {
         return Polled::Closed;
     }
@@ -88,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_descriptor_is_no_wake_up_and_not_ready() {
+    fn a_closed_descriptor_is_neither_a_wake_up_nor_ready() {
         let (wake, waker) = UnixStream::pair().unwrap();
         let (quiet, _peer) = UnixStream::pair().unwrap();
         let (ended, _) = UnixStream::pair().unwrap();
-        // SAFETY: a number that no process can have open; poll(2) is to say so.
+        // SAFETY: no process can have this number open, and only poll(2) uses it.
         let closed = unsafe { BorrowedFd::borrow_raw(i32::MAX) };
         let (wake, quiet, ended) = (wake.as_fd(), quiet.as_fd(), ended.as_fd());
         for ready in [Ready::Read, Ready::Write] {

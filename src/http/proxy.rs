@@ -12,10 +12,10 @@ use crate::error::{Error, ErrorKind};
 
 /// The largest reply to a CONNECT.
 const HEAD_MAX: usize = 8 * 1024;
-/// The most headers in it.
+/// The largest number of headers in it.
 const HEADERS_MAX: usize = 64;
 
-/// Where it is, and what it is told about us.
+/// The proxy, and the user agent for it.
 pub(crate) struct Proxy {
     pub(crate) url: ProxyUrl,
     pub(crate) user_agent: String,
@@ -37,7 +37,7 @@ pub(crate) fn tunnel(
             format!("The proxy ended the connection ({error}). Try again, or use another proxy."),
         )
         .with_retryable(true);
-        // What stopped the call, if it was stopped, says more.
+        // If the call was stopped, the reason for that says more.
         control.cause_of(control.fail(why))
     };
     socket.write_all(request.as_bytes()).map_err(lost)?;
@@ -62,19 +62,18 @@ fn request(proxy: &Proxy, host: &Host, port: u16) -> Zeroizing<String> {
         None => ("", ""),
     };
     let parts = [first.as_str(), name, value, if value.is_empty() { "" } else { "\r\n" }, "\r\n"];
-    // Room for all of it from the start: a text that grows leaves a copy of the credentials behind.
+    // Allocated once: growing would leave a copy of the credentials behind.
     let mut request =
         Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
     parts.iter().for_each(|part| request.push_str(part));
     request
 }
 
-/// The status of the reply, read to the end of its head and not a byte further: what follows
-/// belongs to the tunnel.
+/// Reads the status. It reads no byte past the head: the rest belongs to the tunnel.
 fn read_status(socket: &mut Socket, lost: impl Fn(std::io::Error) -> Error) -> Result<u16, Error> {
     loop {
         let status = read_one_status(socket, &lost)?;
-        // Any number of interim replies may come before the one that counts (RFC 9110, 15.2).
+        // Any number of interim replies may precede the final one (RFC 9110, 15.2).
         if !(100..200).contains(&status) || status == 101 {
             return Ok(status);
         }
@@ -86,9 +85,9 @@ fn read_one_status(
     lost: &impl Fn(std::io::Error) -> Error,
 ) -> Result<u16, Error> {
     const START: &[u8] = b"HTTP/1.";
-    // It may echo the credentials, and must not grow: that would leave a copy behind.
+    // It may echo the credentials; growing would leave a copy behind.
     let mut head = Zeroizing::new(Vec::with_capacity(HEAD_MAX));
-    // A bare line feed is a line end too (RFC 9112, 2.2).
+    // A bare line feed also ends a line (RFC 9112, 2.2).
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         if head.len() == HEAD_MAX {
             return Err(garbled());
@@ -97,7 +96,7 @@ fn read_one_status(
         if socket.read(&mut byte).map_err(lost)? == 0 {
             return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
         }
-        // Something else than an HTTP proxy may say a line and then wait for ever.
+        // Not an HTTP proxy: it may send one line and then wait without end.
         if START.get(head.len()).is_some_and(|&expected| expected != byte[0]) {
             return Err(garbled());
         }
@@ -118,7 +117,7 @@ fn garbled() -> Error {
 
 fn refused(status: u16) -> Error {
     let (what, may_pass) = match status {
-        // Some say 401 where they mean 407.
+        // Some proxies send 401 instead of 407.
         401 | 407 => (
             "it asks for other credentials. Check the user name and the password in the proxy's URL",
             false,
@@ -135,18 +134,14 @@ fn refused(status: u16) -> Error {
         .with_retryable(may_pass)
 }
 
-/// A connection to the proxy that could not be made.
+/// The proxy's own error for a failure to connect to it: the base URL has no part in that.
 pub(crate) fn unreachable(error: Error) -> Error {
     if !matches!(error.kind(), ErrorKind::Resolve | ErrorKind::Connect) {
         return error;
     }
-    let proxy = Error::new(
-        ErrorKind::Proxy,
-        format!(
-            "The proxy could not be reached. {}. Check the proxy's URL, and that it is up.",
-            error.message().split(". Check ").next().unwrap_or_default()
-        ),
-    )
-    .with_retryable(error.retryable());
+    let what = format!("The proxy could not be reached. {}", error.what());
+    let proxy = Error::new(ErrorKind::Proxy, what)
+        .with_cure("Check the proxy's URL, and that it is up.")
+        .with_retryable(error.retryable());
     if error.timed_out() { proxy.with_timed_out() } else { proxy }
 }

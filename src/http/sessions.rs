@@ -1,4 +1,4 @@
-//! TLS sessions to take up again.
+//! TLS sessions for resumption.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,11 +8,11 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// The most tickets of TLS 1.3; each is good for one connection.
+/// The maximum of TLS 1.3 tickets; each is used for one connection.
 const TICKETS_MAX: usize = 8;
 
-/// What one server gave. The configuration that holds this connects to no other, so names are not
-/// looked at. rustls's own store keeps a map by them, and making one panics without randomness.
+/// The sessions of one server: the configuration that holds this connects to no other, so names are ignored.
+/// rustls's own store is a map of names, which panics without random numbers.
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<Kept>);
 
@@ -20,7 +20,7 @@ pub(crate) struct Sessions(Mutex<Kept>);
 struct Kept {
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
-    /// The latest last.
+    /// The latest is last.
     tickets: VecDeque<Tls13ClientSessionValue>,
 }
 
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// A server for `localhost`, and a client that keeps its sessions here.
+    /// A server for `localhost`, and a client that stores its sessions here.
     fn pair(
         version: &'static SupportedProtocolVersion,
     ) -> (Arc<ServerConfig>, Arc<ClientConfig>, Arc<Sessions>) {
@@ -108,7 +108,7 @@ mod tests {
         (Arc::new(server), Arc::new(client), sessions)
     }
 
-    /// A handshake in memory; tells whether it took up a session.
+    /// Makes a handshake in memory; true if it resumed a session.
     fn resumes(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> bool {
         let name = ServerName::try_from("localhost").unwrap();
         let mut client = ClientConnection::new(Arc::clone(client), name).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_taken_up_again_in_each_version() {
+    fn a_session_is_resumed_in_each_version() {
         for version in [&version::TLS12, &version::TLS13] {
             let (server, client, _) = pair(version);
             assert!(!resumes(&server, &client), "{version:?}");

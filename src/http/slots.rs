@@ -2,16 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Instant;
 
-use super::cancel::{Cancel, Waker};
 use super::connect::Target;
-use super::control::{Control, Deadline};
-use super::errors::{Phase, internal, timed_out};
+use super::control::Control;
+use super::errors::{Phase, internal};
 use super::limits::IDLE_MAX;
 use super::transport::{ResolvedLater, SlotConnector};
+use crate::context::Context;
 use crate::error::Error;
 use crate::fork::{Inherit, try_lock};
 
@@ -35,18 +35,13 @@ pub(crate) struct Slots {
 }
 
 struct State {
-    closed: bool,
     /// How many more exchanges may be in flight.
     free: usize,
     /// Who waits for one of them, in the order in which they came.
     queue: VecDeque<Arc<Ticket>>,
-    /// Who waits for something else that closing must end.
-    sleepers: Vec<Thread>,
     /// The one used last is at the back and is used next: it is the least likely to be stale, and
     /// those that are not needed grow old at the front.
     idle: VecDeque<Slot>,
-    /// Every slot that there is, idle or in use.
-    all: Vec<Weak<Control>>,
 }
 
 /// One place in the queue.
@@ -70,24 +65,15 @@ impl Slots {
         config: ureq::config::Config,
         in_flight_max: usize,
     ) -> Self {
-        let state = State {
-            closed: false,
-            free: in_flight_max,
-            queue: VecDeque::new(),
-            sleepers: Vec::new(),
-            idle: VecDeque::new(),
-            all: Vec::new(),
-        };
+        let state = State { free: in_flight_max, queue: VecDeque::new(), idle: VecDeque::new() };
         Self { target, config, in_flight_max, state: Mutex::new(state) }
     }
 
     /// Waits for its turn, first come first served.
-    pub(crate) fn permit(&self, deadline: Deadline, cancel: &Cancel) -> Result<Permit<'_>, Error> {
+    pub(crate) fn permit(&self, context: &Context) -> Result<Permit<'_>, Error> {
+        context.check()?;
         let ticket = {
             let mut state = self.state();
-            if state.closed {
-                return Err(Error::closed());
-            }
             if state.free > 0 {
                 state.free -= 1;
                 return Ok(Permit(self));
@@ -99,10 +85,8 @@ impl Slots {
             state.queue.push_back(Arc::clone(&ticket));
             ticket
         };
-        let granted = || ticket.granted.load(Ordering::Acquire);
-        match self.park(deadline.at, cancel, granted) {
-            Ok(true) => Ok(Permit(self)),
-            Ok(false) => Err(self.give_up(&ticket, timed_out(deadline.timeout, Phase::Slot))),
+        match context.wait_for(Phase::Permit.doing(), || ticket.granted.load(Ordering::Acquire)) {
+            Ok(()) => Ok(Permit(self)),
             Err(error) => Err(self.give_up(&ticket, error)),
         }
     }
@@ -117,92 +101,30 @@ impl Slots {
         why
     }
 
-    /// Waits until `done` (true) or until `until` (false), unless the call is stopped first.
-    pub(crate) fn wait(
-        &self,
-        until: Instant,
-        cancel: &Cancel,
-        done: &dyn Fn() -> bool,
-    ) -> Result<bool, Error> {
-        let this = std::thread::current();
-        self.state().sleepers.push(this.clone());
-        let result = self.park(until, cancel, done);
-        let mut state = self.state();
-        if let Some(at) = state.sleepers.iter().position(|thread| thread.id() == this.id()) {
-            state.sleepers.swap_remove(at);
-        }
-        result
-    }
-
-    /// Parks until `done` (true), until `until` (false), or until the call is stopped.
-    fn park(
-        &self,
-        until: Instant,
-        cancel: &Cancel,
-        done: impl Fn() -> bool,
-    ) -> Result<bool, Error> {
-        let _attached = cancel.attach(Waker::Thread(std::thread::current()));
-        loop {
-            if done() {
-                return Ok(true);
-            }
-            if cancel.is_thrown() {
-                return Err(Error::cancelled());
-            }
-            if self.state().closed {
-                return Err(Error::closed());
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(false);
-            }
-            std::thread::park_timeout(left);
-        }
-    }
-
     /// An idle slot, else a new one.
-    pub(crate) fn take(&self) -> Result<Slot, Error> {
+    pub(crate) fn take(&self, context: &Context) -> Result<Slot, Error> {
         let now = Instant::now();
         let (idle, expired) = {
             let mut state = self.state();
-            if state.closed {
-                return Err(Error::closed());
-            }
             (state.idle.pop_back(), state.take_expired(now))
         };
         drop(expired); // closes connections: not under the lock
-        idle.map_or_else(|| self.make(), Ok)
+        idle.map_or_else(|| self.make(context), Ok)
     }
 
-    pub(crate) fn put_back(&self, mut slot: Slot) {
+    pub(crate) fn put_back(&self, mut slot: Slot, context: &Context) {
         slot.idle_since = Instant::now();
         let mut state = self.state();
-        if state.closed {
-            drop(state);
-            drop(slot);
-            return;
+        // Under the lock: the client is marked as closed before its idle connections are dropped.
+        if !context.is_closed() {
+            state.idle.push_back(slot);
         }
-        state.idle.push_back(slot);
     }
 
     /// Later calls make new ones.
     pub(crate) fn drop_idle(&self) {
         let idle = std::mem::take(&mut self.state().idle);
         drop(idle); // closes connections: not under the lock
-    }
-
-    /// Ends every call in flight at once; later ones fail.
-    pub(crate) fn close(&self) {
-        let (idle, all, waiting) = {
-            let mut state = self.state();
-            state.closed = true;
-            let mut waiting = std::mem::take(&mut state.sleepers);
-            waiting.extend(state.queue.iter().map(|ticket| ticket.thread.clone()));
-            (std::mem::take(&mut state.idle), std::mem::take(&mut state.all), waiting)
-        };
-        all.iter().filter_map(Weak::upgrade).for_each(|control| control.close());
-        waiting.iter().for_each(Thread::unpark);
-        drop(idle);
     }
 
     /// In a child: closes its copies of the connections at rest, without a word to the service. Those
@@ -213,23 +135,13 @@ impl Slots {
     }
 
     /// A slot without a connection.
-    pub(crate) fn make(&self) -> Result<Slot, Error> {
-        let control = Arc::new(Control::new().map_err(|error| internal("a socket pair", &error))?);
-        self.register(&control)?;
+    pub(crate) fn make(&self, context: &Context) -> Result<Slot, Error> {
+        let control = Control::new(context).map_err(|error| internal("a socket pair", &error))?;
+        let control = Arc::new(control);
         let connector =
             SlotConnector { target: Arc::clone(&self.target), control: Arc::clone(&control) };
         let agent = ureq::Agent::with_parts(self.config.clone(), connector, ResolvedLater);
         Ok(Slot { agent, control, idle_since: Instant::now() })
-    }
-
-    fn register(&self, control: &Arc<Control>) -> Result<(), Error> {
-        let mut state = self.state();
-        if state.closed {
-            return Err(Error::closed()); // since `take` looked
-        }
-        state.all.retain(|control| control.strong_count() > 0);
-        state.all.push(Arc::downgrade(control));
-        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,4 +1,4 @@
-//! A TCP connection that waits through its call's [`Control`].
+//! A TCP connection that waits through the [`Control`] of its call.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -10,13 +10,13 @@ use super::own_socket::{OwnSocket, is_not_a_socket};
 use super::poll::Ready;
 use crate::fork::generation;
 
-/// Reads and writes like a blocking socket, until the call's time is up.
+/// Reads and writes like a blocking socket, until the deadline of the call.
 pub(crate) struct Socket {
     stream: OwnSocket,
     control: Arc<Control>,
     phase: Phase,
-    /// For TLS: where the bytes that were read stand between two records.
-    records: Option<RecordBorder>,
+    /// For TLS: the position in the records that were read.
+    records: Option<RecordBoundary>,
     /// The generation of the process that made the connection.
     made_in: u64,
 }
@@ -30,20 +30,20 @@ impl Socket {
         self.phase = phase;
     }
 
-    /// From here on it carries TLS.
+    /// From now on the connection carries TLS.
     pub(crate) fn watch_records(&mut self) {
-        self.records = Some(RecordBorder::default());
+        self.records = Some(RecordBoundary::default());
     }
 
-    /// Whether the program has left its descriptors alone.
+    /// Whether its descriptors were not closed by the program.
     pub(crate) fn is_intact(&self) -> bool {
         self.control.is_intact(&self.stream)
     }
 
-    /// Whether it can carry another request: nothing to read, nothing half read, and not at its
-    /// end. A byte that nobody asked for would be taken for the beginning of the next reply.
-    pub(crate) fn is_quiet(&self) -> bool {
-        if self.records.as_ref().is_some_and(|records| !records.is_at_border()) {
+    /// Whether it can carry another request: it is open, and nothing is to read or half read. An unexpected
+    /// byte would be taken for the start of the next response.
+    pub(crate) fn is_reusable(&self) -> bool {
+        if self.records.as_ref().is_some_and(|records| !records.is_at_boundary()) {
             return false;
         }
         self.stream.is_silent()
@@ -55,7 +55,7 @@ impl Socket {
             .map_err(|error| self.control.fail_io(error))
     }
 
-    /// The error of a read or a write; the reason is kept where the connection is not to blame.
+    /// The error of a read or a write. If the program closed the descriptor, that is recorded as the cause.
     fn lost(&self, error: io::Error) -> io::Error {
         if is_not_a_socket(&error) {
             return self.control.fail_io(self.control.descriptor_closed());
@@ -64,8 +64,8 @@ impl Socket {
     }
 }
 
-/// Ends the connection, which closing alone does not do while a child that was forked meanwhile holds a
-/// copy. In a child it closes the copy alone: the connection is its parent's.
+/// Shuts the connection down: closing alone does not end it while a forked child holds a copy. A child closes
+/// only its copy of its parent's connection.
 impl Drop for Socket {
     fn drop(&mut self) {
         if self.made_in == generation() {
@@ -75,7 +75,7 @@ impl Drop for Socket {
 }
 
 impl Read for Socket {
-    /// Waits first: a reply is never there yet when it is first asked for.
+    /// Waits first: at the first read, the response has not arrived yet.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             self.wait(Ready::Read)?;
@@ -108,17 +108,27 @@ impl Write for Socket {
     }
 }
 
-/// Follows TLS records by their lengths (RFC 8446, 5.1), because rustls does not tell whether it
-/// holds half of one.
+/// How a connection ended, in words.
+pub(super) fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset => "the other side reset it".into(),
+        io::ErrorKind::BrokenPipe => "the other side had closed it".into(),
+        io::ErrorKind::UnexpectedEof => "the other side closed it".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Follows TLS records by their lengths (RFC 8446, 5.1), because rustls does not tell whether it holds an
+/// incomplete one.
 #[derive(Default)]
-struct RecordBorder {
+struct RecordBoundary {
     header: [u8; 5],
     header_len: usize,
     left: usize,
 }
 
-impl RecordBorder {
-    fn is_at_border(&self) -> bool {
+impl RecordBoundary {
+    fn is_at_boundary(&self) -> bool {
         self.header_len == 0 && self.left == 0
     }
 
@@ -156,19 +166,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_end_where_their_lengths_say_however_they_are_cut() {
+    fn record_boundaries_are_found_in_pieces_of_any_size() {
         let records =
             [&[23, 3, 3, 0, 2, 9, 9][..], &[23, 3, 3, 0, 0], &[22, 3, 3, 1, 0], &[7; 256]].concat();
-        let borders = [0, 7, 12, 12 + 5 + 256];
+        let boundaries = [0, 7, 12, 12 + 5 + 256];
         for piece in [1, 2, 3, 5, 7, 100, 1000] {
-            let (mut border, mut passed) = (RecordBorder::default(), 0);
+            let (mut boundary, mut passed) = (RecordBoundary::default(), 0);
             for part in records.chunks(piece) {
-                border.pass(part);
+                boundary.pass(part);
                 passed += part.len();
                 assert_eq!(
-                    border.is_at_border(),
-                    borders.contains(&passed),
-                    "{passed} of pieces of {piece}"
+                    boundary.is_at_boundary(),
+                    boundaries.contains(&passed),
+                    "{passed} bytes in pieces of {piece}"
                 );
             }
         }

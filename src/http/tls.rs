@@ -1,4 +1,4 @@
-//! TLS by rustls, with ring, 1.2 and up. There is no switch that turns verification off.
+//! TLS 1.2 and 1.3 by rustls with ring. Verification cannot be turned off.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use super::control::Control;
 use super::errors::connection_lost;
 use super::sessions::Sessions;
-use super::socket::Socket;
+use super::socket::{Socket, describe};
 use super::tls_errors::{Reason, own_failure};
 use super::tls_roots;
 use super::verifier::Verifier;
@@ -19,8 +19,7 @@ use crate::error::{Error, ErrorKind, cut};
 
 pub(crate) type TlsStream = StreamOwned<ClientConnection, Socket>;
 
-/// One configuration for all connections of a client: making it costs milliseconds with the
-/// platform's roots, and it holds the session tickets.
+/// The configuration of all connections of a client. Loading the platform's roots costs milliseconds.
 pub(crate) fn client_config(
     roots: TlsRoots,
     ca: &CaCertificates,
@@ -30,21 +29,21 @@ pub(crate) fn client_config(
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?
-        .dangerous() // as rustls calls all but its own verifier; ours asks that one
+        .dangerous() // any verifier but rustls's own; ours wraps that one
         .with_custom_certificate_verifier(verifier.ok_or_else(tls_roots::none)?)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// The same for another process: its session store has a lock, which must not be shared over fork.
+/// The same configuration for one process: its session store has a lock, which must not be shared over fork.
 pub(crate) fn with_own_sessions(config: &ClientConfig) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config.resumption = Resumption::store(Arc::new(Sessions::default()));
     Arc::new(config)
 }
 
-/// A handshake over `socket`, to its end.
+/// Completes a handshake over `socket`.
 pub(crate) fn handshake(
     socket: Socket,
     config: &Arc<ClientConfig>,
@@ -56,19 +55,19 @@ pub(crate) fn handshake(
     let mut stream = StreamOwned::new(connection, socket);
     while stream.conn.is_handshaking() {
         if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
-            let cause = error_within(&error).map_or_else(|| cut_short(&error), failed);
+            let cause = error_within(&error).map_or_else(|| interrupted(&error), failed);
             return Err(control.cause_of(control.fail(cause)));
         }
     }
     Ok(stream)
 }
 
-/// What rustls says inside an `io::Error`, if it is rustls that speaks.
+/// The error of rustls inside an `io::Error`.
 fn error_within(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
-/// The same once the handshake is over.
+/// An error of rustls after the handshake.
 pub(crate) fn broken(error: &io::Error) -> Option<Error> {
     error_within(error).map(|error| {
         let Reason { what, cure } = Reason::of(error);
@@ -82,23 +81,18 @@ pub(crate) fn broken(error: &io::Error) -> Option<Error> {
     })
 }
 
-/// Whether nothing is left in the connection that the next request could meet: no text that was
-/// decrypted and not read, and no farewell of the other side.
-pub(crate) fn is_quiet(connection: &mut ClientConnection) -> bool {
+/// Whether the connection can carry another request: no decrypted data is left, and the server has sent no
+/// close_notify.
+pub(crate) fn is_reusable(connection: &mut ClientConnection) -> bool {
     connection
         .process_new_packets()
         .is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
 }
 
-/// The connection ended during the handshake. That may pass, where a bad certificate does not.
-fn cut_short(error: &io::Error) -> Error {
-    let how = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the other side closed it".into(),
-        io::ErrorKind::ConnectionReset => "the other side reset it".into(),
-        _ => error.to_string(),
-    };
+/// The connection ended during the handshake. Retryable, unlike a bad certificate.
+fn interrupted(error: &io::Error) -> Error {
     tls_error(
-        &format!("the connection ended during it ({})", cut(&how, 80)),
+        &format!("the connection ended early ({})", cut(&describe(error), 80)),
         "Check that the port speaks TLS, and try again",
     )
     .with_retryable(true)

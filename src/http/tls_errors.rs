@@ -1,7 +1,7 @@
-//! What TLS fails with, in words: what is wrong, and what to do.
+//! The messages of TLS failures: what is wrong, and what to do.
 //!
-//! The TLS crates write their errors with the names of their source code. None of that reaches a
-//! message: each reason that a server can give cause for has a sentence here, and a rest has one too.
+//! The TLS crates print the names of their source code, which no message shows. Each failure that a server
+//! can cause has a sentence here; the rest share one.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,11 @@ use rustls::{
     PeerMisbehaved,
 };
 
-use super::verifier::chain_stopped_short;
+use super::verifier::chain_was_incomplete;
 use crate::config::{USABLE_KEYS, name_of};
 use crate::error::{Error, ErrorKind};
 
-/// What is wrong, as the part of a sentence, and the cure, as a sentence without its end.
+/// What is wrong, as a clause, and the cure, as a sentence without its full stop.
 pub(super) struct Reason {
     pub(super) what: Cow<'static, str>,
     pub(super) cure: Cow<'static, str>,
@@ -33,12 +33,12 @@ impl Reason {
                 InvalidMessage::CertificatePayloadTooLarge
                 | InvalidMessage::HandshakePayloadTooLarge,
             ) => Self::new(
-                "the server's certificates are too large: more than 64 KiB",
-                "Let it send fewer of them, or smaller ones",
+                "the server's certificates are larger than 64 KiB",
+                "Make it send fewer or smaller ones",
             ),
             Tls::InvalidMessage(_) => Self::new(
-                "what the server sent is not TLS",
-                "Check the port of the base URL, and that it is an https one",
+                "the server did not answer with TLS",
+                "Check that the port of the base URL is an https one",
             ),
             Tls::PeerIncompatible(
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -48,62 +48,60 @@ impl Reason {
             Tls::PeerMisbehaved(
                 PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme
                 | PeerMisbehaved::SignedKxWithWrongAlgorithm,
-            ) => unchecked("a signature of the server is of a kind that was not offered"),
+            ) => unverifiable("the server signed with an algorithm that was not offered"),
             Tls::NoCertificatesPresented => Self::new(
                 "the server sent no certificate",
-                "Give it one for the host name of the base URL",
+                "Install one for the host name of the base URL",
             ),
-            Tls::DecryptError => interfered("what the server sent cannot be decrypted"),
-            Tls::PeerSentOversizedRecord => {
-                interfered("the server sent more than a record may hold")
-            }
+            Tls::DecryptError => interfered("the server's data cannot be decrypted"),
+            Tls::PeerSentOversizedRecord => interfered("the server sent an oversized TLS record"),
             Tls::PeerMisbehaved(_)
             | Tls::InappropriateMessage { .. }
             | Tls::InappropriateHandshakeMessage { .. } => {
-                interfered("the server does not keep to the rules of TLS")
+                interfered("the server violates the TLS protocol")
             }
-            _ => interfered("the TLS library gave up"),
+            _ => interfered("the TLS library reported an error"),
         }
     }
 }
 
-/// A failure that has nothing to do with the server.
+/// A failure that the server did not cause.
 pub(super) fn own_failure(error: &Tls) -> Option<Error> {
     match error {
         Tls::FailedToGetRandomBytes => Some(crate::random::missing()),
         Tls::FailedToGetCurrentTime => Some(Error::new(
             ErrorKind::Internal,
-            "TLS is not possible while this machine's clock stands before 1970. Correct it.",
+            "TLS is not possible: this machine's clock is set before 1970. Correct it.",
         )),
         _ => None,
     }
 }
 
 fn interfered(what: &'static str) -> Reason {
-    Reason::new(what, "Check the server's TLS, and that nothing between interferes")
+    Reason::new(what, "Check the server's TLS, and that nothing in between interferes")
 }
 
-/// Or its certificate's key is none for them: OpenSSL says the same then.
+/// OpenSSL reports the same if the certificate's key is unusable with these versions.
 fn too_old() -> Reason {
     Reason::new(
-        "the server takes neither TLS 1.2 nor TLS 1.3",
-        format!("Bring its TLS up to date, and check that its certificate's key is {USABLE_KEYS}"),
+        "the server supports neither TLS 1.2 nor TLS 1.3",
+        format!("Update its TLS, and check that its certificate's key is {USABLE_KEYS}"),
     )
 }
 
-/// A server that finds no kind of signature in common says the same as one that finds no cipher.
+/// Servers report a missing common cipher and a missing common signature algorithm in the same way.
 fn nothing_in_common() -> Reason {
     Reason::new(
-        "the server has no cipher that is still safe, or its certificate a key that this library \
-         cannot check, or it asks for a certificate of its clients",
+        "the server supports no secure cipher, or its certificate has a key that this library cannot \
+         verify, or it requires a client certificate",
         format!("Check its ciphers, and that its certificate's key is {USABLE_KEYS}"),
     )
 }
 
-/// `what` is one that webpki or ring does not know.
-fn unchecked(what: &str) -> Reason {
+/// `what` names an algorithm that webpki or ring does not support.
+fn unverifiable(what: &str) -> Reason {
     Reason::new(
-        format!("{what}, which this library cannot check"),
+        format!("{what}, which this library cannot verify"),
         format!("Use certificates with keys of {USABLE_KEYS}, signed with SHA-256 or SHA-384"),
     )
 }
@@ -129,18 +127,18 @@ fn alert_received(alert: AlertDescription) -> Reason {
         | Alert::UnknownCA
         | Alert::AccessDenied
         | Alert::CertificateRequired => Reason::new(
-            "the server asks for a certificate of its clients, and this library has none",
-            "Let the server take clients without one",
+            "the server requires a client certificate, and this library has none",
+            "Configure the server to accept clients without one",
         ),
         other => Reason::new(
-            format!("the server ended it with the TLS alert {}", shown(other)),
+            format!("the server sent the TLS alert {}", name_of_alert(other)),
             "See the server's log for the reason",
         ),
     }
 }
 
-/// The number of an alert, and what RFC 8446 calls it.
-fn shown(alert: AlertDescription) -> String {
+/// The number of an alert, and its name in RFC 8446.
+fn name_of_alert(alert: AlertDescription) -> String {
     let number = u8::from(alert);
     let name = match number {
         10 => "unexpected_message",
@@ -170,66 +168,66 @@ fn certificate(reason: &CertificateError) -> Reason {
             Reason::new("the server's certificate is not valid yet", "Correct this machine's clock")
         }
         Bad::NotValidForNameContext { presented, .. } if presented.is_empty() => Reason::new(
-            "the server's certificate has no subjectAltName, and its commonName does not count",
-            "Replace it by one with the host name there",
+            "the server's certificate has no subjectAltName, and its commonName is not used",
+            "Replace it with one that has the host name in its subjectAltName",
         ),
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Reason::new(
             "the server's certificate is for another host name",
             "Check the base URL's host name",
         ),
-        Bad::UnknownIssuer if chain_stopped_short() => Reason::new(
-            "the server's certificate comes from no trusted authority, or the server left out an \
-             intermediate certificate: its chain stops before an authority",
-            "Let it send the whole chain, or give a private authority's certificate with set_ca_pem \
-             or SPIKE_CA_FILE",
+        Bad::UnknownIssuer if chain_was_incomplete() => Reason::new(
+            "the server's certificate was not issued by a trusted authority, or the server did not send an \
+             intermediate certificate: its chain ends before an authority",
+            "Make it send the whole chain, or add the private authority's certificate with set_ca_pem or \
+             SPIKE_CA_FILE",
         ),
         Bad::UnknownIssuer => Reason::new(
-            "the server's certificate comes from no trusted authority",
-            "If the authority is a private one, give its certificate with set_ca_pem or SPIKE_CA_FILE",
+            "the server's certificate was not issued by a trusted authority",
+            "Add the certificate of a private authority with set_ca_pem or SPIKE_CA_FILE",
         ),
         Bad::Revoked => Reason::new("the server's certificate was revoked", "Replace it"),
         Bad::BadSignature => Reason::new(
-            "a signature of the server or of its certificates does not fit the key, or the key is RSA of \
+            "a signature of the server or of its certificates does not match the key, or the key is RSA of \
              fewer than 2048 or more than 8192 bits",
-            "Replace the certificate, or check that nothing between interferes",
+            "Replace the certificate, or check that nothing in between interferes",
         ),
         Bad::UnsupportedSignatureAlgorithmContext { signature_algorithm_id, .. } => {
-            unchecked(&format!(
-                "a signature of the server or of its certificates is {}",
+            unverifiable(&format!(
+                "a signature of the server or of its certificates uses {}",
                 name_of(signature_algorithm_id)
             ))
         }
         Bad::UnsupportedSignatureAlgorithmForPublicKeyContext {
             public_key_algorithm_id, ..
-        } => unchecked(&format!(
-            "a signature of the server or of its certificates is by a key that is {}",
+        } => unverifiable(&format!(
+            "a signature of the server or of its certificates was made by a key that uses {}",
             name_of(public_key_algorithm_id)
         )),
         Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => Reason::new(
-            "the server's certificate, or one of its chain, is not meant for servers: its \
+            "the server's certificate, or another one of its chain, is not valid for servers: its \
              extendedKeyUsage lacks serverAuth",
-            "Replace it by one that is",
+            "Replace it with one that has it",
         ),
         Bad::Other(OtherError(other)) => malformed(other.downcast_ref()),
         _ => malformed(None),
     }
 }
 
-/// The reasons of webpki for which rustls has no name.
+/// The errors of webpki that rustls does not name.
 fn malformed(reason: Option<&webpki::Error>) -> Reason {
     use webpki::Error as Bad;
     let (what, cure) = match reason {
         Some(Bad::CaUsedAsEndEntity) => (
-            "the server's certificate is an authority's own, and none for a server",
-            "Give the server one that the authority has signed (openssl req -x509 makes an authority's by default)",
+            "the server's certificate is a CA certificate, not one for a server",
+            "Use one that the authority has signed (openssl req -x509 makes a CA certificate by default)",
         ),
         Some(Bad::EndEntityUsedAsCa) => (
-            "the server's certificate was issued by one that is no authority's",
-            "Replace it by one that an authority has signed",
+            "the server's certificate was issued by a certificate that is not a CA's",
+            "Replace it with one that an authority has signed",
         ),
         Some(Bad::NameConstraintViolation) => (
             "the server's certificate is for a name that its authority may not sign for",
-            "Replace it by one from another authority",
+            "Replace it with one from another authority",
         ),
         Some(
             Bad::PathLenConstraintViolated
@@ -238,22 +236,22 @@ fn malformed(reason: Option<&webpki::Error>) -> Reason {
             | Bad::MaximumSignatureChecksExceeded
             | Bad::MaximumNameConstraintComparisonsExceeded,
         ) => (
-            "the chain of the server's certificate has more authorities than are allowed",
-            "Let the server send no more than the chain",
+            "the certificate chain of the server has too many authorities",
+            "Make the server send only the certificates of its chain",
         ),
         Some(Bad::UnsupportedCriticalExtension) => (
-            "the server's certificate, or one of its chain, has a critical extension that this library \
-             does not know",
-            "Replace it by one without",
+            "the server's certificate, or another one of its chain, has a critical extension that this \
+             library does not know",
+            "Replace it with one that has none",
         ),
         Some(Bad::UnsupportedCertVersion) => (
-            "the server's certificate, or one of its chain, is older than X.509 version 3, and so has no \
-             subjectAltName",
-            "Replace it by one with the host name there",
+            "the server's certificate, or another one of its chain, is older than X.509 version 3, and so \
+             has no subjectAltName",
+            "Replace it with one that has the host name in its subjectAltName",
         ),
         _ => (
-            "the server's certificate, or one of its chain, is malformed",
-            "Replace it, or check that nothing between interferes",
+            "the server's certificate, or another one of its chain, is malformed",
+            "Replace it, or check that nothing in between interferes",
         ),
     };
     Reason::new(what, cure)

@@ -1,4 +1,4 @@
-//! Which roots a client trusts.
+//! The roots that a client trusts.
 
 use once_cell::race::OnceBox;
 use rustls::RootCertStore;
@@ -8,7 +8,7 @@ use super::trust_store::{self, Named};
 use crate::config::{CaCertificates, TlsRoots, privileges_are_raised};
 use crate::error::{Error, ErrorKind, cut};
 
-/// The roots of `roots`, and `ca` beside them.
+/// The chosen roots and `ca`.
 pub(crate) fn store(roots: TlsRoots, ca: &CaCertificates) -> Result<RootCertStore, Error> {
     let mut store = match roots {
         TlsRoots::Platform => platform()?,
@@ -22,17 +22,16 @@ pub(crate) fn store(roots: TlsRoots, ca: &CaCertificates) -> Result<RootCertStor
     Ok(store)
 }
 
-/// There are no roots at all.
 pub(super) fn none() -> Error {
-    no_roots("no roots were asked for and no CA was given")
+    no_roots("neither roots nor a CA were chosen")
 }
 
 fn bundled() -> RootCertStore {
     RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
-/// Reading and parsing the platform's store costs milliseconds: once per process is enough. A
-/// failure is not kept, so that a store which is installed later is found.
+/// Loaded once per process, because that costs milliseconds. A failure is not kept, so a store that is
+/// installed later is found.
 fn platform() -> Result<RootCertStore, Error> {
     static ROOTS: OnceBox<RootCertStore> = OnceBox::new();
     ROOTS.get_or_try_init(|| load_platform().map(Box::new)).cloned()
@@ -51,14 +50,14 @@ fn load_platform() -> Result<RootCertStore, Error> {
     }
 }
 
-/// `named`: the environment names a store. Then nothing takes its place: someone chose it.
+/// `named`: the environment names the store. The bundled roots never replace a store that was chosen.
 fn choose(
     certs: Vec<CertificateDer<'static>>,
     why: Option<String>,
     named: bool,
 ) -> Result<RootCertStore, Error> {
     let mut store = RootCertStore::empty();
-    // A platform's store may hold old certificates that webpki cannot read; the others count.
+    // A store may contain old certificates that webpki cannot read; they are skipped.
     store.add_parsable_certificates(certs);
     match (store.is_empty(), named) {
         (false, _) => Ok(store),
@@ -67,7 +66,7 @@ fn choose(
             let which =
                 if named { "SSL_CERT_FILE or SSL_CERT_DIR" } else { "the system's trust store" };
             let why = why.as_deref().map_or(String::new(), |why| format!(" ({})", cut(why, 150)));
-            Err(no_roots(&format!("{which} holds no usable certificate{why}")))
+            Err(no_roots(&format!("{which} contains no usable certificate{why}")))
         }
     }
 }
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bundled_set_stands_in_only_where_there_is_no_store_and_none_was_named() {
+    fn the_bundled_roots_are_used_only_without_a_store_and_if_none_was_named() {
         assert!(!choose(vec![], None, false).unwrap().is_empty());
         for (why, named) in
             [(None, true), (Some("denied".to_owned()), false), (Some("denied".to_owned()), true)]

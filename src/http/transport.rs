@@ -1,11 +1,11 @@
-//! ureq's view of our connections: how one is made, and how bytes pass over it.
+//! ureq's transport: how a connection is made, and how bytes pass over it.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use ureq::http::Uri;
+use ::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
@@ -14,11 +14,11 @@ use super::chunks::Chunks;
 use super::connect::Target;
 use super::control::Control;
 use super::errors::{Phase, connection_lost, too_large};
-use super::limits::REPLY_MAX;
-use super::socket::Socket;
+use super::limits::RESPONSE_MAX;
+use super::socket::{Socket, describe};
 use super::tls::{self, TlsStream};
 
-/// Makes the connections of one slot.
+/// Makes a pooled connection.
 pub(crate) struct SlotConnector {
     pub(crate) target: Arc<Target>,
     pub(crate) control: Arc<Control>,
@@ -70,16 +70,16 @@ impl fmt::Debug for SlotConnector {
     }
 }
 
-/// One connection of a slot.
+/// An open connection.
 pub(crate) struct SlotTransport {
     stream: Stream,
     buffers: WipedBuffers,
     control: Arc<Control>,
-    /// Since the request went out.
+    /// Bytes since the request was sent.
     received: usize,
-    /// Follows the body, if it comes in chunks.
+    /// Follows a chunked body.
     chunks: Option<Chunks>,
-    /// It was read from since it was last looked at.
+    /// Whether it was read from since the last [`Transport::is_open`].
     just_used: bool,
 }
 
@@ -108,7 +108,7 @@ impl SlotTransport {
             return Err(self.control.fail_io(refusal));
         }
         let room = self.buffers.input_append_buf();
-        if room.is_empty() || self.received > REPLY_MAX {
+        if room.is_empty() || self.received > RESPONSE_MAX {
             return Err(self.control.fail_io(too_large()));
         }
         match &mut self.stream {
@@ -125,25 +125,16 @@ impl SlotTransport {
         self.buffers.input_appended(amount);
     }
 
-    /// Keeps what went wrong, if nothing more telling was kept already.
+    /// Records the error, unless a more precise one was recorded.
     fn lost(&self, error: &io::Error) -> ureq::Error {
         self.control.fail(tls::broken(error).unwrap_or_else(|| connection_lost(&describe(error))))
-    }
-}
-
-fn describe(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset => "the other side reset it".into(),
-        io::ErrorKind::BrokenPipe => "the other side had closed it".into(),
-        io::ErrorKind::UnexpectedEof => "the other side closed it".into(),
-        _ => error.to_string(),
     }
 }
 
 impl Transport for SlotTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         if self.chunks.is_none() && self.control.reads_chunks() {
-            // The head was taken out, and nothing of the body yet.
+            // The head was consumed, and nothing of the body yet.
             let mut chunks = Chunks::new();
             chunks.pass(self.buffers.input());
             self.chunks = Some(chunks);
@@ -164,20 +155,20 @@ impl Transport for SlotTransport {
         match self.receive() {
             Ok(amount) => {
                 self.note_received(amount);
-                // Only what was decrypted: a server's farewell over TLS is no answer.
+                // Decrypted bytes only: a close_notify is not an answer.
                 if amount > 0 {
                     self.control.note_answer();
                 }
                 Ok(amount > 0)
             }
-            // The other side went without a close_notify: its end of the body, if it has one.
+            // The server closed without a close_notify: the end of a body without a length.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
             Err(error) => Err(self.lost(&error)),
         }
     }
 
-    /// ureq asks when it puts a connection into its pool and again when it takes it out. Only the
-    /// second answer counts, since anything may happen in between; the first costs no system call.
+    /// ureq calls this when it puts a connection into its pool, and again when it takes it out. Only the
+    /// second answer matters, since anything may happen in between; the first makes no system call.
     fn is_open(&mut self) -> bool {
         if std::mem::take(&mut self.just_used) {
             return true;
@@ -187,12 +178,12 @@ impl Transport for SlotTransport {
             Stream::Tls(tls) => &tls.sock,
         };
         if !socket.is_intact() {
-            self.control.descriptor_closed(); // ends the attempt where it would connect
+            self.control.descriptor_closed(); // fails the attempt when it would connect
             return false;
         }
         match &mut self.stream {
-            Stream::Plain(socket) => socket.is_quiet(),
-            Stream::Tls(tls) => tls.sock.is_quiet() && tls::is_quiet(&mut tls.conn),
+            Stream::Plain(socket) => socket.is_reusable(),
+            Stream::Tls(tls) => tls.sock.is_reusable() && tls::is_reusable(&mut tls.conn),
         }
     }
 
@@ -207,8 +198,8 @@ impl fmt::Debug for SlotTransport {
     }
 }
 
-/// ureq asks for addresses before it looks whether a kept connection makes them needless; so it
-/// is told one that nobody uses, and the connector looks up the real ones.
+/// ureq resolves the host before it looks for a kept connection. It receives a placeholder, and the connector
+/// looks up the real addresses.
 #[derive(Debug)]
 pub(crate) struct ResolvedLater;
 

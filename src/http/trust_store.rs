@@ -1,4 +1,4 @@
-//! The platform's trust store: the files and folders in which it is, and what of them can be read.
+//! The platform's trust store: where it is, and which certificates in it can be read.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,22 +9,22 @@ use rustls::pki_types::CertificateDer;
 
 use crate::config::{pem, read_small};
 
-/// A hundred times the size of the largest store in use.
+/// A hundred times the largest known store.
 const STORE_MAX: u64 = 64 << 20;
 
 const CERT_FILE: &str = "SSL_CERT_FILE";
 const CERT_DIR: &str = "SSL_CERT_DIR";
 
-/// What was found, and what went wrong first.
+/// The certificates of a store, and its first error.
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) certificates: Vec<CertificateDer<'static>>,
     pub(super) why: Option<String>,
-    /// The files that were read, by device and inode: folders hold each under several names.
+    /// The files that were read, by device and inode: a folder has several names for each.
     seen: BTreeSet<(u64, u64)>,
 }
 
-/// A store that the environment names in the place of the system's.
+/// A store that the environment names instead of the system's.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Named {
     file: Option<PathBuf>,
@@ -32,8 +32,8 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// An empty variable counts as one that is not set. None counts in a program with raised
-    /// `privileges`: the one who starts it would choose whom it trusts.
+    /// An empty variable counts as not set. A program with raised `privileges` ignores the variables, because
+    /// they are set by the user who starts it.
     pub(super) fn new(var: impl Fn(&str) -> Option<OsString>, privileges: bool) -> Option<Self> {
         let var = |name| var(name).filter(|value| !value.is_empty() && !privileges);
         let folders = var(CERT_DIR).unwrap_or_default();
@@ -46,8 +46,7 @@ impl Named {
         (named.file.is_some() || !named.folders.is_empty()).then_some(named)
     }
 
-    /// Fails if a section of the file cannot be read: the file was chosen, and its certificates with
-    /// it.
+    /// Fails if a section of the file cannot be read: each certificate in it was chosen explicitly.
     pub(super) fn load(&self) -> Result<Found, String> {
         let mut found = Found::default();
         if let Some(file) = &self.file {
@@ -69,14 +68,14 @@ impl Named {
                 found.note(format!("{CERT_DIR}: {why}"));
             }
         }
-        Ok(found.without_doubles())
+        Ok(found.without_duplicates())
     }
 }
 
-/// The system's own store, whatever the environment says.
+/// The system's own store, independent of the environment.
 #[cfg(target_os = "linux")]
 pub(super) fn system() -> Found {
-    // As Go's crypto/x509 and the crate openssl-probe list them.
+    // The lists of Go's crypto/x509 and the crate openssl-probe.
     const FILES: [&str; 8] = [
         "/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Gentoo, Arch
         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Fedora, RHEL 7 and newer
@@ -88,7 +87,7 @@ pub(super) fn system() -> Found {
         "/etc/ssl/certs/cacert.pem",          // OpenHarmony
     ];
     const FOLDERS: [&str; 3] = [
-        "/etc/ssl/certs",             // most
+        "/etc/ssl/certs",             // most systems
         "/etc/pki/tls/certs",         // Fedora, RHEL
         "/etc/security/certificates", // OpenHarmony
     ];
@@ -103,16 +102,16 @@ pub(super) fn system() -> Found {
             found.note(why);
         }
     }
-    found.without_doubles()
+    found.without_duplicates()
 }
 
-/// Elsewhere it is more than files. The crate that reads it obeys the variables by itself, empty ones
-/// and those of a program with raised privileges too: then it is not asked.
+/// Elsewhere the store is not only files. rustls-native-certs reads it, but also obeys the variables, even if
+/// they are empty or the privileges are raised; so it is not used while they are set.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn system() -> Found {
     let mut found = Found::default();
     if [CERT_FILE, CERT_DIR].iter().any(|name| std::env::var_os(name).is_some()) {
-        found.note(format!("{CERT_FILE} and {CERT_DIR} do not count here; unset them"));
+        found.note(format!("{CERT_FILE} and {CERT_DIR} are not supported here; unset them"));
         return found;
     }
     let native = rustls_native_certs::load_native_certs();
@@ -128,8 +127,7 @@ impl Found {
         self.why.get_or_insert(why);
     }
 
-    /// All that can be read in the files of a folder. Others may be among them: keys, lists of
-    /// revoked certificates, links that lead nowhere.
+    /// Adds the certificates of a folder. It may also contain keys, revocation lists and dangling links.
     fn add_folder(&mut self, folder: &Path) -> Result<(), String> {
         let entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
         for entry in entries {
@@ -161,7 +159,7 @@ impl Found {
         }
     }
 
-    fn without_doubles(mut self) -> Self {
+    fn without_duplicates(mut self) -> Self {
         self.certificates.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
         self.certificates.dedup();
         self
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_counts_as_one_that_is_not_set() {
+    fn an_empty_variable_counts_as_not_set() {
         for empty in [None, Some("")] {
             assert_eq!(named(empty, empty, false), None);
             let file = named(Some("/a"), empty, false).unwrap();
@@ -195,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn no_variable_counts_in_a_program_with_raised_privileges() {
+    fn a_program_with_raised_privileges_ignores_the_variables() {
         assert!(named(Some("/a"), Some("/b"), false).is_some());
         assert_eq!(named(Some("/a"), Some("/b"), true), None);
     }

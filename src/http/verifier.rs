@@ -1,4 +1,4 @@
-//! webpki's verification, and one thing more about a chain that it refuses.
+//! webpki's verification, and whether a refused chain was incomplete.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use rustls::{
 use webpki::EndEntityCert;
 
 thread_local! {
-    /// A handshake is verified on the thread that makes it; and rustls has no room in its error, whose
-    /// kind decides on the alert that the server gets.
-    static STOPS_SHORT: Cell<bool> = const { Cell::new(false) };
+    /// Per thread, because a handshake is verified on the thread that makes it. The error of rustls cannot
+    /// carry it: its kind chooses the alert that the server receives.
+    static INCOMPLETE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Asks webpki, and gives its answer.
+/// Verifies with webpki.
 #[derive(Debug)]
 pub(super) struct Verifier(Arc<WebPkiServerVerifier>);
 
@@ -30,11 +30,11 @@ impl Verifier {
     }
 }
 
-/// Whether the chain that this thread refused last for its unknown issuer ended with a certificate
-/// whose issuer was not sent. Then the server left it out, or there is no other between it and the
-/// authority.
-pub(super) fn chain_stopped_short() -> bool {
-    STOPS_SHORT.get()
+/// Whether the chain that this thread refused last for an unknown issuer ended with a certificate whose
+/// issuer was not sent. Then the server left out an intermediate certificate, or the authority is not
+/// trusted.
+pub(super) fn chain_was_incomplete() -> bool {
+    INCOMPLETE.get()
 }
 
 impl ServerCertVerifier for Verifier {
@@ -49,7 +49,7 @@ impl ServerCertVerifier for Verifier {
         let answer =
             self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         if let Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) = &answer {
-            STOPS_SHORT.set(stops_short(end_entity, intermediates));
+            INCOMPLETE.set(is_incomplete(end_entity, intermediates));
         }
         answer
     }
@@ -77,9 +77,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether one goes from issuer to issuer and finds one that was not sent, before one that issued
-/// itself.
-fn stops_short(end_entity: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> bool {
+/// Whether the chain of issuers reaches one that was not sent before a self-signed certificate.
+fn is_incomplete(end_entity: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> bool {
     let names = |der| {
         let certificate = EndEntityCert::try_from(der).ok()?;
         Some((certificate.issuer().to_vec(), certificate.subject().to_vec()))
@@ -89,7 +88,7 @@ fn stops_short(end_entity: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> 
         return false;
     };
     let mut last = &first;
-    // More steps than there are certificates would go round in a circle.
+    // More steps than certificates would be a circle.
     for _ in 0..=others.len() {
         let (issuer, subject) = last;
         if issuer == subject {
@@ -114,7 +113,7 @@ mod tests {
         params
     }
 
-    /// The certificate `name`, which says that `issuer` issued it.
+    /// A certificate for `name` that names `issuer` as its issuer.
     fn certificate(name: &str, issuer: &str) -> CertificateDer<'static> {
         let key = KeyPair::generate().unwrap();
         let issuer = Issuer::new(params(issuer), KeyPair::generate().unwrap());
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_stops_short_where_an_issuer_was_not_sent() {
+    fn a_chain_is_incomplete_if_an_issuer_was_not_sent() {
         let (leaf, middle) = (certificate("leaf", "middle"), certificate("middle", "root"));
         let (root, other) = (certificate("root", "root"), certificate("other", "root"));
         let (one, two) = (certificate("one", "two"), certificate("two", "one"));
@@ -138,7 +137,7 @@ mod tests {
             (&garbage, vec![&middle], false),
         ] {
             let sent: Vec<_> = sent.into_iter().cloned().collect();
-            assert_eq!(stops_short(first, &sent), expected);
+            assert_eq!(is_incomplete(first, &sent), expected);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! When a token says of itself that it ends. A hint: nothing is verified, and a token that is no JWT
-//! (RFC 7519) says nothing.
+//! The dates in a token that is a JWT (RFC 7519). They are hints: nothing is verified.
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -8,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// Base64url as RFC 7515 has it, and forgiving: a padding that should not be there does no harm.
+/// The base64url of RFC 7515; padding is tolerated.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -18,22 +17,21 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 
 #[derive(Deserialize)]
 struct Claims<'a> {
-    /// Kept as text: a claim of a wrong type must not spoil the others.
+    /// As text, because a claim of a wrong type must not affect the others.
     #[serde(borrow)]
     exp: Option<&'a RawValue>,
     #[serde(borrow)]
     iat: Option<&'a RawValue>,
 }
 
-/// When a token ends and when it was issued, in seconds since 1970: the claims `exp` and `iat` (RFC 7519,
-/// 4.1.4 and 4.1.6).
+/// The claims `exp` and `iat` (RFC 7519, 4.1.4 and 4.1.6), in seconds since 1970.
 pub(super) struct Dates {
     pub(super) expires: u64,
     pub(super) issued: Option<u64>,
 }
 
-/// The dates of a token that says when it ends. The length of a token bounds what is decoded, and JSON
-/// that is skipped costs no stack, however deep it is.
+/// The dates of a token that has an `exp`. The length of the token limits what is decoded, and skipped JSON
+/// uses no stack at any depth.
 pub(super) fn dates(token: &[u8]) -> Option<Dates> {
     let mut parts = token.split(|&byte| byte == b'.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -43,7 +41,7 @@ pub(super) fn dates(token: &[u8]) -> Option<Dates> {
     let mut json = Zeroizing::new(vec![0; base64::decoded_len_estimate(payload.len())]);
     let len = BASE64URL.decode_slice(payload, &mut json).ok()?;
     let json = json.get(..len)?;
-    // serde takes an array for a struct too.
+    // serde accepts an array for a struct too.
     if !json.trim_ascii_start().starts_with(b"{") {
         return None;
     }
@@ -51,12 +49,12 @@ pub(super) fn dates(token: &[u8]) -> Option<Dates> {
     Some(Dates { expires: seconds(claims.exp?)?, issued: claims.iat.and_then(seconds) })
 }
 
-/// A number of seconds, whole or not, as a JSON number or a text of one. Less than nothing is
-/// nothing, and more than fits is the most there is.
+/// A number of seconds, whole or not, as a JSON number or a string of one. Saturates at zero and at the
+/// maximum.
 pub(crate) fn seconds(json: &RawValue) -> Option<u64> {
     let text = json.get();
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    // Rust takes "inf" and "nan" for numbers too.
+    // Rust parses "inf" and "nan" as numbers too.
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return None;
     }
@@ -74,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn iat_is_taken_if_it_is_a_number() {
+    fn iat_is_used_if_it_is_a_number() {
         for (claims, expected) in [
             (r#"{"exp":9,"iat":5}"#, Some(5)),
             (r#"{"iat":"5","exp":9}"#, Some(5)),
@@ -113,7 +111,7 @@ mod tests {
             (r#"{"exp":""}"#, None),
             (r#"{"exp":[1]}"#, None),
             (r#"{"exp":{"exp":1}}"#, None),
-            // Which of the two holds is anybody's guess.
+            // Ambiguous.
             (r#"{"exp":1,"exp":2}"#, None),
             (r#"{"EXP":1}"#, None),
             (r#"{"other":{"exp":1}}"#, None),
@@ -126,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_jwt_says_nothing() {
+    fn a_token_that_is_not_a_jwt_has_no_dates() {
         let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1}"#);
         for token in [
             payload.clone(),
@@ -146,19 +144,19 @@ mod tests {
     }
 
     #[test]
-    fn depth_costs_no_stack() {
+    fn depth_uses_no_stack() {
         let deep = format!(r#"{{"x":{}{},"exp":7}}"#, "[".repeat(3000), "]".repeat(3000));
         assert_eq!(expiry(&jwt(&deep)), Some(7));
     }
 
     proptest! {
         #[test]
-        fn any_bytes_at_all(token in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes(token in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = dates(&token);
         }
 
         #[test]
-        fn any_claims_at_all(claims in "\\PC{0,60}") {
+        fn any_claims(claims in "\\PC{0,60}") {
             let _ = dates(&jwt(&claims));
         }
 

@@ -1,5 +1,4 @@
-//! The access token: checked for what may stand in a header, wiped when it is dropped, and how long
-//! it is good for.
+//! The access token, which is valid in a header and wiped on drop, and its lifetime.
 
 mod claims;
 
@@ -9,18 +8,18 @@ use zeroize::Zeroizing;
 
 pub(crate) use claims::seconds;
 
-/// The longest token in bytes.
+/// The maximum length of a token in bytes.
 pub const TOKEN_MAX: usize = 8192;
 
 /// An access token of one user.
 ///
-/// It holds 1 to 8192 bytes of the characters of a bearer token (RFC 6750, 2.1), so that it can
-/// stand in an `Authorization` header and inject nothing. It is wiped on drop and shown by nothing.
+/// It has 1 to 8192 bytes, all of them characters of a bearer token (RFC 6750, 2.1), so it cannot inject
+/// anything into an `Authorization` header. It is wiped on drop, and has no `Debug`.
 #[derive(Clone)]
 pub struct AccessToken(Zeroizing<Box<[u8]>>);
 
 impl AccessToken {
-    /// Checks `text`; the reason for a refusal never holds any of it.
+    /// Checks `text`; the error contains no part of it.
     pub(crate) fn new(text: &[u8]) -> Result<Self, &'static str> {
         Self::check(text)?;
         Ok(Self(Zeroizing::new(text.into())))
@@ -34,8 +33,8 @@ impl AccessToken {
         if text.len() > TOKEN_MAX {
             return Err("the access token is longer than 8192 bytes");
         }
-        if !text.iter().all(|&byte| may_stand_in_header(byte)) {
-            return Err("the access token holds a character that no bearer token may hold");
+        if !text.iter().all(|&byte| is_allowed(byte)) {
+            return Err("the access token contains a character that no bearer token may have");
         }
         Ok(())
     }
@@ -46,18 +45,17 @@ impl AccessToken {
     }
 }
 
-/// A token as the service gave it.
-pub(crate) struct Grant {
+/// A token as the service returned it.
+pub(crate) struct TokenResponse {
     pub(crate) token: AccessToken,
-    /// How long it is good for, counted from its receipt; `None` where nobody says. Zero: it had
-    /// ended before it came.
+    /// From its receipt on; `None` if unknown. Zero: it had expired already.
     pub(crate) lifetime: Option<Duration>,
 }
 
-impl Grant {
-    /// How long it is good for, by the first of these that is more than nothing: from its `iat` to its
-    /// `exp`, which asks no clock; `expires_in`, which the reply said; from `now` to its `exp`, where `now` is
-    /// the time by the clock of whoever made the token, which may be off.
+impl TokenResponse {
+    /// The lifetime is the first of these that is not zero: from the token's `iat` to its `exp`, which needs
+    /// no clock; `expires_in` of the response; from `now` to `exp`. `now` is the time by the service's clock,
+    /// which may be wrong.
     pub(crate) fn new(token: AccessToken, expires_in: Option<Duration>, now: SystemTime) -> Self {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let dates = claims::dates(token.as_bytes());
@@ -77,7 +75,7 @@ impl Grant {
     }
 }
 
-fn may_stand_in_header(byte: u8) -> bool {
+fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
 }
 
@@ -89,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_single_byte_is_judged_by_the_rule() {
+    fn every_byte_is_checked() {
         for byte in 0..=255u8 {
             let allowed = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/="
                 .contains(&byte);
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_of_the_length() {
+    fn the_limits_of_the_length() {
         assert!(AccessToken::new(b"").is_err());
         assert_eq!(AccessToken::new(&[b'a'; TOKEN_MAX]).unwrap().as_bytes().len(), TOKEN_MAX);
         assert!(AccessToken::new(&[b'a'; TOKEN_MAX + 1]).is_err());
@@ -110,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_measured_by_what_depends_least_on_clocks() {
+    fn the_lifetime_depends_on_clocks_as_little_as_possible() {
         let both = r#"{"exp":1000,"iat":900}"#;
         let (exp, wrong, none) = (r#"{"exp":1000}"#, r#"{"exp":1000,"iat":1000}"#, "{}");
         for (claims, expires_in, now, expected) in [
@@ -131,8 +129,9 @@ mod tests {
             (none, None, 5000, None),
         ] {
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
-            let grant = Grant::new(token(claims), expires_in.map(Duration::from_secs), now);
-            let lifetime = grant.lifetime.map(|lifetime| lifetime.as_secs());
+            let response =
+                TokenResponse::new(token(claims), expires_in.map(Duration::from_secs), now);
+            let lifetime = response.lifetime.map(|lifetime| lifetime.as_secs());
             assert_eq!(lifetime, expected, "{claims} {expires_in:?} {now:?}");
         }
     }

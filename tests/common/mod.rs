@@ -1,25 +1,28 @@
-//! A sandbox of a test's own, and clients that talk to it.
+//! What the integration tests share: a sandbox per test, a scripted server, clients, and time limits.
 
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod allocator;
 pub mod server;
 pub mod timing;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use spike_auth::{Client, Config, TlsRoots};
+use spike_auth::{Call, Client, Config, Error};
 
 pub const KEY: &str = "HMAC_KEY_FROM_ADMIN_CONSOLE";
 pub const APPLICATION_ID: &str = "9999";
-/// What the second credential in a good reply begins with.
+/// How the second credential in a good reply begins.
 pub const SECOND_CREDENTIAL: &str = "compat-canary-";
 
-/// A running sandbox; it ends when this is dropped.
+/// A running sandbox. It ends when this is dropped.
 pub struct Sandbox {
     child: Child,
     pub addresses: Value,
@@ -46,19 +49,9 @@ impl Sandbox {
         self.addresses.pointer(&format!("/{name}")).and_then(Value::as_str).unwrap()
     }
 
-    pub fn ca_pem(&self) -> Vec<u8> {
-        std::fs::read(self.url("ca_file")).unwrap()
-    }
-
     /// A configuration for the sandbox at `url`, complete.
     pub fn config_for(&self, url: &str) -> Config {
-        let mut config = Config::new().unwrap();
-        config.set_application_id(APPLICATION_ID.as_bytes()).unwrap();
-        config.set_hmac_key(KEY.as_bytes()).unwrap();
-        config.set_base_url(url.as_bytes()).unwrap();
-        config.set_ca_pem(&self.ca_pem()).unwrap();
-        config.set_tls_roots(TlsRoots::None);
-        config
+        server::config_for(url, Some(&std::fs::read_to_string(self.url("ca_file")).unwrap()))
     }
 
     pub fn config(&self) -> Config {
@@ -73,11 +66,11 @@ impl Sandbox {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(&self.config()).unwrap()
+        client(&self.config())
     }
 
     pub fn counters(&self) -> Value {
-        self.control("GET", "counters")
+        self.control("counters")
     }
 
     pub fn count(&self, name: &str) -> u64 {
@@ -86,19 +79,18 @@ impl Sandbox {
 
     /// The last exchange as it was on the wire.
     pub fn last(&self) -> Value {
-        self.control("GET", "last")
+        self.control("last")
     }
 
-    /// The last request to a proxy.
-    pub fn last_connect(&self) -> Value {
-        self.control("GET", "last-connect")
-    }
-
-    fn control(&self, method: &str, path: &str) -> Value {
+    fn control(&self, path: &str) -> Value {
         let base = self.url("control").strip_prefix("http://").unwrap();
         let (host, prefix) = base.split_once('/').unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
-        write!(stream, "{method} /{prefix}/{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET /{prefix}/{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         let body = reply.split_once("\r\n\r\n").unwrap().1;
@@ -108,13 +100,13 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // Not a SIGKILL: it has a temporary directory to remove.
+        // No SIGKILL: the sandbox removes its temporary directory.
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let _ = self.child.wait();
     }
 }
 
-/// Cargo leaves the binaries of the workspace beside the folder of the test binaries.
+/// Cargo puts the workspace's binaries in the parent of the test binaries' folder.
 fn binary() -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -122,30 +114,63 @@ fn binary() -> PathBuf {
     path.join("spike-auth-sandbox")
 }
 
-/// The user of a token, as its claims name it: base64url of {"iss":…,"sub":…}.
+/// The user of a token, from its claims: base64url of {"iss":…,"sub":…}.
 pub fn subject(token: &[u8]) -> String {
     let token = std::str::from_utf8(token).unwrap();
-    let claims = token.split('.').nth(1).unwrap();
-    let json: Value = serde_json::from_slice(&decode_base64url(claims)).unwrap();
-    json["sub"].as_str().unwrap().to_owned()
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    claims["sub"].as_str().unwrap().to_owned()
 }
 
-fn decode_base64url(text: &str) -> Vec<u8> {
-    let value = |byte| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'-' => 62,
-        _ => 63,
-    };
-    let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
-    for byte in text.bytes() {
-        bits = bits << 6 | u32::from(value(byte));
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
+/// A file of `tests/vectors`.
+pub fn vectors(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+pub fn client(config: &Config) -> Client {
+    Client::new(config).unwrap()
+}
+
+/// Exchanges for `user`, and must receive that user's own token.
+pub fn exchange(client: &Client, user: &str) {
+    let token =
+        client.exchange(user.as_bytes(), None).unwrap_or_else(|error| panic!("{user}: {error:?}"));
+    assert_eq!(subject(token.as_bytes()), user);
+}
+
+/// Exchanges for `user`, and must fail.
+pub fn failure(client: &Client, user: &str) -> Error {
+    client.exchange(user.as_bytes(), None).err().unwrap_or_else(|| panic!("{user}: a token"))
+}
+
+pub fn call_with_timeout(ms: u32) -> Call {
+    let call = Call::new();
+    call.set_timeout_ms(ms).unwrap();
+    call
+}
+
+/// Runs `work` on `count` threads at once.
+pub fn on_threads(count: usize, work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(&work);
         }
+    });
+}
+
+/// xorshift64: good enough, and repeatable.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: usize) -> Self {
+        Self(0x9E37_79B9_7F4A_7C15 ^ (seed as u64 + 1))
     }
-    out
+
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
 }

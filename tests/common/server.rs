@@ -1,16 +1,13 @@
-//! A server of a few lines, for what must be counted or timed to the request: it does to each
-//! request what the test says.
-
-#![allow(unsafe_code)] // SO_LINGER has no safe function
+//! A scripted server: it does to each request what the test says, to the byte and the millisecond.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use socket2::SockRef;
 
 /// One request as it came.
 pub struct Incoming {
@@ -30,13 +27,13 @@ impl Incoming {
 
 /// What becomes of a request.
 pub enum Outcome {
-    /// These bytes, and the connection is kept.
+    /// These bytes; the connection is kept.
     Reply(Vec<u8>),
     /// These bytes, then an end of the connection after this time.
     ReplyThenClose(Vec<u8>, Duration),
     /// An end of the connection.
     Close,
-    /// The same by a reset.
+    /// A reset of the connection.
     Reset,
 }
 
@@ -54,9 +51,9 @@ pub fn token() -> Vec<u8> {
     reply(200, r#"{"access_token":"a-token"}"#)
 }
 
-/// It ends when this is dropped; connections that stand end with their clients.
+/// Accepts until it is dropped. Connections end with their clients.
 pub struct Server {
-    address: SocketAddr,
+    pub address: SocketAddr,
     is_tls: bool,
     over: Arc<AtomicBool>,
     counts: Arc<Counts>,
@@ -68,6 +65,7 @@ struct Counts {
     connections: AtomicU64,
     in_flight: AtomicU64,
     max_in_flight: AtomicU64,
+    last_head: Mutex<String>,
 }
 
 impl Server {
@@ -79,15 +77,32 @@ impl Server {
         tls: Option<Arc<ServerConfig>>,
         answer: impl Fn(&Incoming) -> Outcome + Send + Sync + 'static,
     ) -> Self {
+        Self::listen(tls.is_some(), move |stream, connection, counts| {
+            let socket = stream.try_clone().unwrap();
+            match &tls {
+                None => serve(stream, &socket, connection, counts, &answer),
+                Some(config) => {
+                    let tls = ServerConnection::new(Arc::clone(config)).unwrap();
+                    serve(StreamOwned::new(tls, stream), &socket, connection, counts, &answer);
+                }
+            }
+        })
+    }
+
+    /// Gives each connection to `handle`, for what is no answer to a request.
+    pub fn accepting(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::listen(false, move |stream, _, _| handle(stream))
+    }
+
+    fn listen(
+        is_tls: bool,
+        serve: impl Fn(TcpStream, u64, &Counts) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = Self {
-            address: listener.local_addr().unwrap(),
-            is_tls: tls.is_some(),
-            over: Arc::default(),
-            counts: Arc::default(),
-        };
-        let (over, counts, answer) =
-            (Arc::clone(&server.over), Arc::clone(&server.counts), Arc::new(answer));
+        let address = listener.local_addr().unwrap();
+        let server = Self { address, is_tls, over: Arc::default(), counts: Arc::default() };
+        let (over, counts) = (Arc::clone(&server.over), Arc::clone(&server.counts));
+        let serve = Arc::new(serve);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if over.load(Ordering::Relaxed) {
@@ -95,19 +110,9 @@ impl Server {
                 }
                 let Ok(stream) = stream else { continue };
                 stream.set_nodelay(true).unwrap();
-                let connection = counts.connections.fetch_add(1, Ordering::Relaxed);
-                let (tls, counts, answer) = (tls.clone(), Arc::clone(&counts), Arc::clone(&answer));
-                std::thread::spawn(move || {
-                    let socket = stream.as_raw_fd();
-                    match tls {
-                        None => serve(stream, socket, connection, &counts, &*answer),
-                        Some(config) => {
-                            let tls = ServerConnection::new(config).unwrap();
-                            let stream = StreamOwned::new(tls, stream);
-                            serve(stream, socket, connection, &counts, &*answer);
-                        }
-                    }
-                });
+                let connection = counts.connections.fetch_add(1, Ordering::SeqCst);
+                let (serve, counts) = (Arc::clone(&serve), Arc::clone(&counts));
+                std::thread::spawn(move || serve(stream, connection, &counts));
             }
         });
         server
@@ -134,30 +139,36 @@ impl Server {
     pub fn max_in_flight(&self) -> u64 {
         self.counts.max_in_flight.load(Ordering::SeqCst)
     }
+
+    /// The last request up to its body.
+    pub fn last_head(&self) -> String {
+        self.counts.last_head.lock().unwrap().clone()
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.address); // wakes the one that accepts
+        let _ = TcpStream::connect(self.address); // wakes the thread that accepts
     }
 }
 
 fn serve<S: Read + Write>(
     mut stream: S,
-    socket: RawFd,
+    socket: &TcpStream,
     connection: u64,
     counts: &Counts,
-    answer: &(dyn Fn(&Incoming) -> Outcome + Send + Sync),
+    answer: &impl Fn(&Incoming) -> Outcome,
 ) {
     let mut number = 0;
-    while let Some(body) = read_request(&mut stream) {
+    while let Some((head, body)) = read_request(&mut stream) {
+        *counts.last_head.lock().unwrap() = head;
         counts.requests.fetch_add(1, Ordering::SeqCst);
         let in_flight = counts.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         counts.max_in_flight.fetch_max(in_flight, Ordering::SeqCst);
         let outcome = answer(&Incoming { connection, number, body });
         number += 1;
-        // Before the reply goes out: who has it may send the next request at once.
+        // Before the reply goes out: the client may send the next request at once.
         counts.in_flight.fetch_sub(1, Ordering::SeqCst);
         match outcome {
             Outcome::Reply(bytes) => {
@@ -172,31 +183,16 @@ fn serve<S: Read + Write>(
             }
             Outcome::Close => break,
             Outcome::Reset => {
-                reset(socket);
+                // Closing it now sends a reset.
+                SockRef::from(socket).set_linger(Some(Duration::ZERO)).unwrap();
                 break;
             }
         }
     }
 }
 
-/// Whatever is written or read on it now, closing it sends a reset.
-fn reset(socket: RawFd) {
-    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    // SAFETY: the descriptor is that of the stream which the caller holds, and the option is the struct that it takes.
-    let done = unsafe {
-        libc::setsockopt(
-            socket,
-            libc::SOL_SOCKET,
-            libc::SO_LINGER,
-            (&raw const linger).cast(),
-            size_of_val(&linger) as libc::socklen_t,
-        )
-    };
-    assert_eq!(done, 0);
-}
-
-/// The body of the next request; `None` at the end of the connection.
-fn read_request(stream: &mut impl Read) -> Option<String> {
+/// Head and body of the next request; `None` at the end of the connection.
+pub fn read_request(stream: &mut impl Read) -> Option<(String, String)> {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
     loop {
@@ -208,7 +204,7 @@ fn read_request(stream: &mut impl Read) -> Option<String> {
                 .and_then(|(_, rest)| rest.lines().next().map(str::to_owned))
                 .map_or(0, |value| value.trim().parse().unwrap());
             if body.len() >= length {
-                return Some(body.to_owned());
+                return Some((head.to_owned(), body.to_owned()));
             }
         }
         match stream.read(&mut part) {
@@ -218,7 +214,7 @@ fn read_request(stream: &mut impl Read) -> Option<String> {
     }
 }
 
-/// A certificate for these names, and what a server needs to show it. It is its own authority.
+/// A certificate for these names that is its own authority, and its PEM.
 pub fn tls_for(names: &[&str]) -> (Arc<ServerConfig>, String) {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let rcgen::CertifiedKey { cert, signing_key } =

@@ -16,7 +16,7 @@ fn seconds(lifetime: Option<u64>, ttl: Option<u64>) -> (Option<u64>, Option<u64>
     let (mut due, mut gone) = (None, None);
     for second in 0..LOOK_FOR {
         match cache.get(user("a")) {
-            Lookup::Good(_) => assert!(due.is_none()),
+            Lookup::Live(_) => assert!(due.is_none()),
             Lookup::Due(_) => due = due.or(Some(second)),
             Lookup::Missing => gone = gone.or(Some(second)),
         }

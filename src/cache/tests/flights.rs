@@ -1,24 +1,30 @@
-//! One flight and those who wait for it, in real threads; and the list of flights by itself, against
-//! a plain model.
+//! One flight and its waiters, in real threads; and the list of flights by itself, against a plain
+//! model.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Condvar;
-use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 
-use super::super::flights::{Flight, Flights, Next, Ticket};
+use super::super::flights::{Flight, Flights, HandOff};
 use super::*;
 
-/// An asker in a thread of its own, whose exchanges wait until the test lets them.
-struct Caller<'a> {
-    gate: &'a Gate,
-    deadline: Instant,
-    stopped: AtomicBool,
+/// A call in a thread of its own.
+struct Caller {
+    cancel: CancelToken,
+    context: Context,
 }
 
-/// What exchanges wait for, and what comes of them.
+impl Caller {
+    fn new(seconds: u64) -> Self {
+        let cancel = CancelToken::new();
+        let timeout = Duration::from_secs(seconds);
+        Self { context: Context::new(timeout, Some(&cancel), &CancelToken::new()), cancel }
+    }
+}
+
+/// Exchanges that wait until the test gives their outcomes.
 #[derive(Default)]
 struct Gate {
     outcomes: Mutex<VecDeque<Outcome>>,
@@ -27,8 +33,8 @@ struct Gate {
 }
 
 impl Gate {
-    /// Lets one exchange end.
-    fn let_go(&self, outcome: Outcome) {
+    /// Ends one exchange.
+    fn end_one(&self, outcome: Outcome) {
         self.outcomes.lock().unwrap().push_back(outcome);
         self.filled.notify_one();
     }
@@ -38,51 +44,30 @@ impl Gate {
     }
 }
 
-impl<'a> Caller<'a> {
-    fn new(gate: &'a Gate, seconds: u64) -> Self {
-        Self {
-            gate,
-            deadline: Instant::now() + Duration::from_secs(seconds),
-            stopped: AtomicBool::new(false),
-        }
-    }
-}
+impl Fetcher for Gate {
+    type Turn<'a> = ();
 
-impl Asker for Caller<'_> {
-    fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error> {
-        while !done() {
-            if self.stopped.load(Ordering::SeqCst) {
-                return Err(Error::cancelled());
-            }
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
+    fn wait_for_turn(&self, _: &Context, _: &mut Progress) -> Result<(), Outcome> {
         Ok(())
     }
 
-    fn time(&self) -> Duration {
-        Duration::from_secs(100)
-    }
-
-    fn exchange(
+    fn attempt(
         &self,
-        _progress: &mut Progress,
-        _may_send: &dyn Fn() -> Result<(), Error>,
-    ) -> Outcome {
-        self.gate.begun.fetch_add(1, Ordering::SeqCst);
-        let outcomes = self.gate.outcomes.lock().unwrap();
+        (): (),
+        _: &SignedUser<'_>,
+        _: &Context,
+        _: &mut Progress,
+    ) -> Option<Outcome> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let outcomes = self.outcomes.lock().unwrap();
         let mut outcomes =
-            self.gate.filled.wait_while(outcomes, |outcomes| outcomes.is_empty()).unwrap();
-        match outcomes.pop_front().unwrap() {
-            Outcome::Failed(error) if error.kind() == ErrorKind::Internal => {
-                drop(outcomes);
-                panic!("provoked by a test")
-            }
-            outcome => outcome,
+            self.filled.wait_while(outcomes, |outcomes| outcomes.is_empty()).unwrap();
+        let outcome = outcomes.pop_front();
+        drop(outcomes);
+        if matches!(&outcome, Some(Outcome::Failed(error)) if error.kind() == ErrorKind::Internal) {
+            panic!("provoked by a test")
         }
+        outcome
     }
 }
 
@@ -94,25 +79,22 @@ fn until(what: impl Fn() -> bool) {
     }
 }
 
-fn fetch(cache: &Cache<Manual>, caller: &Caller<'_>) -> Result<String, ErrorKind> {
-    assert!(matches!(cache.get(user("a")), Lookup::Missing));
-    cache
-        .fetch(user("a"), caller)
-        .map(|fetched| text(fetched.entry.token()))
-        .map_err(|error| error.kind())
-}
-
 /// Runs one leader and `count` waiters for one user, and `then` once all of them wait.
 fn with_waiters(
     count: u64,
-    then: impl FnOnce(&Gate, &[Caller<'_>]),
+    then: impl FnOnce(&Gate, &[Caller]),
 ) -> (Vec<Result<String, ErrorKind>>, Stats) {
     let (cache, gate) = (cache(10), Gate::default());
-    let callers: Vec<_> = (0..=count).map(|seconds| Caller::new(&gate, 100 + seconds)).collect();
+    let callers: Vec<_> = (0..=count).map(|seconds| Caller::new(100 + seconds)).collect();
     let results = std::thread::scope(|scope| {
         let mut running = Vec::new();
         for (index, caller) in callers.iter().enumerate() {
-            running.push(scope.spawn(|| catch_unwind(AssertUnwindSafe(|| fetch(&cache, caller)))));
+            let (cache, gate) = (&cache, &gate);
+            let call = move || {
+                assert!(matches!(cache.get(user("a")), Lookup::Missing));
+                fetch(cache, "a", None, gate, &caller.context)
+            };
+            running.push(scope.spawn(move || catch_unwind(AssertUnwindSafe(call))));
             // The first one leads, the others join.
             until(|| gate.begun() == 1 && cache.stats().coalesced == index as u64);
         }
@@ -126,12 +108,12 @@ fn with_waiters(
 }
 
 fn cancelled() -> Outcome {
-    Outcome::Unfinished(Error::cancelled())
+    Outcome::Interrupted(Error::cancelled())
 }
 
 #[test]
 fn all_get_the_token_of_one_exchange() {
-    let (results, stats) = with_waiters(20, |gate, _| gate.let_go(grant("t", None)));
+    let (results, stats) = with_waiters(20, |gate, _| gate.end_one(grant("t", None)));
     assert!(results.iter().all(|result| result.as_deref() == Ok("t")));
     assert_eq!((stats.misses, stats.coalesced, stats.exchanges), (21, 20, 1));
     assert_eq!((stats.failures, stats.entries), (0, 1));
@@ -140,7 +122,7 @@ fn all_get_the_token_of_one_exchange() {
 #[test]
 fn all_share_a_failure() {
     let (results, stats) = with_waiters(20, |gate, _| {
-        gate.let_go(Outcome::Failed(Error::new(ErrorKind::Refused, "")));
+        gate.end_one(Outcome::Failed(Error::new(ErrorKind::Refused, "")));
     });
     assert!(results.iter().all(|result| *result == Err(ErrorKind::Refused)));
     assert_eq!((stats.exchanges, stats.failures, stats.entries), (1, 1, 0));
@@ -148,7 +130,7 @@ fn all_share_a_failure() {
 
 #[test]
 fn a_token_that_had_ended_is_shared_and_not_kept() {
-    let (results, stats) = with_waiters(5, |gate, _| gate.let_go(grant("t", Some(0))));
+    let (results, stats) = with_waiters(5, |gate, _| gate.end_one(grant("t", Some(0))));
     assert!(results.iter().all(|result| result.as_deref() == Ok("t")));
     assert_eq!((stats.exchanges, stats.entries), (1, 0));
 }
@@ -157,10 +139,10 @@ fn a_token_that_had_ended_is_shared_and_not_kept() {
 fn leaders_leave_one_after_the_other_and_the_last_gets_the_token() {
     let (results, stats) = with_waiters(3, |gate, _| {
         for begun in 2..=4 {
-            gate.let_go(cancelled());
+            gate.end_one(cancelled());
             until(|| gate.begun() == begun);
         }
-        gate.let_go(grant("t", None));
+        gate.end_one(grant("t", None));
     });
     let (got, left): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.is_ok());
     assert_eq!((got.len(), left.len()), (1, 3));
@@ -168,13 +150,13 @@ fn leaders_leave_one_after_the_other_and_the_last_gets_the_token() {
 }
 
 #[test]
-fn the_one_with_the_most_time_inherits() {
+fn the_waiter_with_the_most_time_leads_next() {
     let (results, _) = with_waiters(3, |gate, _| {
-        gate.let_go(cancelled());
+        gate.end_one(cancelled());
         until(|| gate.begun() == 2);
-        gate.let_go(cancelled());
+        gate.end_one(cancelled());
         until(|| gate.begun() == 3);
-        gate.let_go(grant("t", None));
+        gate.end_one(grant("t", None));
     });
     // The deadlines rise with the index: the last one led second, and left.
     assert_eq!(results[0], Err(ErrorKind::Cancelled));
@@ -186,9 +168,9 @@ fn the_one_with_the_most_time_inherits() {
 #[test]
 fn a_leader_that_panics_harms_nobody_else() {
     let (results, stats) = with_waiters(5, |gate, _| {
-        gate.let_go(Outcome::Failed(Error::new(ErrorKind::Internal, "")));
+        gate.end_one(Outcome::Failed(Error::new(ErrorKind::Internal, "")));
         until(|| gate.begun() == 2);
-        gate.let_go(grant("t", None));
+        gate.end_one(grant("t", None));
     });
     assert_eq!(results[0], Err(ErrorKind::Internal));
     assert!(results[1..].iter().all(|result| result.as_deref() == Ok("t")));
@@ -198,9 +180,9 @@ fn a_leader_that_panics_harms_nobody_else() {
 #[test]
 fn a_waiter_that_is_stopped_leaves_the_others_alone() {
     let (results, stats) = with_waiters(5, |gate, callers| {
-        callers[2].stopped.store(true, Ordering::SeqCst);
+        callers[2].cancel.cancel();
         std::thread::sleep(Duration::from_millis(20));
-        gate.let_go(grant("t", None));
+        gate.end_one(grant("t", None));
     });
     let got = results.iter().filter(|result| result.as_deref() == Ok("t")).count();
     // It may have been late, and found the token there.
@@ -211,26 +193,26 @@ fn a_waiter_that_is_stopped_leaves_the_others_alone() {
 #[test]
 fn the_last_one_out_ends_the_flight() {
     let (results, stats) = with_waiters(1, |gate, _| {
-        gate.let_go(cancelled());
+        gate.end_one(cancelled());
         until(|| gate.begun() == 2);
-        gate.let_go(cancelled());
+        gate.end_one(cancelled());
     });
     assert!(results.iter().all(|result| *result == Err(ErrorKind::Cancelled)));
     assert_eq!((stats.exchanges, stats.failures, stats.entries), (1, 1, 0));
 }
 
-/// Whoever is called at the very moment when it gives up passes the flight on.
+/// A waiter that is woken to lead at the moment when it gives up wakes the next.
 #[test]
-fn no_flight_is_lost_between_giving_up_and_being_called() {
+fn no_flight_is_lost_when_the_next_leader_gives_up() {
     for _ in 0..200 {
         let (results, _) = with_waiters(2, |gate, callers| {
             std::thread::scope(|scope| {
-                scope.spawn(|| callers[2].stopped.store(true, Ordering::SeqCst));
-                gate.let_go(cancelled());
+                scope.spawn(|| callers[2].cancel.cancel());
+                gate.end_one(cancelled());
             });
             until(|| gate.begun() == 2);
-            gate.let_go(grant("t", None));
-            gate.let_go(grant("t", None));
+            gate.end_one(grant("t", None));
+            gate.end_one(grant("t", None));
         });
         assert_eq!(results[1].as_deref(), Ok("t"));
     }
@@ -240,25 +222,26 @@ fn no_flight_is_lost_between_giving_up_and_being_called() {
 enum Step {
     Ask { user: u8, seconds: u64 },
     Leave { nth: usize },
-    PassOn { user: u8 },
-    Land { user: u8 },
+    HandOff { user: u8 },
+    Lead { nth: usize },
+    Complete { user: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..3u8, 0..1000u64).prop_map(|(user, seconds)| Step::Ask { user, seconds }),
         2 => (0..20usize).prop_map(|nth| Step::Leave { nth }),
-        2 => (0..3u8).prop_map(|user| Step::PassOn { user }),
-        1 => (0..3u8).prop_map(|user| Step::Land { user }),
+        2 => (0..3u8).prop_map(|user| Step::HandOff { user }),
+        2 => (0..20usize).prop_map(|nth| Step::Lead { nth }),
+        1 => (0..3u8).prop_map(|user| Step::Complete { user }),
     ]
 }
 
-/// One who waits, in the model.
-struct Waiter {
+/// A waiter in the model.
+struct Waiting {
     user: u8,
-    deadline: Instant,
     flight: Arc<Flight>,
-    ticket: Arc<Ticket>,
+    id: u64,
 }
 
 proptest! {
@@ -266,62 +249,73 @@ proptest! {
     fn flights_do_as_the_model_does(steps in proptest::collection::vec(step(), 0..200)) {
         let start = Instant::now();
         let mut flights = Flights::default();
-        let mut waiting: Vec<Waiter> = Vec::new();
-        let mut in_flight: HashMap<u8, ()> = HashMap::new();
+        let mut waiting: Vec<Waiting> = Vec::new();
+        // By user: whether the flight has a leader.
+        let mut in_flight: HashMap<u8, bool> = HashMap::new();
         for step in steps {
             match step {
                 Step::Ask { user, seconds } => {
-                    let deadline = start + Duration::from_secs(seconds);
-                    match flights.join(&[user], deadline) {
-                        Some((flight, ticket)) => {
+                    match flights.join(&[user], start + Duration::from_secs(seconds)) {
+                        Some((flight, id)) => {
                             prop_assert!(in_flight.contains_key(&user));
-                            waiting.push(Waiter { user, deadline, flight, ticket });
+                            waiting.push(Waiting { user, flight, id });
                         }
                         None => {
-                            prop_assert!(in_flight.insert(user, ()).is_none());
+                            prop_assert!(in_flight.insert(user, true).is_none());
                             flights.begin(&[user]);
                         }
                     }
                 }
-                Step::Leave { nth } => {
-                    if nth < waiting.len() {
-                        let waiter = waiting.remove(nth);
-                        flights.leave(&[waiter.user], &waiter.ticket);
+                Step::Leave { nth } if nth < waiting.len() => {
+                    let gone = waiting.remove(nth);
+                    let is_last = waiting.iter().all(|waiter| waiter.user != gone.user);
+                    let has_leader = in_flight[&gone.user];
+                    match flights.leave(&[gone.user], gone.id) {
+                        None => prop_assert!(has_leader),
+                        Some(HandOff::Waiter(_)) => prop_assert!(!has_leader && !is_last),
+                        Some(HandOff::Over(_)) => {
+                            prop_assert!(!has_leader && is_last);
+                            in_flight.remove(&gone.user);
+                        }
                     }
                 }
-                Step::PassOn { user } => {
-                    let latest = waiting
-                        .iter()
-                        .filter(|waiter| waiter.user == user)
-                        .map(|waiter| waiter.deadline)
-                        .max();
-                    match flights.pass_on(&[user], Progress::default()) {
-                        Next::Called(_) => {
-                            let at = waiting.iter().position(|waiter| waiter.ticket.is_called());
-                            let heir = waiting.remove(at.unwrap());
-                            prop_assert_eq!(heir.user, user);
-                            prop_assert_eq!(Some(heir.deadline), latest);
-                            prop_assert_eq!(flights.take_baton(&[user]).requests(), 0);
+                Step::HandOff { user } if in_flight.get(&user) == Some(&true) => {
+                    let waits = waiting.iter().any(|waiter| waiter.user == user);
+                    match flights.hand_off(&[user], Progress::default()) {
+                        HandOff::Waiter(_) => {
+                            prop_assert!(waits);
+                            in_flight.insert(user, false);
                         }
-                        Next::Over(_) => {
-                            prop_assert!(latest.is_none());
+                        HandOff::Over(_) => {
+                            prop_assert!(!waits);
                             in_flight.remove(&user);
                         }
-                        Next::Landed(..) => prop_assert!(false, "nothing had failed"),
                     }
                 }
-                Step::Land { user } => {
-                    let of_user = |waiter: &Waiter| waiter.user == user;
-                    let expected = waiting.iter().filter(|waiter| of_user(waiter)).count();
-                    let landed = flights.land(&[user], Err(Error::cancelled()));
-                    prop_assert_eq!(landed.len(), expected);
-                    prop_assert!(waiting.iter().filter(|waiter| of_user(waiter)).all(|waiter| waiter.flight.landed().is_some()));
-                    waiting.retain(|waiter| !of_user(waiter));
+                Step::Lead { nth } if nth < waiting.len() => {
+                    let Waiting { user, id, .. } = waiting[nth];
+                    let leads = flights.lead(&[user], id).is_some();
+                    prop_assert_eq!(leads, !in_flight[&user]);
+                    if leads {
+                        waiting.remove(nth);
+                        in_flight.insert(user, true);
+                    }
+                }
+                Step::Complete { user } if in_flight.get(&user) == Some(&true) => {
+                    let (of_user, others): (Vec<_>, Vec<_>) =
+                        waiting.drain(..).partition(|waiter| waiter.user == user);
+                    let woken = flights.complete(&[user], Err(Error::cancelled()));
+                    prop_assert_eq!(woken.len(), of_user.len());
+                    prop_assert!(of_user.iter().all(|waiter| waiter.flight.result().is_some()));
+                    waiting = others;
                     in_flight.remove(&user);
                 }
+                _ => {}
             }
-            prop_assert!(waiting.iter().all(|waiter| waiter.flight.landed().is_none()));
-            prop_assert!(waiting.iter().all(|waiter| !waiter.ticket.is_called()));
+            for waiter in &waiting {
+                prop_assert!(waiter.flight.result().is_none());
+                prop_assert_eq!(waiter.flight.is_leaderless(), !in_flight[&waiter.user]);
+            }
             prop_assert_eq!(flights.is_empty(), in_flight.is_empty());
         }
     }

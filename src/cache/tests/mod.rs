@@ -7,12 +7,14 @@ mod inheritance;
 mod model;
 mod renewal;
 
-use crate::error::{Error, ErrorKind};
-use crate::exchange::{Outcome, Progress};
-use crate::token::Grant;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::context::{CancelToken, Context};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::{Outcome, Progress, SignedUser};
+use crate::signing::Signature;
 
 use super::clock::manual::Manual;
 use super::*;
@@ -30,7 +32,7 @@ pub(super) fn user(id: &str) -> UserId<'_> {
 }
 
 pub(super) fn grant(text: &str, lifetime: Option<u64>) -> Outcome {
-    Outcome::Granted(Grant {
+    Outcome::Granted(TokenResponse {
         token: AccessToken::new(text.as_bytes()).unwrap(),
         lifetime: lifetime.map(Duration::from_secs),
     })
@@ -49,32 +51,46 @@ impl Script {
     }
 }
 
-impl Asker for Script {
-    fn deadline(&self) -> Instant {
-        Instant::now() + Duration::from_secs(60)
+impl Fetcher for Script {
+    type Turn<'a> = ();
+
+    fn wait_for_turn(&self, _: &Context, _: &mut Progress) -> Result<(), Outcome> {
+        Ok(())
     }
 
-    fn wait(&self, _done: &dyn Fn() -> bool) -> Result<(), Error> {
-        unreachable!("nobody else asks")
-    }
-
-    fn time(&self) -> Duration {
-        Duration::from_secs(60)
-    }
-
-    fn exchange(
+    fn attempt(
         &self,
-        _progress: &mut Progress,
-        may_send: &dyn Fn() -> Result<(), Error>,
-    ) -> Outcome {
-        if let Err(error) = may_send() {
-            return Outcome::Failed(error);
-        }
+        (): (),
+        _: &SignedUser<'_>,
+        _: &Context,
+        _: &mut Progress,
+    ) -> Option<Outcome> {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
-        self.outcomes.lock().unwrap().pop_front().unwrap_or_else(|| {
-            Outcome::Failed(Error::new(ErrorKind::Internal, "the script is over"))
-        })
+        let over = || Outcome::Failed(Error::new(ErrorKind::Internal, "the script is over"));
+        Some(self.outcomes.lock().unwrap().pop_front().unwrap_or_else(over))
     }
+}
+
+/// A call with a minute of time.
+pub(super) fn context() -> Context {
+    Context::new(Duration::from_secs(60), None, &CancelToken::new())
+}
+
+/// [`Cache::fetch`] or [`Cache::renew`] for `id`, as a client calls them.
+pub(super) fn fetch<C: Clock, F: Fetcher>(
+    cache: &Cache<C>,
+    id: &str,
+    due: Option<Arc<Entry>>,
+    fetcher: &F,
+    context: &Context,
+) -> Result<String, ErrorKind> {
+    let signature = Signature::parse(&[b'0'; 64]).unwrap();
+    let user = SignedUser { user: user(id), signature: &signature };
+    let fetched = match due {
+        None => cache.fetch(&user, fetcher, context),
+        Some(due) => cache.renew(&user, due, fetcher, context),
+    };
+    fetched.map(|fetched| text(fetched.entry.token())).map_err(|error| error.kind())
 }
 
 /// The token for `id` as a caller gets it, by one exchange that brings `token` if there is none.
@@ -83,13 +99,11 @@ pub(super) fn ask<C: Clock>(
     id: &str,
     token: Outcome,
 ) -> Result<String, ErrorKind> {
-    let script = Script::new([token]);
-    let fetched = match cache.get(user(id)) {
-        Lookup::Good(found) => return Ok(text(found.token().unwrap())),
-        Lookup::Due(found) => cache.renew(user(id), found.into_entry().unwrap(), &script),
-        Lookup::Missing => cache.fetch(user(id), &script),
-    };
-    fetched.map(|fetched| text(fetched.entry.token())).map_err(|error| error.kind())
+    let found = cache.get(user(id));
+    if let Some(token) = found.live_token() {
+        return Ok(text(token));
+    }
+    fetch(cache, id, found.into_due(), &Script::new([token]), &context())
 }
 
 fn text(token: &AccessToken) -> String {

@@ -59,7 +59,7 @@ fn a_failure_that_is_no_refusal_leaves_the_old_token_in_use() {
     ] {
         let cache = due();
         let error = failure(kind, status);
-        let outcome = if stopped { Outcome::Unfinished(error) } else { Outcome::Failed(error) };
+        let outcome = if stopped { Outcome::Interrupted(error) } else { Outcome::Failed(error) };
         assert_eq!(renew(&cache, outcome), (old(), 1), "{kind:?}");
         let stats = cache.stats();
         assert_eq!((stats.failures, stats.misses, stats.exchanges), (1, 2, 2), "{kind:?}");
@@ -85,7 +85,7 @@ fn a_refusal_ends_the_old_token() {
 #[test]
 fn a_caller_that_was_stopped_gets_its_own_failure_and_the_token_stays() {
     let cache = due();
-    let stopped = Outcome::Unfinished(Error::cancelled());
+    let stopped = Outcome::Interrupted(Error::cancelled());
     assert_eq!(renew(&cache, stopped), (Err(ErrorKind::Cancelled), 1));
     assert_eq!(cache.stats().entries, 1);
 }
@@ -102,37 +102,32 @@ fn after_its_end_a_token_is_no_answer_to_a_failure() {
 /// Does something to the cache while its exchange is under way.
 struct Meanwhile<'a>(&'a dyn Fn(), ErrorKind);
 
-impl Asker for Meanwhile<'_> {
-    fn deadline(&self) -> Instant {
-        Instant::now() + seconds(60)
+impl Fetcher for Meanwhile<'_> {
+    type Turn<'a>
+        = ()
+    where
+        Self: 'a;
+
+    fn wait_for_turn(&self, _: &Context, _: &mut Progress) -> Result<(), Outcome> {
+        Ok(())
     }
 
-    fn wait(&self, _done: &dyn Fn() -> bool) -> Result<(), Error> {
-        unreachable!("nobody else asks")
-    }
-
-    fn time(&self) -> Duration {
-        seconds(60)
-    }
-
-    fn exchange(
+    fn attempt(
         &self,
-        _progress: &mut Progress,
-        _may_send: &dyn Fn() -> Result<(), Error>,
-    ) -> Outcome {
+        (): (),
+        _: &SignedUser<'_>,
+        _: &Context,
+        _: &mut Progress,
+    ) -> Option<Outcome> {
         (self.0)();
-        Outcome::Failed(Error::new(self.1, ""))
+        Some(Outcome::Failed(Error::new(self.1, "")))
     }
 }
 
 fn renew_while(cache: &Cache<Manual>, deed: &dyn Fn()) -> Result<String, ErrorKind> {
-    let Lookup::Due(found) = cache.get(user("a")) else {
-        panic!("it is not due");
-    };
-    cache
-        .renew(user("a"), found.into_entry().unwrap(), &Meanwhile(deed, ErrorKind::Connect))
-        .map(|fetched| text(fetched.entry.token()))
-        .map_err(|error| error.kind())
+    let due = cache.get(user("a")).into_due();
+    assert!(due.is_some());
+    fetch(cache, "a", due, &Meanwhile(deed, ErrorKind::Connect), &context())
 }
 
 #[test]
@@ -190,7 +185,7 @@ fn a_renewal_in_a_full_cache_evicts_nobody() {
 #[test]
 fn after_a_caller_that_was_stopped_another_may_try_at_once() {
     let cache = due();
-    renew(&cache, Outcome::Unfinished(Error::cancelled())).0.unwrap_err();
+    renew(&cache, Outcome::Interrupted(Error::cancelled())).0.unwrap_err();
     assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1));
 }
 
@@ -211,8 +206,8 @@ fn of_many_threads_one_renews() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                if let Lookup::Due(found) = cache.get(user("a")) {
-                    cache.renew(user("a"), found.into_entry().unwrap(), &script).unwrap();
+                if let Some(due) = cache.get(user("a")).into_due() {
+                    fetch(&cache, "a", Some(due), &script, &context()).unwrap();
                 }
             });
         }

@@ -1,5 +1,3 @@
-//! What is read, and what is an error.
-
 use super::*;
 
 /// Sections whose content is their number.
@@ -19,7 +17,7 @@ fn contents(pem: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_good_in_every_form() {
+fn valid_texts_are_read() {
     let both = format!("{ONE}{TWO}");
     let mark = "\u{FEFF}";
     for pem in [
@@ -28,7 +26,7 @@ fn what_is_good_in_every_form() {
         both.replace('\n', "\r"),
         both.trim_end().to_owned(),
         format!("{mark}{both}"),
-        // Two files that were put together, each with a mark of its own.
+        // Two concatenated files, each with a byte order mark.
         format!("{mark}{ONE}{mark}{TWO}"),
         format!("text\n\n{ONE}more -- text\n{TWO}the END of it"),
         format!("{KEY}{ONE}{KEY}{TWO}{KEY}"),
@@ -47,7 +45,7 @@ fn what_is_good_in_every_form() {
 }
 
 #[test]
-fn a_section_that_cannot_be_read_is_an_error_that_says_which() {
+fn the_error_of_an_unreadable_section_names_its_position() {
     let begin = "-----BEGIN CERTIFICATE-----";
     let end = "-----END CERTIFICATE-----";
     for (broken, said) in [
@@ -58,37 +56,43 @@ fn a_section_that_cannot_be_read_is_an_error_that_says_which() {
         (ONE.replace(end, KEY), "(line 4) has no END line"),
         (KEY.replace("-----END PRIVATE KEY-----", ""), "(line 4) has no END line"),
         (ONE.replace(begin, ""), "(line 6) has no BEGIN line"),
-        (ONE.replace(end, "-----END PRIVATE KEY-----"), "(line 4) has the END line of another"),
+        (
+            ONE.replace(end, "-----END PRIVATE KEY-----"),
+            "(line 4) has the END line of another section",
+        ),
         (
             ONE.replace(end, "-----end certificate-----"),
-            "(line 4) is broken in line 6: it is not written",
+            "(line 4) is malformed in line 6: it is not written",
         ),
-        (ONE.to_lowercase(), "(line 4) is broken: it is not written like"),
+        (ONE.to_lowercase(), "(line 4) is malformed: it is not written like"),
         (
             ONE.replace(begin, "----BEGIN CERTIFICATE----"),
-            "(line 4) is broken: it is not written like",
+            "(line 4) is malformed: it is not written like",
         ),
         (
             ONE.replace(begin, "\u{2014}BEGIN CERTIFICATE\u{2014}"),
-            "(line 4) is broken: it is not written like",
+            "(line 4) is malformed: it is not written like",
         ),
         (
             ONE.replace(begin, "----- BEGIN CERTIFICATE -----"),
-            "(line 4) is broken: it is not written like",
+            "(line 4) is malformed: it is not written like",
         ),
-        (format!("ca: \"{ONE}"), "(line 4) is broken: there is more in it"),
-        (ONE.replace(begin, &format!("{begin} # ours")), "(line 4) is broken: there is more in it"),
-        (ONE.replace('\n', "\\n"), "(line 4) is broken: there is more in it"),
-        (ONE.trim_end().replace('\n', " "), "(line 4) is broken: it holds two lines"),
-        (format!("{}{TWO}", ONE.trim_end()), "(line 4) is broken in line 6: it holds two lines"),
+        (format!("ca: \"{ONE}"), "(line 4) is malformed: it contains more"),
+        (ONE.replace(begin, &format!("{begin} # ours")), "(line 4) is malformed: it contains more"),
+        (ONE.replace('\n', "\\n"), "(line 4) is malformed: it contains more"),
+        (ONE.trim_end().replace('\n', " "), "(line 4) is malformed: it contains two lines"),
+        (
+            format!("{}{TWO}", ONE.trim_end()),
+            "(line 4) is malformed in line 6: it contains two lines",
+        ),
         (
             ONE.replace("CERT", "TRUSTED CERT"),
-            "(line 4) is a TRUSTED CERTIFICATE, a form of OpenSSL's",
+            "(line 4) is a TRUSTED CERTIFICATE, a format of OpenSSL",
         ),
         (ONE.replace("CERTIFICATE", "PKCS7"), "(line 4) is PKCS #7"),
         (ONE.replace("CERTIFICATE", "CMS"), "(line 4) is PKCS #7"),
     ] {
-        // One of another kind goes before it: all are counted.
+        // A section of another kind comes first: all are counted.
         let found = read(format!("{KEY}{broken}"));
         let first = found.into_iter().find_map(Result::err);
         let first = first.unwrap_or_else(|| panic!("{broken} is no error"));
@@ -97,7 +101,7 @@ fn a_section_that_cannot_be_read_is_an_error_that_says_which() {
 }
 
 #[test]
-fn what_follows_a_broken_section_is_found() {
+fn a_certificate_after_a_malformed_section_is_found() {
     let cut = ONE.replace("-----END CERTIFICATE-----\n", "");
     for broken in [ONE.replace("AQ", "A!"), ONE.to_lowercase(), cut] {
         let found = read(format!("{broken}{TWO}"));
@@ -107,7 +111,7 @@ fn what_follows_a_broken_section_is_found() {
 }
 
 #[test]
-fn utf_16_is_told_from_a_text_without_certificates() {
+fn utf_16_has_an_error_of_its_own() {
     let wide =
         |encode: fn(u16) -> [u8; 2]| -> Vec<u8> { ONE.encode_utf16().flat_map(encode).collect() };
     let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));

@@ -1,242 +1,169 @@
-//! The library's `src/cache/fetch.rs` around its flights: one user, whose entry is an `Option`.
+//! A stand-in for the library's `src/cache/mod.rs`: one user, whose entry is an `Option`. The flights
+//! around it are the library's own files.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use loom::sync::{Mutex, MutexGuard};
 
 use crate::error::Error;
-use crate::exchange::{Outcome, Progress};
-use entry::Entry;
-use flights::{Fetched, Flight, Flights, Landed, Next, Ticket};
-use sync::Thread;
+use crate::sync;
+use crate::token::{Token, TokenResponse};
+use entry::{Entry, Key};
+use flights::Flights;
 
-mod entry {
-    /// A token, told from others by the request that brought it.
-    pub(crate) struct Entry(pub(crate) u64);
-}
+#[path = "../../../src/cache/fetch.rs"]
+#[allow(dead_code)] // for renewals
+mod fetch;
 #[path = "../../../src/cache/flights.rs"]
-#[allow(dead_code)] // what is for many users
+#[allow(dead_code)] // for many users
 mod flights;
-mod sync;
 
-const USER: &[u8] = b"user";
+pub(crate) use fetch::Fetcher;
 
-/// One who asks for a token.
-pub(crate) struct Asker {
-    pub(crate) deadline: Instant,
-    /// It gives up as soon as there is nothing for it. When that is, is for loom to try: it is as if
-    /// its time were up, or it were cancelled, at any moment.
-    pub(crate) gives_up: bool,
-    /// What comes of an exchange of its own.
-    pub(crate) outcome: Outcome,
-    /// It has the user forgotten before it asks.
-    pub(crate) forgets: bool,
-}
+pub(crate) mod entry {
+    use super::Token;
 
-impl Asker {
-    fn wait(&self, done: &dyn Fn() -> bool) -> Result<(), Error> {
-        while !done() {
-            if self.gives_up {
-                return Err(Error::Stopped);
-            }
-            sync::park();
-        }
-        Ok(())
-    }
+    pub(crate) struct Entry(pub(crate) Token);
 
-    fn exchange(&self, progress: &mut Progress) -> Outcome {
-        progress.requests += 1;
-        progress.pause = match self.outcome {
-            Outcome::Pausing(until) => Some((until, Error::Refused)),
-            _ => None,
-        };
-        self.outcome
+    #[derive(Clone, Copy)]
+    pub(crate) struct Key<'a> {
+        pub(crate) hash: u64,
+        pub(crate) user: &'a [u8],
     }
 }
 
-/// Counted apart from what loom watches: that adds no order between the threads.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) exchanges: AtomicU64,
-    pub(crate) coalesced: AtomicU64,
-    /// Requests that were sent.
-    pub(crate) sent: AtomicU64,
-    /// Flights that ended, and the requests that were told at their ends.
-    pub(crate) ends: AtomicU64,
-    pub(crate) requests: AtomicU64,
+pub(crate) trait Clock {
+    fn now(&self) -> Duration;
 }
 
 #[derive(Default)]
-pub(crate) struct Cache {
-    room: Mutex<Room>,
+pub(crate) struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Cache<C: Clock = Still> {
+    clock: C,
+    shard: Mutex<ShardState>,
+    breaker: Never,
+    tokens: BuildHasherDefault<DefaultHasher>,
     pub(crate) counters: Counters,
 }
 
 #[derive(Default)]
-struct Room {
+struct ShardState {
     entry: Option<Arc<Entry>>,
     flights: Flights,
+    rejections: Never,
 }
 
-fn add(counter: &AtomicU64, count: u64) -> u64 {
-    counter.fetch_add(count, Ordering::Relaxed) + count
+struct Locked<'a> {
+    state: MutexGuard<'a, ShardState>,
 }
 
-impl Cache {
-    pub(crate) fn fetch(&self, asker: &Asker) -> Result<u64, Error> {
-        let joined = {
-            let mut room = self.lock();
-            if let Some(entry) = &room.entry {
-                return Ok(entry.0);
-            }
-            let joined = room.flights.join(USER, asker.deadline);
-            if joined.is_none() {
-                room.flights.begin(USER);
-            }
-            joined
-        };
-        let landed = match joined {
-            Some((flight, ticket)) => {
-                add(&self.counters.coalesced, 1);
-                self.wait(flight, ticket, asker)
-            }
-            None => {
-                add(&self.counters.exchanges, 1);
-                self.lead(Progress::default(), asker)
-            }
-        };
-        landed.map(|fetched| fetched.entry.0)
+impl<C: Clock> Cache<C> {
+    fn key<'a>(&self, user: &'a [u8]) -> Key<'a> {
+        Key { hash: 0, user }
     }
 
-    /// `fetch` of one who comes first, up to where it leads, and then `meanwhile`.
-    pub(crate) fn fetch_first<T>(
-        &self,
-        asker: &Asker,
-        meanwhile: impl FnOnce() -> T,
-    ) -> (Result<u64, Error>, T) {
-        self.lock().flights.begin(USER);
-        add(&self.counters.exchanges, 1);
-        let others = meanwhile();
-        let landed = self.lead(Progress::default(), asker);
-        (landed.map(|fetched| fetched.entry.0), others)
+    fn lock(&self, _: Key<'_>) -> Locked<'_> {
+        Locked { state: self.shard.lock().unwrap() }
     }
 
-    pub(crate) fn forget(&self) {
-        let mut room = self.lock();
-        room.flights.forget(USER);
-        room.entry = None;
+    fn live(&self, shard: &mut Locked<'_>, _: Key<'_>) -> Option<(Arc<Entry>, ())> {
+        shard.state.entry.clone().map(|entry| (entry, ()))
+    }
+
+    fn reserve(&self, _: Key<'_>, _: &TokenResponse, _: Duration) -> Option<()> {
+        Some(())
+    }
+
+    pub(crate) fn forget(&self, user: &[u8]) {
+        let mut shard = self.lock(self.key(user));
+        shard.state.flights.forget(user);
+        shard.state.entry = None;
     }
 
     pub(crate) fn has_flights(&self) -> bool {
-        !self.lock().flights.is_empty()
+        !self.shard.lock().unwrap().flights.is_empty()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap()
-    }
-
-    fn lead(&self, progress: Progress, asker: &Asker) -> Landed {
-        let mut lead = Lead { cache: self, progress, is_over: false };
-        let outcome = asker.exchange(&mut lead.progress);
-        let sent = add(&self.counters.sent, 1);
-        let landed = match outcome {
-            Outcome::Granted => self.store(&lead.progress, sent),
-            Outcome::Failed => self.fail(&lead.progress, Error::Refused),
-            Outcome::Unfinished | Outcome::Pausing(_) => return Err(Error::Stopped),
-        };
-        lead.is_over = true;
-        landed
-    }
-
-    fn wait(&self, flight: Arc<Flight>, ticket: Arc<Ticket>, asker: &Asker) -> Landed {
-        let mut seat = Seat { cache: self, ticket, is_left: false };
-        asker.wait(&|| flight.landed().is_some() || seat.ticket.is_called())?;
-        seat.is_left = true;
-        if let Some(landed) = flight.landed() {
-            return landed.clone();
-        }
-        let progress = self.lock().flights.take_baton(USER);
-        self.lead(progress, asker)
-    }
-
-    fn store(&self, progress: &Progress, token: u64) -> Landed {
-        let mut room = self.lock();
+impl Locked<'_> {
+    fn add(
+        &mut self,
+        _: Key<'_>,
+        token: Token,
+        place: Option<()>,
+    ) -> (Arc<Entry>, Option<Arc<Entry>>) {
         let entry = Arc::new(Entry(token));
-        if room.flights.may_keep(USER) {
-            room.entry = Some(Arc::clone(&entry));
+        if place.is_some() {
+            self.state.entry = Some(Arc::clone(&entry));
         }
-        let landed = Ok(Fetched { entry, attempts: progress.requests as u32 });
-        let waiting = room.flights.land(USER, landed.clone());
-        drop(room);
-        self.count_end(progress);
-        wake(waiting);
-        landed
-    }
-
-    fn fail(&self, progress: &Progress, error: Error) -> Landed {
-        let waiting = self.lock().flights.land(USER, Err(error.clone()));
-        self.count_end(progress);
-        wake(waiting);
-        Err(error)
-    }
-
-    fn pass_on(&self, progress: Progress) {
-        let next = self.lock().flights.pass_on(USER, progress);
-        match next {
-            Next::Called(heir) => heir.unpark(),
-            Next::Landed(progress, waiting) => {
-                self.count_end(&progress);
-                wake(waiting);
-            }
-            Next::Over(progress) => self.count_end(&progress),
-        }
-    }
-
-    fn count_end(&self, progress: &Progress) {
-        add(&self.counters.requests, progress.requests);
-        add(&self.counters.ends, 1);
+        (entry, None)
     }
 }
 
-struct Lead<'a> {
-    cache: &'a Cache,
-    progress: Progress,
-    is_over: bool,
-}
+/// A breaker, and reports of rejected tokens, that never stop an exchange.
+#[derive(Default)]
+struct Never;
 
-impl Drop for Lead<'_> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            let progress = std::mem::take(&mut self.progress);
-            self.cache.pass_on(progress);
-        }
+impl Never {
+    fn admit(&self, _: u64, _: Duration, _: Duration) -> Result<(), Error> {
+        Ok(())
     }
-}
 
-struct Seat<'a> {
-    cache: &'a Cache,
-    ticket: Arc<Ticket>,
-    is_left: bool,
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        if self.is_left {
-            return;
-        }
-        let baton = {
-            let mut room = self.cache.lock();
-            room.flights.leave(USER, &self.ticket);
-            self.ticket.is_called().then(|| room.flights.take_baton(USER))
-        };
-        if let Some(progress) = baton {
-            self.cache.pass_on(progress);
-        }
+    fn check(&self, _: u64, _: Duration) -> Result<(), Error> {
+        Ok(())
     }
+
+    fn check_new(&self, _: u64, _: u64, _: Duration) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn note_success(&self) {}
+
+    fn note_interrupted(&self, _: u64, _: Duration) {}
+
+    fn note_refusal(&self, _: u64, _: Duration) {}
 }
 
-fn wake(waiting: Vec<Thread>) {
-    waiting.iter().for_each(Thread::unpark);
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) exchanges: Counter,
+    pub(crate) coalesced: Counter,
+    pub(crate) requests: Counter,
+    retries: Counter,
+    /// Told of each flight once, at its end.
+    pub(crate) failures: Counter,
+}
+
+/// Counts apart from what loom watches: that adds no order between the threads.
+#[derive(Default)]
+pub(crate) struct Counter {
+    sum: AtomicU64,
+    times: AtomicU64,
+}
+
+impl Counter {
+    fn add(&self, count: u64) {
+        self.sum.fetch_add(count, Ordering::Relaxed);
+        self.times.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn times(&self) -> u64 {
+        self.times.load(Ordering::Relaxed)
+    }
 }

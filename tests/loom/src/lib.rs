@@ -1,21 +1,64 @@
-//! The library's `src/cache/flights.rs` on loom's primitives, and models of what can meet in it.
-//!
-//! What is around the flights in the library's `src/cache/fetch.rs` (who locks when, who wakes whom) is
-//! in `cache.rs` once more, for one user and without the store, under the same names and in the same
-//! order: whoever changes one changes the other. The rest is stand-ins.
+//! The library's `src/cache/fetch.rs` and `flights.rs` on loom's primitives, and models of the threads that
+//! can meet in them. Everything else that these two files use has a stand-in here.
 
 #![cfg(test)]
 
 mod cache;
+mod context;
 mod models;
+mod sync;
 
 mod error {
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub(crate) enum Error {
-        /// The exchange failed, for whoever asked.
+        /// The exchange failed, for every caller.
         Refused,
         /// The caller was stopped, or its time was up.
         Stopped,
+    }
+
+    impl Error {
+        pub(crate) fn http_status(&self) -> Option<u16> {
+            None
+        }
+
+        pub(crate) fn with_attempts(self, _: u32) -> Self {
+            self
+        }
+    }
+}
+
+mod exchange {
+    use std::time::Instant;
+
+    use crate::error::Error;
+    use crate::token::TokenResponse;
+
+    pub(crate) struct SignedUser<'a> {
+        pub(crate) user: &'a [u8],
+    }
+
+    #[derive(Default)]
+    pub(crate) struct Progress {
+        pub(crate) requests: u32,
+        /// No request may be sent before.
+        pub(crate) pause: Option<Instant>,
+    }
+
+    impl Progress {
+        pub(crate) fn requests(&self) -> u32 {
+            self.requests
+        }
+
+        pub(crate) fn with_response(&self, error: Error) -> Error {
+            error
+        }
+    }
+
+    pub(crate) enum Outcome {
+        Granted(TokenResponse),
+        Failed(Error),
+        Interrupted(Error),
     }
 }
 
@@ -25,31 +68,17 @@ mod random {
         std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>;
 }
 
-mod exchange {
-    use std::time::Instant;
+mod token {
+    /// A token, told from others by the request that brought it.
+    pub(crate) struct Token(pub(crate) u32);
 
-    use crate::error::Error;
-
-    #[derive(Default)]
-    pub(crate) struct Progress {
-        pub(crate) requests: u64,
-        /// Until when it must pause, and what stands if nobody can.
-        pub(crate) pause: Option<(Instant, Error)>,
-    }
-
-    impl Progress {
-        pub(crate) fn stands_at(&self, latest: Instant) -> Option<&Error> {
-            self.pause.as_ref().filter(|(until, _)| latest <= *until).map(|(_, failure)| failure)
+    impl Token {
+        pub(crate) fn as_bytes(&self) -> &[u8] {
+            &[]
         }
     }
 
-    #[derive(Clone, Copy)]
-    pub(crate) enum Outcome {
-        Granted,
-        Failed,
-        /// The caller was stopped.
-        Unfinished,
-        /// The caller's time is up before the next attempt, which must not come before then.
-        Pausing(Instant),
+    pub(crate) struct TokenResponse {
+        pub(crate) token: Token,
     }
 }

@@ -1,31 +1,117 @@
-//! Who may meet at a flight. Each model names all that may come of it, and loom must find just that,
-//! in all orders that there are. To loom a wake-up that is lost is a deadlock.
+//! The threads that may meet at a flight. Each model names every result that there may be, and loom must
+//! find exactly these, over all orders. To loom a lost wake-up is a deadlock.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use loom::model::Builder;
 
-use crate::cache::{Asker, Cache};
+use crate::cache::{Cache, Fetcher};
+use crate::context::{Context, Deadline};
 use crate::error::Error::{self, Refused, Stopped};
-use crate::exchange::Outcome;
+use crate::exchange::{Outcome, Progress, SignedUser};
+use crate::token::{Token, TokenResponse};
 
-/// What each got, in the order of the model: the number of the request that brought its token, or
-/// why there is none; how many flights there were; and how many joined one.
-type End = (Vec<Result<u64, Error>>, u64, u64);
+/// The result of each caller, in the order of the model: the number of the request that brought its
+/// token, or an error; how many flights there were; and how many calls joined one.
+type End = (Vec<Result<u32, Error>>, u64, u64);
 
-/// How much more time the one has who inherits.
+/// How much more time the next leader has.
 const MORE: Duration = Duration::from_secs(1);
 
-/// One who waits as long as there is something to wait for.
-fn asker(deadline: Instant, outcome: Outcome) -> Asker {
-    Asker { deadline, gives_up: false, outcome, forgets: false }
+/// One call of a model.
+#[derive(Clone, Copy)]
+struct Call {
+    context: Context,
+    attempt: Attempt,
+    /// It has the user forgotten before it asks.
+    forgets: bool,
 }
 
-fn giving_up(asker: Asker) -> Asker {
-    Asker { gives_up: true, ..asker }
+/// What becomes of a request that the call sends.
+#[derive(Clone, Copy)]
+enum Attempt {
+    Grants,
+    Fails,
+    /// The caller is stopped.
+    Stops,
+    /// The caller has no time for the next attempt, which must not come before then.
+    Pauses(Instant),
+}
+
+use Attempt::{Fails, Grants, Pauses, Stops};
+
+/// A call that waits as long as there is something to wait for.
+fn call(at: Instant, attempt: Attempt) -> Call {
+    let deadline = Deadline { at, timeout: MORE };
+    Call { context: Context { deadline, gives_up: false }, attempt, forgets: false }
+}
+
+fn giving_up(call: Call) -> Call {
+    Call { context: Context { gives_up: true, ..call.context }, ..call }
+}
+
+/// Makes the exchange of one call.
+struct Requests<'a> {
+    attempt: Attempt,
+    /// Counted by all calls of a model, apart from what loom watches.
+    sent: &'a AtomicU32,
+    /// Run in the first request.
+    meanwhile: RefCell<Option<Box<dyn FnOnce() + 'a>>>,
+}
+
+impl Fetcher for Requests<'_> {
+    type Turn<'a>
+        = ()
+    where
+        Self: 'a;
+
+    fn wait_for_turn(&self, context: &Context, progress: &mut Progress) -> Result<(), Outcome> {
+        match progress.pause {
+            Some(until) if context.deadline.at <= until => Err(Outcome::Interrupted(Refused)),
+            _ => Ok(()),
+        }
+    }
+
+    fn attempt(
+        &self,
+        (): (),
+        _: &SignedUser<'_>,
+        _: &Context,
+        progress: &mut Progress,
+    ) -> Option<Outcome> {
+        if let Some(meanwhile) = self.meanwhile.take() {
+            meanwhile();
+        }
+        progress.requests += 1;
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
+        Some(match self.attempt {
+            Grants => Outcome::Granted(TokenResponse { token: Token(number) }),
+            Fails => Outcome::Failed(Refused),
+            Stops => Outcome::Interrupted(Stopped),
+            Pauses(until) => {
+                progress.pause = Some(until);
+                Outcome::Interrupted(Stopped)
+            }
+        })
+    }
+}
+
+fn fetch<'a>(
+    cache: &Cache,
+    call: &Call,
+    sent: &'a AtomicU32,
+    meanwhile: Option<Box<dyn FnOnce() + 'a>>,
+) -> Result<u32, Error> {
+    let user = SignedUser { user: b"user" };
+    if call.forgets {
+        cache.forget(user.user);
+    }
+    let requests = Requests { attempt: call.attempt, sent, meanwhile: RefCell::new(meanwhile) };
+    cache.fetch(&user, &requests, &call.context).map(|fetched| fetched.entry.0.0)
 }
 
 /// Runs one model in every order.
@@ -51,49 +137,37 @@ fn check<const N: usize>(
 }
 
 /// The flight of `first` has begun when the others come.
-fn meet<const N: usize>(first: Asker, others: [Asker; N]) -> End {
-    let cache = Arc::new(Cache::default());
-    let (result, threads) = cache.fetch_first(&first, || {
-        others.map(|other| {
-            let cache = Arc::clone(&cache);
-            loom::thread::spawn(move || {
-                if other.forgets {
-                    cache.forget();
-                }
-                cache.fetch(&other)
-            })
-        })
-    });
-    let mut results = vec![result];
-    results.extend(threads.map(|thread| thread.join().unwrap()));
+fn meet<const N: usize>(first: Call, others: [Call; N]) -> End {
+    let (cache, sent) = (Arc::new(Cache::default()), Arc::new(AtomicU32::new(0)));
+    let mut threads = Vec::new();
+    let spawn = || {
+        threads.extend(others.map(|other| {
+            let (cache, sent) = (Arc::clone(&cache), Arc::clone(&sent));
+            loom::thread::spawn(move || fetch(&cache, &other, &sent, None))
+        }));
+    };
+    let mut results = vec![fetch(&cache, &first, &sent, Some(Box::new(spawn)))];
+    results.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
 
     assert!(!cache.has_flights(), "no flight is left behind");
     let counters = &cache.counters;
-    let [exchanges, coalesced, ends, sent, requests] = [
-        &counters.exchanges,
-        &counters.coalesced,
-        &counters.ends,
-        &counters.sent,
-        &counters.requests,
-    ]
-    .map(|counter| counter.load(Ordering::Relaxed));
-    assert_eq!(ends, exchanges, "each flight ends once");
-    assert_eq!(requests, sent, "whoever leads on knows what was done");
-    (results, exchanges, coalesced)
+    let exchanges = counters.exchanges.sum();
+    assert_eq!(counters.failures.times(), exchanges, "each flight ends once");
+    let sent = u64::from(sent.load(Ordering::Relaxed));
+    assert_eq!(counters.requests.sum(), sent, "a leader knows what the one before has done");
+    (results, exchanges, counters.coalesced.sum())
 }
 
 #[test]
-fn who_comes_while_a_flight_fails_shares_it_or_begins_one() {
+fn a_call_during_a_failure_shares_it_or_begins_a_flight() {
     let expected = [(vec![Err(Refused), Err(Refused)], 1, 1), (vec![Err(Refused), Ok(2)], 2, 0)];
-    check(expected, |now| meet(asker(now, Outcome::Failed), [asker(now, Outcome::Granted)]));
+    check(expected, |now| meet(call(now, Fails), [call(now, Grants)]));
 }
 
 #[test]
-fn who_comes_while_a_flight_lands_finds_it_or_its_token() {
+fn a_call_during_a_success_finds_the_flight_or_its_token() {
     let expected = [0, 1, 2].map(|joined| (vec![Ok(1), Ok(1), Ok(1)], 1, joined));
-    check(expected, |now| {
-        meet(asker(now, Outcome::Granted), [0, 0].map(|_| asker(now, Outcome::Granted)))
-    });
+    check(expected, |now| meet(call(now, Grants), [0, 0].map(|_| call(now, Grants))));
 }
 
 #[test]
@@ -103,13 +177,11 @@ fn a_flight_goes_on_or_ends_if_its_leader_leaves_while_its_waiter_gives_up() {
         (vec![Err(Stopped), Err(Stopped)], 1, 1),
         (vec![Err(Stopped), Ok(2)], 2, 0),
     ];
-    check(expected, |now| {
-        meet(asker(now, Outcome::Unfinished), [giving_up(asker(now, Outcome::Granted))])
-    });
+    check(expected, |now| meet(call(now, Stops), [giving_up(call(now, Grants))]));
 }
 
 #[test]
-fn who_stays_leads_on_if_the_heir_gives_up_while_it_is_called() {
+fn the_last_waiter_leads_if_the_woken_one_gives_up() {
     let expected = [
         (vec![Err(Stopped), Ok(2), Ok(2)], 1, 1),
         (vec![Err(Stopped), Ok(2), Ok(2)], 1, 2),
@@ -119,29 +191,23 @@ fn who_stays_leads_on_if_the_heir_gives_up_while_it_is_called() {
         (vec![Err(Stopped), Err(Stopped), Ok(2)], 2, 1),
     ];
     check(expected, |now| {
-        meet(
-            asker(now, Outcome::Unfinished),
-            [giving_up(asker(now + MORE, Outcome::Granted)), asker(now, Outcome::Granted)],
-        )
+        meet(call(now, Stops), [giving_up(call(now + MORE, Grants)), call(now, Grants)])
     });
 }
 
 #[test]
-fn what_the_heir_brings_is_for_all() {
+fn the_next_leaders_token_is_for_all() {
     let expected = [(1, 1), (1, 2), (2, 0), (2, 1)]
         .map(|(flights, joined)| (vec![Err(Stopped), Ok(2), Ok(2)], flights, joined));
     check(expected, |now| {
-        meet(
-            asker(now, Outcome::Unfinished),
-            [now + MORE, now].map(|deadline| asker(deadline, Outcome::Granted)),
-        )
+        meet(call(now, Stops), [now + MORE, now].map(|deadline| call(deadline, Grants)))
     });
 }
 
 #[test]
-fn the_heir_may_leave_too() {
+fn the_next_leader_may_leave_too() {
     let expected = [
-        // The one who has more time leads second, and the last one lands.
+        // The one with more time leads second, and the last one gets the token.
         (vec![Err(Stopped), Err(Stopped), Ok(3)], 1, 2),
         (vec![Err(Stopped), Err(Stopped), Ok(3)], 2, 1),
         (vec![Err(Stopped), Err(Stopped), Ok(3)], 3, 0),
@@ -151,16 +217,11 @@ fn the_heir_may_leave_too() {
         (vec![Err(Stopped), Ok(2), Ok(2)], 2, 0),
         (vec![Err(Stopped), Ok(2), Ok(2)], 2, 1),
     ];
-    check(expected, |now| {
-        meet(
-            asker(now, Outcome::Unfinished),
-            [asker(now + MORE, Outcome::Unfinished), asker(now, Outcome::Granted)],
-        )
-    });
+    check(expected, |now| meet(call(now, Stops), [call(now + MORE, Stops), call(now, Grants)]));
 }
 
 #[test]
-fn a_failure_that_nobody_has_time_to_mend_is_for_all_who_wait() {
+fn a_failure_that_no_waiter_has_time_to_retry_is_for_all() {
     let expected = [
         (vec![Err(Stopped), Err(Refused), Err(Refused)], 1, 2),
         (vec![Err(Stopped), Err(Refused), Ok(2)], 2, 1),
@@ -170,21 +231,21 @@ fn a_failure_that_nobody_has_time_to_mend_is_for_all_who_wait() {
     ];
     check(expected, |now| {
         meet(
-            asker(now, Outcome::Pausing(now + 2 * MORE)),
-            [now + MORE, now].map(|deadline| asker(deadline, Outcome::Granted)),
+            call(now, Pauses(now + 2 * MORE)),
+            [now + MORE, now].map(|deadline| call(deadline, Grants)),
         )
     });
 }
 
 #[test]
-fn who_had_the_user_forgotten_does_not_find_what_was_under_way() {
+fn a_call_after_forget_does_not_find_an_older_token() {
     let expected = [
         // It still shares a flight that it meets.
         (vec![Ok(1), Ok(1)], 1, 1),
         (vec![Ok(1), Ok(2)], 2, 0),
     ];
     check(expected, |now| {
-        let forgetful = Asker { forgets: true, ..asker(now, Outcome::Granted) };
-        meet(asker(now, Outcome::Granted), [forgetful])
+        let forgetful = Call { forgets: true, ..call(now, Grants) };
+        meet(call(now, Grants), [forgetful])
     });
 }

@@ -1,4 +1,4 @@
-//! One reply, before it is decided how it goes on the wire.
+//! One reply, before a delivery is chosen.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// How many seconds the `Date` header is off; none leaves the header out.
+    /// How many seconds the `Date` header is off; `None` omits it.
     pub date_skew: Option<i64>,
     pub delay: Duration,
     /// Whether the body holds a token that the client can use.
@@ -37,7 +37,7 @@ impl Answer {
     }
 
     pub fn json(value: &impl Serialize) -> Self {
-        // Only maps with keys that are no strings fail, and there are none here.
+        // Only maps with keys other than strings fail; there are none here.
         let body = serde_json::to_vec(value).unwrap_or_default();
         Self::new(StatusCode::OK, "application/json", body)
     }
@@ -61,7 +61,7 @@ impl Answer {
         }
     }
 
-    /// Adds the `Date` header; to be called when the reply is about to go out.
+    /// Adds the `Date` header, just before the reply is sent.
     pub fn stamp(&mut self) {
         if let Some(skew) = self.date_skew {
             self.set_header(DATE, &http_date(skew));
@@ -75,7 +75,7 @@ impl Answer {
         response
     }
 
-    /// The head as bytes, with `framing` as the lines that say how long the body is.
+    /// The head as bytes. `framing` holds the header lines about the length of the body.
     pub fn head(&self, framing: &str) -> BytesMut {
         let mut head = BytesMut::from("HTTP/1.1 ");
         head.extend_from_slice(self.status_text().as_bytes());

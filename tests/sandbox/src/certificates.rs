@@ -1,4 +1,4 @@
-//! A certificate authority made at start, and the certificates that a careful client must refuse.
+//! A certificate authority made at start, and certificates that a client must refuse.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct Identities {
 impl Identities {
     pub fn make() -> Result<Self> {
         let (ca_pem, ca) = authority("Spike sandbox CA")?;
-        let (_, stranger) = authority("Spike sandbox CA that nobody trusts")?;
+        let (_, other_ca) = authority("Spike sandbox CA that is not trusted")?;
         let signed = |leaf: CertificateParams| Identity::signed(&leaf, &ca);
         let proper = signed(leaf(&LOOPBACK, 2024, 2100)?)?;
         Ok(Self {
@@ -45,7 +45,7 @@ impl Identities {
                 .config(rustls::ALL_VERSIONS)?,
             self_signed: Identity::self_signed(&leaf(&LOOPBACK, 2024, 2100)?)?
                 .config(rustls::ALL_VERSIONS)?,
-            untrusted: Identity::signed(&leaf(&LOOPBACK, 2024, 2100)?, &stranger)?
+            untrusted: Identity::signed(&leaf(&LOOPBACK, 2024, 2100)?, &other_ca)?
                 .config(rustls::ALL_VERSIONS)?,
             ca_pem,
         })
@@ -95,7 +95,7 @@ fn authority(name: &str) -> Result<(String, Issuer<'static, KeyPair>)> {
     Ok((pem, Issuer::new(params, key)))
 }
 
-/// Strict verifiers (Python 3.13 and up among them) want the key identifier and the usages.
+/// Strict verifiers (Python 3.13 and later) require the key identifier and the usages.
 fn leaf(
     names: &[&str],
     from: i32,

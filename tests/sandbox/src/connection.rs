@@ -35,7 +35,7 @@ pub struct Link {
     pub https: bool,
     /// Zero until the first request that is not a control request.
     number: AtomicU64,
-    doomed: AtomicBool,
+    closes_next: AtomicBool,
     script: Mutex<Option<Script>>,
 }
 
@@ -45,26 +45,25 @@ impl Link {
             record: Record::default(),
             https,
             number: AtomicU64::new(0),
-            doomed: AtomicBool::new(false),
+            closes_next: AtomicBool::new(false),
             script: Mutex::new(None),
         }
     }
 
-    /// The how-manieth counted connection it is.
+    /// Counted from 1 in the order of the first requests.
     pub fn number(&self) -> u64 {
         self.number.load(Relaxed)
     }
 
-    /// The next exchange on the connection is met with a close.
-    pub fn doom(&self) {
-        self.doomed.store(true, Relaxed);
+    /// The next request on the connection is read and answered with a close.
+    pub fn close_next(&self) {
+        self.closes_next.store(true, Relaxed);
     }
 
-    pub fn is_doomed(&self) -> bool {
-        self.doomed.load(Relaxed)
+    pub fn closes_next(&self) -> bool {
+        self.closes_next.load(Relaxed)
     }
 
-    /// Requests of a connection come one after the other, so the first is counted once.
     fn count(&self, sandbox: &Sandbox) {
         if self.number() == 0 {
             let number = sandbox.counters.connections.fetch_add(1, Relaxed) + 1;
@@ -81,7 +80,7 @@ impl Link {
     }
 }
 
-/// Tells the HTTP server to stop, since a script takes the stream over.
+/// Stops the HTTP server: a script takes over the stream.
 #[derive(Debug)]
 struct Scripted;
 
@@ -109,7 +108,7 @@ pub async fn serve<T: Transport>(sandbox: Arc<Sandbox>, stream: T, https: bool) 
             None => return,
         }
     }
-    // The client may be gone already; there is nobody to tell.
+    // Fails if the client has closed already.
     let _ = wire.shutdown().await;
 }
 
@@ -127,7 +126,7 @@ async fn serve_http<T: Transport>(
         // The `Date` header is ours, so that it can be wrong.
         .auto_date_header(false)
         .serve_connection(TokioIo::new(wire), service);
-    // What went wrong is the client's to find out, or is the script that was handed over.
+    // An error is for the client to see, or is `Scripted`.
     let _ = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
     (parts.io.into_inner(), parts.read_buf)
@@ -167,7 +166,7 @@ async fn route(sandbox: &Sandbox, link: &Link, request: Request<Incoming>) -> Ou
 fn elsewhere(sandbox: &Sandbox, path: &str) -> Answer {
     if path == REDIRECT_TARGET {
         sandbox.counters.followed_redirects.fetch_add(1, Relaxed);
-        // A client that follows must not look as if it had failed.
+        // A client that follows must not appear to fail.
         return Answer::json(
             &serde_json::json!({"access_token": "from-a-redirect-that-was-followed"}),
         );

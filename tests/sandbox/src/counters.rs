@@ -1,4 +1,4 @@
-//! What tests may ask about afterwards.
+//! What is counted and recorded for tests.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ pub struct Counters {
     last_connect: Mutex<Option<Value>>,
 }
 
-/// The last exchange request, as it was received; only taken apart when somebody asks.
+/// The last exchange request as received. Parsed only on demand.
 #[derive(Debug)]
 pub struct Seen {
     pub method: Method,
@@ -115,7 +115,7 @@ impl Counters {
         lock(&self.last_connect).clone().unwrap_or(Value::Null)
     }
 
-    /// Everything to zero but what is in flight now, which will be taken off later.
+    /// Sets everything to zero except what is in flight now.
     pub fn reset(&self) {
         let sums = [
             &self.requests,
@@ -148,7 +148,7 @@ impl Seen {
     }
 }
 
-/// The headers as they were spelled and ordered; none if a pipelined request hid them.
+/// The headers with their spelling and order; `None` if a pipelined request hid them.
 fn raw_headers(raw: &[u8]) -> Option<Vec<[String; 2]>> {
     let text = String::from_utf8_lossy(raw);
     let (head, _) = text.split_once("\r\n\r\n")?;
@@ -169,28 +169,4 @@ fn header_pairs(headers: &HeaderMap) -> Vec<[String; 2]> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_greatest_number_in_flight_is_kept_and_a_reset_leaves_what_is_in_flight() {
-        let counters = Arc::new(Counters::default());
-        let first = InFlight::begin(&counters);
-        drop(InFlight::begin(&counters));
-        assert_eq!(counters.max_in_flight.load(Relaxed), 2);
-        counters.reset();
-        assert_eq!(counters.max_in_flight.load(Relaxed), 1);
-        drop(first);
-        assert_eq!(counters.in_flight.load(Relaxed), 0);
-    }
-
-    #[test]
-    fn headers_keep_their_spelling_and_order() {
-        let headers = raw_headers(b"POST / HTTP/1.1\r\nHOST: a\r\nx-B:  c:d \r\n\r\n{}").unwrap();
-        assert_eq!(headers, [["HOST", "a"], ["x-B", "c:d"]]);
-        assert_eq!(raw_headers(b"not a whole head\r\n"), None);
-    }
 }

@@ -27,9 +27,9 @@ use crate::{
 
 pub const PATH: &str = "/v3/auth/hmac";
 
-/// Huma would take more; no request of ours comes near.
+/// Huma accepts more. The library's requests are far smaller.
 const BODY_LIMIT: usize = 64 * 1024;
-/// How much more is read before the refusal, since closing on unread bytes would reset the connection.
+/// Read before the refusal: closing with unread bytes would reset the connection.
 const OVERFLOW_LIMIT: usize = 4 * 1024 * 1024;
 
 /// What becomes of a request.
@@ -46,12 +46,12 @@ pub async fn exchange(sandbox: &Sandbox, link: &Link, request: Request<Incoming>
     let checked = check(sandbox, &parts, body.as_deref());
     let body = body.unwrap_or_default();
     record(sandbox, link, parts, &body);
-    if link.is_doomed() {
+    if link.closes_next() {
         return Outcome::Script(Script::new(Vec::new(), Ending::Close));
     }
     let (mut answer, spec) = match checked {
-        Ok(exchange) => grant(sandbox, &exchange, &body),
-        Err(refusal) => (*refusal, sandbox.book.for_stranger()),
+        Ok(exchange) => accept(sandbox, &exchange, &body),
+        Err(refusal) => (*refusal, sandbox.book.for_bad_request()),
     };
     wait(sandbox.delay + answer.delay).await;
     answer.stamp();
@@ -59,7 +59,7 @@ pub async fn exchange(sandbox: &Sandbox, link: &Link, request: Request<Incoming>
     deliver(sandbox, link, answer, delivery, in_flight)
 }
 
-/// The whole body, or nothing if it is larger than `limit` or the client left.
+/// The whole body; `None` if it is larger than `limit` or the client closed.
 pub async fn read(mut body: Incoming, limit: usize) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     let mut length = 0;
@@ -76,7 +76,7 @@ pub async fn read(mut body: Incoming, limit: usize) -> Option<Vec<u8>> {
     (length <= limit).then_some(whole)
 }
 
-/// Everything that must be right before a user's faults count.
+/// What must be right before a user's faults apply.
 fn check(sandbox: &Sandbox, parts: &Parts, body: Option<&[u8]>) -> Result<Exchange, Box<Answer>> {
     check_head(parts)?;
     let body =
@@ -119,10 +119,10 @@ fn refuse(status: StatusCode, detail: &str) -> Box<Answer> {
     Box::new(Problem::new(status, detail).answer())
 }
 
-/// The reply to a good request, with the faults that its user is to meet.
-fn grant(sandbox: &Sandbox, exchange: &Exchange, body: &[u8]) -> (Answer, Option<Arc<Spec>>) {
+/// The reply to a good request, and the faults of its user.
+fn accept(sandbox: &Sandbox, exchange: &Exchange, body: &[u8]) -> (Answer, Option<Arc<Spec>>) {
     match sandbox.book.for_user(&exchange.user) {
-        // Not a status that a client would try again, so that a slip in a test's user id is seen at once.
+        // A status that no client tries again, so that a typo in a test's user id shows at once.
         Err(message) => (*refuse(StatusCode::NOT_IMPLEMENTED, &message), None),
         Ok(spec) => (prepare(sandbox, exchange, body, spec.as_deref()), spec),
     }
@@ -175,7 +175,7 @@ fn deliver(
         Some(Delivery::Script(script)) => script,
         None if answer.status.is_informational() => scripted(&answer),
         Some(Delivery::CloseNext) => {
-            link.doom();
+            link.close_next();
             return send(sandbox, answer);
         }
         None => return send(sandbox, answer),

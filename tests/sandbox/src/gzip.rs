@@ -1,6 +1,6 @@
-//! What gzip makes of a text, without compressing it (RFC 1951, 3.2.4; RFC 1952).
+//! A gzip file of uncompressed blocks (RFC 1951, 3.2.4; RFC 1952).
 
-/// The most bytes of a block that is not compressed.
+/// The longest uncompressed block.
 const BLOCK_MAX: usize = 0xffff;
 
 pub fn gzip(content: &[u8]) -> Vec<u8> {
@@ -19,7 +19,7 @@ pub fn gzip(content: &[u8]) -> Vec<u8> {
         left = rest;
     }
     file.extend_from_slice(&crc32(content).to_le_bytes());
-    let length = content.len() as u64 as u32; // modulo 2^32, as the format wants it
+    let length = content.len() as u64 as u32; // modulo 2^32 by the format
     file.extend_from_slice(&length.to_le_bytes());
     file
 }

@@ -26,23 +26,3 @@ fn add(text: &mut String, entry: &Entry) {
     let break_line = if gap == 0 { format!("\n{:1$}", "", COLUMN + 4) } else { " ".repeat(gap) };
     let _ = writeln!(text, "    {usage}{break_line}{}", entry.help);
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_fault_is_in_it_once() {
-        let text = text();
-        for (_, table) in fault::catalogue() {
-            for entry in table {
-                let lines = text.lines().filter(|line| line.trim_start().starts_with(entry.name));
-                let exact = lines.filter(|line| {
-                    let rest = &line.trim_start()[entry.name.len()..];
-                    rest.is_empty() || rest.starts_with([' ', '['])
-                });
-                assert_eq!(exact.count(), 1, "{}", entry.name);
-            }
-        }
-    }
-}

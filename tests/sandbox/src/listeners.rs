@@ -1,4 +1,4 @@
-//! Opens every port, and says where they are.
+//! Opens every port and reports the addresses.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,15 +11,16 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 use crate::{
     certificates::Identities,
-    connection, misfits,
+    connection,
     options::Options,
     proxy::{self, Kind},
+    raw_listeners,
     sandbox::Sandbox,
 };
 
 const BACKLOG: u32 = 4096;
-/// After a failed accept, most likely for want of descriptors.
-const BREATH: Duration = Duration::from_millis(10);
+/// After a failed accept, most likely because there are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The addresses, as the ready line gives them.
 #[derive(Debug, Serialize)]
@@ -50,10 +51,10 @@ pub struct TlsFaults {
     pub untrusted: String,
 }
 
-/// What keeps ports taken where nobody listens.
+/// Keeps ports taken where nobody listens.
 pub struct Held {
     _refused: TcpSocket,
-    _full: misfits::Full,
+    _full: raw_listeners::Full,
 }
 
 pub async fn open(
@@ -64,8 +65,8 @@ pub async fn open(
     let main = serve_http(sandbox, options.http_port)?;
     let tls =
         |config: &Arc<ServerConfig>, port| serve_https(sandbox, config, port).map(https_localhost);
-    let (refused, refused_address) = misfits::refused()?;
-    let full = misfits::Full::open().await?;
+    let (refused, refused_address) = raw_listeners::refused()?;
+    let full = raw_listeners::Full::open().await?;
     let addresses = Addresses {
         http: http(main),
         https: tls(&identities.proper, options.https_port)?,
@@ -78,16 +79,16 @@ pub async fn open(
             untrusted: tls(&identities.untrusted, 0)?,
         },
         tls12: tls(&identities.tls12, 0)?,
-        silent: http(accept(listen(0)?, misfits::silent)?),
-        silent_tls: https(accept(listen(0)?, misfits::silent)?),
-        reset: http(accept(listen(0)?, misfits::reset)?),
+        silent: http(accept(listen(0)?, raw_listeners::silent)?),
+        silent_tls: https(accept(listen(0)?, raw_listeners::silent)?),
+        reset: http(accept(listen(0)?, raw_listeners::reset)?),
         refused: http(refused_address),
         full: http(full.address),
-        cut_handshake: https(accept(listen(0)?, misfits::cut_handshake)?),
+        cut_handshake: https(accept(listen(0)?, raw_listeners::cut_handshake)?),
         proxy: serve_proxy(sandbox, Kind::Open)?,
         proxy_auth: serve_proxy(sandbox, Kind::Guarded)?,
         proxy_refusing: serve_proxy(sandbox, Kind::Refusing)?,
-        proxy_silent: format!("http://{}", accept(listen(0)?, misfits::silent)?),
+        proxy_silent: format!("http://{}", accept(listen(0)?, raw_listeners::silent)?),
     };
     let held = Held { _refused: refused, _full: full };
     Ok((addresses, held))
@@ -120,7 +121,7 @@ fn serve_https(
     accept(listen(port)?, move |stream| {
         let (sandbox, acceptor) = (Arc::clone(&sandbox), acceptor.clone());
         async move {
-            // A client that refuses the certificate is what some ports are for.
+            // Some ports exist so that clients refuse their certificate.
             if let Ok(stream) = acceptor.accept(stream).await {
                 connection::serve(sandbox, stream, true).await;
             }
@@ -156,11 +157,11 @@ where
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    // Small replies must not wait for each other; where it fails they merely do.
+                    // Small replies should not wait for each other. A failure only delays them.
                     let _ = stream.set_nodelay(true);
                     tokio::spawn(serve(stream));
                 }
-                Err(_) => sleep(BREATH).await,
+                Err(_) => sleep(ACCEPT_PAUSE).await,
             }
         }
     });

@@ -1,4 +1,4 @@
-//! A stand-in for Spike's HMAC authentication endpoint on loopback, which can also misbehave. See `--help`.
+//! A stand-in for Spike's HMAC authentication endpoint on loopback that also misbehaves. See `--help`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod answer;
@@ -12,11 +12,11 @@ mod fault;
 mod gzip;
 mod help;
 mod listeners;
-mod misfits;
 mod options;
 mod problem;
 mod process;
 mod proxy;
+mod raw_listeners;
 mod request;
 mod sandbox;
 mod script;
@@ -41,7 +41,7 @@ use crate::{
     sandbox::Sandbox,
 };
 
-/// Bad arguments, as most programs report them.
+/// The usual exit code for bad arguments.
 const USAGE: u8 = 2;
 
 /// The one line on stdout.
@@ -85,7 +85,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        // Before the ready line, so that whoever reads it can end the sandbox in order at once.
+        // Before the ready line: its reader may send a signal at once.
         let end = process::End::listen(parent)?;
         let (addresses, _held) = listeners::open(&sandbox, options, &identities).await?;
         announce(options, &addresses, &ca_file)?;

@@ -76,7 +76,7 @@ pub fn parse(mut arguments: Parser) -> Result<Command, String> {
 }
 
 fn lifetime(arguments: &mut Parser) -> Result<i64, String> {
-    // A century is enough, and leaves room to add it to the clock.
+    // A century, so that adding it to the clock cannot overflow.
     match number(arguments, "--token-lifetime")? {
         seconds @ -3_155_760_000..=3_155_760_000 => Ok(seconds),
         _ => Err("--token-lifetime: give at most 3155760000 seconds".to_owned()),

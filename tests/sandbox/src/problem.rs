@@ -22,7 +22,7 @@ pub struct Problem {
 pub struct Flaw {
     pub message: String,
     pub location: String,
-    /// Huma echoes what it got, a signature or the whole body included.
+    /// Huma echoes its input, including a signature or the whole body.
     pub value: Value,
 }
 

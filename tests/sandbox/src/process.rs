@@ -14,16 +14,16 @@ const PARENT_CHECK: Duration = Duration::from_millis(100);
 pub fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Without it the sandbox works all the same, up to the old limit.
+    // On failure the old limit holds.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// Who started the sandbox; to be asked before anything takes time.
+/// The process that started the sandbox. Call it first: the parent may end soon.
 pub fn parent() -> u32 {
     parent_id()
 }
 
-/// When it is time to end: on SIGTERM, on SIGINT, or when the parent has gone.
+/// The end of the sandbox: SIGTERM, SIGINT, or the end of the parent.
 pub struct End {
     parent: u32,
     terminate: Signal,
@@ -31,7 +31,7 @@ pub struct End {
 }
 
 impl End {
-    /// From here on a signal is no sudden death.
+    /// From here on a signal ends the sandbox in order.
     pub fn listen(parent: u32) -> io::Result<Self> {
         Ok(Self {
             parent,
@@ -49,7 +49,7 @@ impl End {
     }
 }
 
-/// Asks again and again, since the signal that Linux offers for this follows the parent's thread, not its process.
+/// Polls: the signal that Linux offers for this follows the parent's thread, not its process.
 async fn orphaned(parent: u32) {
     let mut clock = interval(PARENT_CHECK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);

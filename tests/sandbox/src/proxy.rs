@@ -27,7 +27,7 @@ pub const PASSWORD: &str = "proxy-pass";
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     Open,
-    /// Wants a name and a password.
+    /// Requires a name and a password.
     Guarded,
     Refusing,
 }
@@ -38,7 +38,7 @@ pub async fn serve(sandbox: Arc<Sandbox>, stream: TcpStream, kind: Kind) {
         async move { Ok::<_, std::convert::Infallible>(answer(&sandbox, request, kind).await) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // What went wrong is the client's to find out.
+    // An error is for the client to see.
     let _ = connection.with_upgrades().await;
 }
 
@@ -72,7 +72,7 @@ fn admit(request: &Request<Incoming>, kind: Kind) -> Result<SocketAddr, Box<Answ
     }
     if kind == Kind::Guarded && !is_authorized(request) {
         let mut answer =
-            refuse(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "this proxy wants credentials");
+            refuse(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "this proxy requires credentials");
         answer.set_header(PROXY_AUTHENTICATE, "Basic realm=\"sandbox\"");
         return Err(answer);
     }
@@ -108,7 +108,7 @@ async fn tunnel(sandbox: Arc<Sandbox>, request: Request<Incoming>, mut server: T
     };
     sandbox.counters.tunnels.fetch_add(1, Relaxed);
     let _ = server.set_nodelay(true);
-    // Either end may close when it likes.
+    // Either end may close at any time.
     let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut server).await;
 }
 

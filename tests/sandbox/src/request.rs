@@ -1,4 +1,4 @@
-//! Checks the body of an exchange as Huma would: types first, strictly, and with an echo of what was wrong.
+//! Checks the body of an exchange as Huma would: types first, strictly, with an echo of what was wrong.
 
 use std::{collections::HashSet, fmt};
 
@@ -64,7 +64,7 @@ fn expected_id(id: &str) -> Value {
     }
 }
 
-/// Looks for everything that is wrong, since Huma reports all of it at once.
+/// Collects every flaw: Huma reports all at once.
 struct Check<'a> {
     document: &'a Document,
     flaws: Vec<Flaw>,
@@ -168,7 +168,7 @@ fn is_lowercase_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// A JSON document that still knows which members of its outermost object came twice.
+/// A JSON document, and the members that its outermost object has twice.
 #[derive(Debug)]
 struct Document {
     whole: Value,
@@ -183,7 +183,7 @@ impl<'de> Deserialize<'de> for Document {
 
 struct DocumentVisitor;
 
-/// Anything but an object is kept as it is, for the echo.
+/// Keeps everything except objects as it is, for the echo.
 macro_rules! keep {
     ($($visit:ident: $type:ty),*) => {
         $(fn $visit<E>(self, value: $type) -> Result<Document, E> {
@@ -257,16 +257,6 @@ mod tests {
 
     fn good() -> String {
         body("9999", r#""user1""#, &format!(r#""{SIGNATURE}""#))
-    }
-
-    #[test]
-    fn the_known_answer_is_accepted() {
-        let application = Application::new("9999", KEY).unwrap();
-        assert!(application.accepts(&parse(&good()).unwrap()));
-        let other_user = good().replace("user1", "user2");
-        assert!(!application.accepts(&parse(&other_user).unwrap()));
-        let other_application = good().replace("9999", "9998");
-        assert!(!application.accepts(&parse(&other_application).unwrap()));
     }
 
     #[test]

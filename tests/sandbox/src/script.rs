@@ -1,4 +1,4 @@
-//! What is sent byte by byte, without the HTTP server: the replies that no server crate would produce.
+//! Replies sent byte by byte, which no server crate would produce.
 
 use std::{io, time::Duration};
 
@@ -15,9 +15,9 @@ use crate::{
 
 /// No script holds a connection longer than this.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How much of what the client sends meanwhile is kept for a connection that goes on.
+/// How much of what the client sends meanwhile is kept, for a connection that goes on.
 const READ_AHEAD: usize = 64 * 1024;
-/// Lets the client see what was sent before the reset, which may otherwise overtake it.
+/// Lets the client read what was sent before the reset, which may otherwise overtake it.
 const BEFORE_RESET: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub enum Step {
     /// One byte, a pause, one byte.
     Drip(Bytes, Duration),
     Pause(Duration),
-    /// The same bytes, until the client has had enough.
+    /// The same bytes until the client closes.
     Repeat(Bytes),
     Stall,
 }
@@ -46,7 +46,7 @@ pub enum Ending {
 pub struct Script {
     pub steps: Vec<Step>,
     pub ending: Ending,
-    /// Whether the client gets the whole answer.
+    /// Whether the client receives the whole answer.
     pub complete: bool,
     /// Keeps the request counted as in flight while the script plays.
     pub in_flight: Option<InFlight>,
@@ -57,12 +57,12 @@ impl Script {
         Self { steps, ending, complete: false, in_flight: None }
     }
 
-    /// A script after which the client has the whole answer.
     pub fn complete(steps: Vec<Step>, ending: Ending) -> Self {
         Self { complete: true, ..Self::new(steps, ending) }
     }
 
-    /// Plays until the end, the limit, or until the client leaves. Gives the stream back if the connection goes on.
+    /// Plays until the end, the limit, or until the client closes. Returns the stream if the connection
+    /// goes on.
     pub async fn play<T: Transport>(self, wire: Wire<T>, unread: Bytes) -> Option<Wire<T>> {
         let _in_flight = self.in_flight;
         let (mut reader, mut writer) = tokio::io::split(wire);
@@ -113,7 +113,7 @@ async fn drip<T: Transport>(
     Ok(())
 }
 
-/// Returns when the client has closed. Reading on also keeps the kernel from turning a later close into a reset.
+/// Returns when the client has closed. Reading also prevents a reset at a later close.
 async fn read_until_end<T: Transport>(reader: &mut ReadHalf<Wire<T>>, read_ahead: &mut BytesMut) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = reader.read(&mut buffer).await {
@@ -133,7 +133,7 @@ async fn end<T: Transport>(
             return Some(wire);
         }
         Ending::Close => {
-            // The client may be gone already; there is nobody to tell.
+            // Fails if the client has closed already.
             let _ = wire.shutdown().await;
         }
         Ending::Cut => drop(wire),

@@ -1,10 +1,10 @@
-//! The reply to a good request, and what the faults may use to spoil it.
+//! The reply to a good request, and the material for faults.
 
 use hyper::StatusCode;
 
 use crate::{answer::Answer, request::Exchange, token::Mint};
 
-/// What the faults ask of the token before it is made.
+/// What faults change in the token before it is made.
 #[derive(Default)]
 pub struct Plan {
     pub lifetime: Option<i64>,
@@ -52,8 +52,8 @@ impl<'a> Case<'a> {
         self.document_with(&format!(r#""access_token":"{}""#, self.token))
     }
 
-    /// The success document with these members, already JSON, in the place of the token. Neither tokens nor user
-    /// ids have a character that JSON would escape.
+    /// The success document with these members, given as JSON, in the place of the token. Neither tokens
+    /// nor user ids need JSON escapes.
     pub fn document_with(&self, members: &str) -> String {
         let expires_in = self.expires_in.as_ref().map(|value| format!(r#""expires_in":{value},"#));
         let separator = if members.is_empty() { "" } else { "," };
@@ -71,7 +71,7 @@ impl<'a> Case<'a> {
         )
     }
 
-    /// Everything that a client must never show, in one line.
+    /// Everything that a client must not show, in one line.
     pub fn secrets(&self) -> String {
         format!(
             "user={} signature={} key={} hmac_key={} token={} authorization=Bearer {} second={} body={}",

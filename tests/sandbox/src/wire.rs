@@ -1,7 +1,7 @@
-//! The stream of one connection, which remembers what came in.
+//! The stream of one connection, with a record of what was received.
 //!
-//! hyper's header map keeps neither the spelling nor the order of the headers, and tests want to see the request as
-//! it was on the wire; a fault may also hand the connection back to hyper after it has read ahead.
+//! hyper's header map keeps neither the spelling nor the order of headers, and tests check both. A fault
+//! may also give the connection back to hyper after it has read ahead.
 
 use std::{
     io::{self, IoSlice},
@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 /// Enough for the largest request that is accepted, with its headers.
 const RECORD_LIMIT: usize = 128 * 1024;
 
-/// A stream whose TCP socket can be reached, to reset it.
+/// A stream with access to its TCP socket, to reset it.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn tcp(&self) -> &TcpStream;
 }
@@ -71,7 +71,7 @@ impl<T: Transport> Wire<T> {
 
     /// Ends the connection with a reset in place of an orderly close.
     pub fn reset(self) {
-        // Without it the connection ends all the same, in order, and the test that wants a reset says so.
+        // On failure the connection ends in order, and the test that expects a reset fails.
         let _ = self.inner.tcp().set_zero_linger();
     }
 }

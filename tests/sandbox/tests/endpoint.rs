@@ -1,4 +1,4 @@
-//! The rules of the endpoint, and what can be asked of the sandbox afterwards.
+//! The rules of the endpoint, and the control requests.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const JSON: &str = "Content-Type: application/json\r\n";
 
 #[test]
-fn a_good_request_gets_a_token_and_the_connection_is_kept() {
+fn a_good_request_receives_a_token_and_the_connection_is_kept() {
     let sandbox = Sandbox::start(&[]);
     let mut client = sandbox.connect();
     let first = client.exchange("user1");
@@ -29,7 +29,7 @@ fn a_good_request_gets_a_token_and_the_connection_is_kept() {
 }
 
 #[test]
-fn each_bad_request_gets_its_status() {
+fn each_bad_request_receives_its_status() {
     let sandbox = Sandbox::start(&[]);
     let good = good_body("user1");
     let cases = [
@@ -121,9 +121,13 @@ fn requests_in_flight_are_counted_even_while_they_stall() {
         client.send(&good_request("fault.stall"));
     }
     wait_for(&sandbox, "in_flight", 3);
+    drop(stalled.pop());
+    wait_for(&sandbox, "in_flight", 2);
+    assert_eq!(sandbox.counters()["max_in_flight"], 3);
+    sandbox.control("POST", "reset", "");
+    assert_eq!(sandbox.counters()["max_in_flight"], 2);
     drop(stalled);
     wait_for(&sandbox, "in_flight", 0);
-    assert_eq!(sandbox.counters()["max_in_flight"], 3);
 }
 
 fn wait_for(sandbox: &Sandbox, counter: &str, value: u64) {
@@ -157,11 +161,16 @@ fn a_reset_zeroes_the_counters_and_begins_the_counts_of_faults_anew() {
 }
 
 #[test]
-fn faults_can_be_set_and_taken_away_while_it_runs() {
+fn faults_can_be_set_and_removed_at_run_time() {
     let sandbox = Sandbox::start(&["--fault", "status:418", "--for-user", "bob=status:503*2"]);
     let statuses = |user| [(); 3].map(|()| sandbox.connect().exchange(user).status());
     assert_eq!(statuses("bob"), [503, 503, 200]);
     assert_eq!(statuses("alice"), [418, 418, 418]);
+    // The user's own faults go before those of the id, and those before everyone's.
+    assert_eq!(statuses("fault.status.404"), [404, 404, 404]);
+    sandbox.set_faults(Some("fault.status.404"), "status:409");
+    assert_eq!(statuses("fault.status.404"), [409, 409, 409]);
+    sandbox.set_faults(Some("fault.status.404"), "");
     sandbox.set_faults(Some("alice"), "status:500*1");
     assert_eq!(statuses("alice"), [500, 200, 200]);
     sandbox.set_faults(None, "");
@@ -176,7 +185,7 @@ fn faults_can_be_set_and_taken_away_while_it_runs() {
 }
 
 #[test]
-fn a_control_request_that_makes_no_sense_says_so() {
+fn a_bad_control_request_is_refused() {
     let sandbox = Sandbox::start(&[]);
     let status = |method, name, body| sandbox.control(method, name, body).0;
     assert_eq!(status("GET", "nope", ""), 404);
@@ -203,15 +212,15 @@ fn a_raw_fault_for_everyone_spoils_bad_requests_too_and_others_do_not() {
 }
 
 #[test]
-fn tokens_have_a_lifetime_and_are_fresh_when_asked() {
-    let sandbox = Sandbox::start(&["--token-lifetime", "60", "--fresh-tokens", "--delay-ms", "50"]);
+fn tokens_are_fresh_and_replies_delayed_on_demand() {
+    let sandbox = Sandbox::start(&["--fresh-tokens", "--delay-ms", "50"]);
     let (first, second) = (sandbox.connect().exchange("a"), sandbox.connect().exchange("a"));
     assert_ne!(first.token(), second.token());
     assert!(second.took.as_millis() >= 50);
 }
 
 #[test]
-fn a_user_id_that_asks_for_no_such_fault_is_told() {
+fn a_user_id_with_an_unknown_fault_is_refused() {
     let reply = Sandbox::start(&[]).connect().exchange("fault.nope");
     assert_eq!(reply.status(), 501);
     assert!(reply.json()["detail"].as_str().unwrap().contains("nope"));

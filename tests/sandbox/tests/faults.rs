@@ -1,4 +1,4 @@
-//! Each fault really is on the wire, and every fault that `--help` lists is checked here.
+//! Each fault as it is on the wire. Every fault of `--help` is checked.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -10,12 +10,12 @@ use common::{
     Reply, Sandbox, good_body, program, sign,
 };
 
-/// What a gzip file begins with.
+/// The beginning of a gzip file.
 const GZIP: &[u8] = b"\x1f\x8b\x08";
 
 type Check = fn(&Reply) -> bool;
 
-/// A fault as a user id asks for it, how the connection is left, and what must be true of the reply.
+/// A fault as in a user id, the state of the connection afterwards, and a check of the reply.
 const CASES: &[(&str, End, Check)] = &[
     // The lifetime of the token.
     ("exp.-30", Open, |r| lifetime(r) == Some(-30)),
@@ -217,7 +217,7 @@ const CASES: &[(&str, End, Check)] = &[
 #[test]
 fn each_fault_is_on_the_wire() {
     let sandbox = Sandbox::start(&[]);
-    // Many of them are waits, so that together they take hardly longer than one.
+    // Many are waits: together they take hardly longer than one.
     thread::scope(|scope| {
         for (fault, end, check) in CASES {
             let sandbox = &sandbox;
@@ -268,7 +268,7 @@ fn a_connection_goes_on_after_a_scripted_reply() {
 }
 
 #[test]
-fn the_request_after_close_next_is_read_and_met_with_a_close() {
+fn the_request_after_close_next_is_read_and_answered_with_a_close() {
     let sandbox = Sandbox::start(&[]);
     let mut client = sandbox.connect();
     assert!(is_good(&client.exchange("fault.close-next")));
@@ -288,7 +288,7 @@ fn only_the_first_requests_of_each_user_meet_a_counted_fault() {
 }
 
 #[test]
-fn who_follows_a_redirect_is_counted() {
+fn a_followed_redirect_is_counted() {
     let sandbox = Sandbox::start(&[]);
     let target = sandbox.connect().exchange("fault.status.302").header("location").to_owned();
     assert_eq!(sandbox.counters()["followed_redirects"], 0);
@@ -311,13 +311,13 @@ fn declared(reply: &Reply) -> usize {
     reply.header("content-length").parse().unwrap()
 }
 
-/// The body began, and is shorter than was said.
 /// The body, which may be no text.
 fn body_bytes(reply: &Reply) -> &[u8] {
     let end = reply.bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
     &reply.bytes[end + 4..]
 }
 
+/// The body began, and is shorter than declared.
 fn is_short(reply: &Reply) -> bool {
     !reply.body().is_empty() && reply.body().len() < declared(reply)
 }

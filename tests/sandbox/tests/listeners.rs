@@ -1,4 +1,4 @@
-//! HTTPS, the certificates that must be refused, the listeners that never answer, and the proxies.
+//! HTTPS, certificates that must be refused, listeners that never answer, and proxies.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -66,7 +66,7 @@ fn one_port_speaks_tls_1_2_only() {
 }
 
 #[test]
-fn an_abrupt_end_lacks_the_close_notify() {
+fn an_abrupt_end_has_no_close_notify() {
     let sandbox = Sandbox::start(&[]);
     for fault in ["close-delimited-abrupt", "close-mid-body", "close-before"] {
         let mut stream = tls(&sandbox, "localhost", connect(sandbox.text("https")));
@@ -102,7 +102,7 @@ fn each_bad_certificate_is_refused_for_its_own_reason() {
 }
 
 #[test]
-fn the_listeners_that_never_answer_do_not() {
+fn the_listeners_without_an_answer_stay_silent_or_end_the_connection() {
     let sandbox = Sandbox::start(&[]);
     let end = |member| {
         let mut client = Client::connect(sandbox.address(member));
@@ -134,7 +134,7 @@ fn a_full_queue_neither_accepts_nor_refuses() {
 }
 
 #[test]
-fn a_thousand_connections_or_as_many_as_a_process_may_have_are_served_at_once() {
+fn a_thousand_connections_are_served_at_once() {
     let connections = (allowed_files() - 64).min(1000);
     let sandbox = Sandbox::start(&[]);
     let mut clients: Vec<_> = (0..connections).map(|_| sandbox.connect()).collect();
@@ -145,7 +145,7 @@ fn a_thousand_connections_or_as_many_as_a_process_may_have_are_served_at_once() 
     assert_eq!(sandbox.counters()["connections"], connections);
 }
 
-/// The sandbox raises its limit likewise.
+/// The sandbox raises its limit in the same way.
 fn allowed_files() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -157,7 +157,7 @@ fn connect_request(target: &str, headers: &str) -> String {
     format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{headers}\r\n")
 }
 
-/// The status that a proxy gives to a CONNECT.
+/// The status of a CONNECT.
 fn proxy_status(sandbox: &Sandbox, member: &str, target: &str, headers: &str) -> (Client, u16) {
     let mut client = Client::connect(sandbox.address(member));
     client.send(&connect_request(target, headers));

@@ -1,4 +1,4 @@
-//! The process itself: its arguments, its one line, and its end.
+//! The process: its arguments, its ready line, and its end.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
@@ -6,6 +6,7 @@ mod common;
 use std::{
     fs,
     io::Read,
+    os::unix::fs::MetadataExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,27 +16,19 @@ use common::{Sandbox, program, ready_line};
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
-fn bad_arguments_are_named_and_exit_with_2() {
-    for (arguments, part) in [
-        (&["--nope"][..], "--nope"),
-        (&["--fault", "nope"], "nope"),
-        (&["--for-user", "bob"], "USER=SPEC"),
-        (&["--http-port", "x"], "--http-port"),
-    ] {
-        let output = program(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(2));
-        assert!(output.stdout.is_empty());
-        assert!(String::from_utf8(output.stderr).unwrap().contains(part));
-    }
-}
-
-#[test]
-fn a_port_that_is_taken_is_named_and_exits_with_1() {
+fn what_prevents_the_start_is_named_on_stderr() {
     let sandbox = Sandbox::start(&[]);
     let port = sandbox.address("http").port().to_string();
-    let output = program(&["--http-port", &port]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains(&port));
+    for (arguments, code, part) in [
+        (["--fault", "nope"], 2, "nope"),
+        (["--http-port", &port], 1, &*port),
+        (["--ca-file", "/no/such.pem"], 1, "/no/such.pem"),
+    ] {
+        let output = program(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(part), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -48,11 +41,11 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
-fn it_ends_on_sigterm_and_on_sigint_and_takes_its_directory_with_it() {
+fn it_ends_on_sigterm_and_on_sigint_and_removes_its_private_directory() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut sandbox = Sandbox::start(&[]);
         let directory = Path::new(sandbox.text("ca_file")).parent().unwrap().to_owned();
-        assert!(directory.is_dir());
+        assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
         send_signal(signal, &sandbox.child);
         assert_eq!(sandbox.child.wait().unwrap().code(), Some(0), "{signal:?}");
         assert!(!directory.exists());
@@ -65,7 +58,7 @@ fn send_signal(signal: Signal, child: &Child) {
 
 #[test]
 fn it_ends_with_its_parent() {
-    // The shell stays in between, and is the parent that is killed.
+    // The shell is the parent that is killed; `exit 0` keeps it from becoming the sandbox.
     let script = format!("{:?}; exit 0", env!("CARGO_BIN_EXE_spike-auth-sandbox"));
     let mut shell =
         Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
@@ -80,11 +73,11 @@ fn it_ends_with_its_parent() {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("it goes on without its parent");
+    panic!("the sandbox goes on without its parent");
 }
 
 #[test]
-fn nothing_but_the_line_is_written() {
+fn nothing_is_written_except_the_ready_line() {
     let mut child = program(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut errors = child.stderr.take().unwrap();
     let mut output = child.stdout.take().unwrap();
@@ -104,7 +97,7 @@ fn nothing_but_the_line_is_written() {
     assert_eq!(rest, "");
 }
 
-/// What could tempt a server to complain.
+/// Provokes complaints.
 fn misuse(line: &str) {
     let ready: serde_json::Value = serde_json::from_str(line).unwrap();
     for member in ["http", "https", "proxy"] {
@@ -117,7 +110,7 @@ fn misuse(line: &str) {
 }
 
 #[test]
-fn a_given_ca_file_is_written_and_left() {
+fn a_given_ca_file_is_written_and_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ca.pem");
     let sandbox = Sandbox::start(&["--ca-file", path.to_str().unwrap()]);

@@ -1,4 +1,4 @@
-// Client gets a URL with a user's token: an http.Client does all of it.
+// Client fetches a URL with a user's token through an http.Client.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Server hands its own users their Spike token, for an application on their side: GET /token/USER_ID. One client is
-// shared by all handlers, and the request's context ends the call when the user goes away.
+// Server returns Spike tokens to its own users: GET /token/USER_ID. All handlers share one client, and the request's
+// context ends the call when the user disconnects.
 package main
 
 import (
@@ -44,10 +44,10 @@ func main() {
 func handler(spike *spikeauth.Client) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /token/{user}", func(w http.ResponseWriter, r *http.Request) {
-		// Here a real service finds out who is asking, and whether this is their own id.
+		// A real service authenticates the caller here and checks that the id is theirs.
 		token, err := spike.Token(r.Context(), r.PathValue("user"))
 		if err != nil {
-			slog.Warn("no token", "error", err) // shows neither key nor token nor user id
+			slog.Warn("no token", "error", err) // contains no key, token or user id
 			fail(w, err)
 			return
 		}
@@ -56,7 +56,7 @@ func handler(spike *spikeauth.Client) http.Handler {
 	return mux
 }
 
-// fail says what a user may know of an error.
+// fail replies with what a user may know about an error.
 func fail(w http.ResponseWriter, err error) {
 	var e *spikeauth.Error
 	switch {

@@ -1,158 +1,48 @@
 //! Faults of the success document and of the token in it.
 
-use super::{Argument, Effect::Answer as Act, Entry, Takes, entry, nest, number};
+use super::{Argument, Entry, nest, number};
 use crate::{answer::Answer, success::Case};
 
 /// A token that would inject a header, written as JSON.
 const INJECTION: &str = r#""token\r\nX-Injected: yes""#;
 /// The longest token that the library accepts.
 const TOKEN_LIMIT: i64 = 8192;
-/// Bodies are allocated whole; more than this is the business of `endless-body`.
+/// Bodies are allocated whole. For more there is `endless-body`.
 const BODY_LIMIT: i64 = 256 * 1024 * 1024;
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "bad-json",
-        Takes::Nothing,
-        "a body that is not JSON",
-        Act(|a, _, _| ok(a, "{'access_token': nope}")),
-    ),
-    entry(
-        "truncated-json",
-        Takes::Nothing,
-        "the JSON is cut, the length fits",
-        Act(truncated_json),
-    ),
-    entry(
-        "trailing-garbage",
-        Takes::Nothing,
-        "garbage after the JSON",
-        Act(|a, case, _| ok(a, format!("{}}} garbage", case.document()))),
-    ),
-    entry(
-        "not-object",
-        Takes::Nothing,
-        "the document in an array",
-        Act(|a, case, _| ok(a, format!("[{}]", case.document()))),
-    ),
-    entry(
-        "deep-json",
-        number(10_000, 1, 10_000_000),
-        "nested N deep before the token",
-        Act(deep_json),
-    ),
-    entry(
-        "invalid-utf8",
-        Takes::Nothing,
-        "the token has bytes that are not UTF-8",
-        Act(invalid_utf8),
-    ),
-    entry(
-        "bom",
-        Takes::Nothing,
-        "a byte order mark before the JSON",
-        Act(|a, case, _| ok(a, format!("\u{feff}{}", case.document()))),
-    ),
-    entry(
-        "no-token",
-        Takes::Nothing,
-        "no access_token",
-        Act(|a, case, _| ok(a, case.document_with(""))),
-    ),
-    entry(
-        "null-token",
-        Takes::Nothing,
-        "access_token is null",
-        Act(|a, case, _| with_token(a, case, "null")),
-    ),
-    entry(
-        "number-token",
-        Takes::Nothing,
-        "access_token is a number",
-        Act(|a, case, _| with_token(a, case, "123456789")),
-    ),
-    entry(
-        "bool-token",
-        Takes::Nothing,
-        "access_token is true",
-        Act(|a, case, _| with_token(a, case, "true")),
-    ),
-    entry("array-token", Takes::Nothing, "access_token is an array", Act(array_token)),
-    entry("object-token", Takes::Nothing, "access_token is an object", Act(object_token)),
-    entry(
-        "empty-token",
-        Takes::Nothing,
-        "access_token is empty",
-        Act(|a, case, _| with_token(a, case, r#""""#)),
-    ),
-    entry(
-        "space-token",
-        Takes::Nothing,
-        "a token with a space",
-        Act(|a, case, _| with_token(a, case, r#""to ken""#)),
-    ),
-    entry(
-        "crlf-token",
-        Takes::Nothing,
-        "a token with CR LF that would inject a header",
-        Act(|a, case, _| with_token(a, case, INJECTION)),
-    ),
-    entry(
-        "nul-token",
-        Takes::Nothing,
-        "a token with a NUL",
-        Act(|a, case, _| with_token(a, case, r#""to\u0000ken""#)),
-    ),
-    entry(
-        "unicode-token",
-        Takes::Nothing,
-        "a token beyond ASCII",
-        Act(|a, case, _| with_token(a, case, r#""tökén""#)),
-    ),
-    entry(
-        "nested-token",
-        Takes::Nothing,
-        "access_token only inside another object",
-        Act(nested_token),
-    ),
-    entry(
-        "case-token",
-        Takes::Nothing,
-        "Access_Token in place of access_token",
-        Act(|a, case, _| ok(a, case.document_with(&format!(r#""Access_Token":"{}""#, case.token)))),
-    ),
-    entry(
-        "duplicate-token",
-        Takes::Nothing,
-        "access_token twice, with two values",
-        Act(duplicate_token),
-    ),
-    entry(
-        "huge-token",
-        number(TOKEN_LIMIT + 1, 1, BODY_LIMIT),
-        "a token of N times 'a'",
-        Act(long_token),
-    ),
-    entry("max-token", Takes::Nothing, "a good token of exactly 8192 bytes", Act(max_token)),
-    entry(
-        "escaped-token",
-        Takes::Nothing,
-        "a good reply, its name and token written with \\u escapes",
-        Act(escaped_token),
-    ),
-    entry(
-        "late-token",
-        Takes::Nothing,
-        "a good reply, the token after all other members",
-        Act(late_token),
-    ),
-    entry(
-        "big-body",
-        number(65_536, 1, BODY_LIMIT),
-        "a good reply padded to N bytes",
-        Act(big_body),
-    ),
-];
+pub const TABLE: &[Entry] = faults! { Answer:
+    "bad-json": "a body that is not JSON" => |a, _, _| ok(a, "{'access_token': nope}");
+    "truncated-json": "the JSON is cut, the length fits" => truncated_json;
+    "trailing-garbage": "garbage after the JSON" =>
+        |a, case, _| ok(a, format!("{}}} garbage", case.document()));
+    "not-object": "the document in an array" =>
+        |a, case, _| ok(a, format!("[{}]", case.document()));
+    "deep-json" [number(10_000, 1, 10_000_000)]: "nested N deep before the token" => deep_json;
+    "invalid-utf8": "the token has bytes that are not UTF-8" => invalid_utf8;
+    "bom": "a byte order mark before the JSON" =>
+        |a, case, _| ok(a, format!("\u{feff}{}", case.document()));
+    "no-token": "no access_token" => |a, case, _| ok(a, case.document_with(""));
+    "null-token": "access_token is null" => |a, case, _| with_token(a, case, "null");
+    "number-token": "access_token is a number" => |a, case, _| with_token(a, case, "123456789");
+    "bool-token": "access_token is true" => |a, case, _| with_token(a, case, "true");
+    "array-token": "access_token is an array" => array_token;
+    "object-token": "access_token is an object" => object_token;
+    "empty-token": "access_token is empty" => |a, case, _| with_token(a, case, r#""""#);
+    "space-token": "a token with a space" => |a, case, _| with_token(a, case, r#""to ken""#);
+    "crlf-token": "a token with CR LF that would inject a header" =>
+        |a, case, _| with_token(a, case, INJECTION);
+    "nul-token": "a token with a NUL" => |a, case, _| with_token(a, case, r#""to\u0000ken""#);
+    "unicode-token": "a token beyond ASCII" => |a, case, _| with_token(a, case, r#""tökén""#);
+    "nested-token": "access_token only inside another object" => nested_token;
+    "case-token": "Access_Token in place of access_token" =>
+        |a, case, _| ok(a, case.document_with(&format!(r#""Access_Token":"{}""#, case.token)));
+    "duplicate-token": "access_token twice, with two values" => duplicate_token;
+    "huge-token" [number(TOKEN_LIMIT + 1, 1, BODY_LIMIT)]: "a token of N times 'a'" => long_token;
+    "max-token": "a good token of exactly 8192 bytes" => max_token;
+    "escaped-token": "a good reply, its name and token written with \\u escapes" => escaped_token;
+    "late-token": "a good reply, the token after all other members" => late_token;
+    "big-body" [number(65_536, 1, BODY_LIMIT)]: "a good reply padded to N bytes" => big_body;
+};
 
 fn ok(answer: &mut Answer, body: impl Into<bytes::Bytes>) {
     answer.replace(hyper::StatusCode::OK, "application/json", body);

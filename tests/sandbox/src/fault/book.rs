@@ -1,4 +1,4 @@
-//! Which faults a request meets: set at start, while running, or by the user id itself.
+//! Which faults a request meets: set at start, at run time, or by the user id itself.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,7 +21,7 @@ struct Entries {
 }
 
 impl Book {
-    /// Sets the faults of a user, or of everyone; an empty text takes them away. What was counted starts anew.
+    /// Sets the faults of a user, or of everyone. An empty text removes them. Their counts start anew.
     pub fn set(&self, user: Option<&str>, text: &str) -> Result<(), String> {
         let spec = match text {
             "" => None,
@@ -52,7 +52,7 @@ impl Book {
         self.entries().met.clear();
     }
 
-    /// The faults of a good request: the user's own, else those that the id asks for, else everyone's.
+    /// The faults of a good request: the user's own, else those named in the id, else everyone's.
     pub fn for_user(&self, user: &str) -> Result<Option<Arc<Spec>>, String> {
         let mut entries = self.entries();
         if let Some(spec) = entries.users.get(user).cloned() {
@@ -65,8 +65,8 @@ impl Book {
         Ok(everyone.and_then(|spec| entries.meet(user, spec)))
     }
 
-    /// The faults that even a request without a good user meets.
-    pub fn for_stranger(&self) -> Option<Arc<Spec>> {
+    /// The faults of a request without a good user.
+    pub fn for_bad_request(&self) -> Option<Arc<Spec>> {
         let mut entries = self.entries();
         let everyone = entries.everyone.clone().filter(|spec| spec.is_raw())?;
         entries.meet("", everyone)
@@ -85,7 +85,7 @@ impl Book {
 }
 
 impl Entries {
-    /// Counts the request, and gives the faults only if they are not used up.
+    /// Counts the request, and returns the faults unless they are used up.
     fn meet(&mut self, user: &str, spec: Arc<Spec>) -> Option<Arc<Spec>> {
         if let Some(first) = spec.first {
             let met = self.met.entry(user.to_owned()).or_default();
@@ -102,43 +102,13 @@ impl Entries {
 mod tests {
     use super::*;
 
-    fn met(book: &Book, user: &str) -> Option<String> {
-        book.for_user(user).unwrap().map(|spec| spec.text.clone())
-    }
-
     #[test]
-    fn the_users_own_faults_go_before_the_ids_and_those_before_everyones() {
+    fn a_bad_request_meets_only_raw_faults_of_everyone() {
         let book = Book::default();
         book.set(None, "html").unwrap();
-        book.set(Some("bob"), "empty").unwrap();
-        assert_eq!(met(&book, "bob").unwrap(), "empty");
-        assert_eq!(met(&book, "alice").unwrap(), "html");
-        assert_eq!(met(&book, "fault.gzip").unwrap(), "fault.gzip");
-        book.set(Some("fault.gzip"), "bom").unwrap();
-        assert_eq!(met(&book, "fault.gzip").unwrap(), "bom");
-        book.clear();
-        assert_eq!(met(&book, "bob"), None);
-    }
-
-    #[test]
-    fn a_count_is_each_users_and_starts_anew_when_told() {
-        let book = Book::default();
-        book.set(None, "html*2").unwrap();
-        let seen = |user| met(&book, user).is_some();
-        assert_eq!([seen("a"), seen("a"), seen("a"), seen("b")], [true, true, false, true]);
-        book.forget_counts();
-        assert!(seen("a"));
-        book.set(None, "").unwrap();
-        assert!(!seen("a"));
-    }
-
-    #[test]
-    fn a_stranger_meets_only_raw_faults_of_everyone() {
-        let book = Book::default();
-        book.set(None, "html").unwrap();
-        assert!(book.for_stranger().is_none());
+        assert!(book.for_bad_request().is_none());
         book.set(None, "close-before*1").unwrap();
-        assert!(book.for_stranger().is_some());
-        assert!(book.for_stranger().is_none());
+        assert!(book.for_bad_request().is_some());
+        assert!(book.for_bad_request().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! How a reply, whatever it says, is sent or not sent: what the faults on the wire have in common.
+//! How a reply is sent or not sent: what the faults on the wire share.
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,7 +10,7 @@ use crate::{
 
 pub enum Delivery {
     Script(Script),
-    /// Sent as it should be; the next request on the connection meets its end.
+    /// Sent properly. The next request on the connection is answered with a close.
     CloseNext,
 }
 
@@ -18,12 +18,12 @@ pub const CHUNKED: &str = "transfer-encoding: chunked\r\n";
 pub const CLOSE: &str = "connection: close\r\n";
 
 impl Spec {
-    /// Whether it says how a reply is sent, which even a bad request can meet.
+    /// Whether it changes how a reply is sent. Bad requests meet such faults too.
     pub fn is_raw(&self) -> bool {
         self.faults.iter().any(|fault| matches!(fault.entry.effect, Effect::Delivery(_)))
     }
 
-    /// How the reply is to be sent, if not plainly; the last fault that says so decides.
+    /// How the reply is sent, if not plainly. The last such fault decides.
     pub fn delivery(&self, answer: &Answer) -> Option<Delivery> {
         self.faults.iter().rev().find_map(|fault| match fault.entry.effect {
             Effect::Delivery(deliver) => Some(deliver(answer, fault.argument)),
@@ -50,9 +50,14 @@ pub fn stall<const N: usize>(bytes: [Bytes; N]) -> Delivery {
     script(steps.collect(), Ending::Close)
 }
 
+/// A whole reply.
+pub fn complete(steps: Vec<Step>, ending: Ending) -> Delivery {
+    Delivery::Script(Script::complete(steps, ending))
+}
+
 /// A whole reply, after which the connection goes on.
 pub fn resume(steps: Vec<Step>) -> Delivery {
-    Delivery::Script(Script::complete(steps, Ending::Resume))
+    complete(steps, Ending::Resume)
 }
 
 pub fn join(mut head: BytesMut, body: &[u8]) -> Bytes {
@@ -65,7 +70,7 @@ pub fn half(reply: &Bytes, body: usize) -> Bytes {
     reply.slice(..reply.len() - body.div_ceil(2))
 }
 
-/// Ends well before the empty line, so that no client can take the head for complete.
+/// Ends well before the empty line, so that no client takes the head as complete.
 pub fn half_head(answer: &Answer) -> Bytes {
     let head = answer.head(&length(answer)).freeze();
     head.slice(..head.len() * 2 / 3)

@@ -1,76 +1,38 @@
-//! Faults of how a body is framed and encoded. Where it says nothing else, the connection stays open, so that a client
-//! which waits for more waits in vain.
+//! Faults of how a body is framed and encoded. Unless the help says otherwise the connection stays open,
+//! so that a client that waits for more waits in vain.
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Argument,
-    Effect::Delivery as Act,
-    Entry, Takes,
+    Argument, Entry,
+    Takes::Word,
     delivery::{CHUNKED, Delivery, cut, join, length, resume, stall},
-    entry, number,
+    number,
 };
 use crate::{answer::Answer, gzip::gzip, script::Step};
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "line-ends",
-        Takes::Word(&["chunks", "size", "data", "last", "end", "trailer", "cr", "head"]),
-        "chunks whose lines end in a line feed alone: all, or those; cr: in CR alone; head: no chunks, and good",
-        Act(line_ends),
-    ),
-    entry(
-        "bad-chunk",
-        Takes::Word(&["text", "overflow", "negative", "prefix", "long", "empty", "huge", "plus"]),
-        "a chunk size that is none (huge: of exabytes; plus: a good reply, but for the sign)",
-        Act(bad_chunk),
-    ),
-    entry("chunked", number(16, 1, 65_536), "a good reply in chunks of N bytes", Act(chunked)),
-    entry(
-        "chunk-extension",
-        number(8, 1, 4096),
-        "a good reply in chunks that have an extension of N bytes",
-        Act(chunk_extension),
-    ),
-    entry(
-        "trailers",
-        number(2, 1, 10_000),
-        "a good reply in chunks with N trailers",
-        Act(trailers),
-    ),
-    entry(
-        "length-and-chunked",
-        Takes::Nothing,
-        "Content-Length and chunks at once, then closes",
-        Act(length_and_chunked),
-    ),
-    entry(
-        "http10-chunked",
-        Takes::Word(&["open", "length"]),
-        "chunks by HTTP/1.0, which has none (length: with a Content-Length beside)",
-        Act(http10_chunked),
-    ),
-    entry(
-        "transfer-encoding",
-        Takes::Word(&[
-            "gzip",
-            "gzip-chunked",
-            "chunked-gzip",
-            "unknown",
-            "parameter",
-            "twice",
-            "identity",
-        ]),
-        "another Transfer-Encoding than chunked (twice: chunked, told twice; identity: with a length; both good)",
-        Act(transfer_encoding),
-    ),
-    entry(
-        "bodiless",
-        Takes::Word(&["204", "304"]),
-        "a status that has no body, with one",
-        Act(bodiless),
-    ),
-];
+pub const TABLE: &[Entry] = faults! { Delivery:
+    "line-ends" [Word(&["chunks", "size", "data", "last", "end", "trailer", "cr", "head"])]:
+        "chunks with lines that end in LF alone: all, or those named; cr: in CR alone; head: a good reply" =>
+        line_ends;
+    "bad-chunk"
+        [Word(&["text", "overflow", "negative", "prefix", "long", "empty", "huge", "plus"])]:
+        "an invalid chunk size (huge: exabytes; plus: a sign, and otherwise good)" =>
+        bad_chunk;
+    "chunked" [number(16, 1, 65_536)]: "a good reply in chunks of N bytes" => chunked;
+    "chunk-extension" [number(8, 1, 4096)]:
+        "a good reply in chunks that have an extension of N bytes" => chunk_extension;
+    "trailers" [number(2, 1, 10_000)]: "a good reply in chunks with N trailers" => trailers;
+    "length-and-chunked": "Content-Length and chunks at once, then closes" => length_and_chunked;
+    "http10-chunked" [Word(&["open", "length"])]:
+        "chunks over HTTP/1.0, which has none (length: and a Content-Length)" =>
+        http10_chunked;
+    "transfer-encoding"
+        [Word(&["gzip", "gzip-chunked", "chunked-gzip", "unknown", "parameter", "twice", "identity"])]:
+        "a Transfer-Encoding other than chunked (twice: chunked twice; identity: with a length; both good)" =>
+        transfer_encoding;
+    "bodiless" [Word(&["204", "304"])]: "a status that has no body, with one" => bodiless;
+};
 
 /// How each kind of line of a chunked body ends.
 struct LineEnds {

@@ -7,7 +7,7 @@ use hyper::{
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 
-use super::{Argument, Effect::Answer as Act, Entry, Takes, entry, number};
+use super::{Argument, Entry, Takes::Word, number};
 use crate::{
     answer::{Answer, http_date},
     gzip::gzip,
@@ -18,76 +18,38 @@ use crate::{
 /// Keeps every date within the years that HTTP can write.
 const DATE_RANGE: i64 = 1_000_000_000;
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "delay",
-        number(100, 0, 120_000),
-        "N ms pass before the reply",
-        Act(|answer, _, argument| answer.delay = argument.millis()),
-    ),
-    entry(
-        "retry-after",
-        number(1, i64::MIN, i64::MAX),
-        "Retry-After: N seconds, which may be negative; a 503 unless joined with a status",
-        Act(|answer, _, argument| retry_after(answer, &argument.number().to_string())),
-    ),
-    entry(
-        "retry-after-date",
-        number(1, -DATE_RANGE, DATE_RANGE),
-        "Retry-After: the HTTP date N seconds from now; a 503 unless joined with a status",
-        Act(|answer, _, argument| retry_after(answer, &http_date(argument.number()))),
-    ),
-    entry(
-        "retry-after-garbage",
-        Takes::Word(&["words", "float", "overflow", "empty", "date", "plus", "twice"]),
-        "Retry-After: what is neither seconds nor a date (twice: two that differ)",
-        Act(retry_after_garbage),
-    ),
-    entry(
-        "date-skew",
-        number(3600, -DATE_RANGE, DATE_RANGE),
-        "the Date header is N seconds off",
-        Act(|answer, _, argument| answer.date_skew = Some(argument.number())),
-    ),
-    entry("no-date", Takes::Nothing, "no Date header", Act(|answer, _, _| answer.date_skew = None)),
-    entry(
-        "date-garbage",
-        Takes::Nothing,
-        "a Date header that is no date",
-        Act(|answer, _, _| {
+pub const TABLE: &[Entry] = faults! { Answer:
+    "delay" [number(100, 0, 120_000)]: "N ms pass before the reply" =>
+        |answer, _, argument| answer.delay = argument.millis();
+    "retry-after" [number(1, i64::MIN, i64::MAX)]:
+        "Retry-After: N seconds, which may be negative; a 503 unless joined with a status" =>
+        |answer, _, argument| retry_after(answer, &argument.number().to_string());
+    "retry-after-date" [number(1, -DATE_RANGE, DATE_RANGE)]:
+        "Retry-After: the HTTP date N seconds from now; a 503 unless joined with a status" =>
+        |answer, _, argument| retry_after(answer, &http_date(argument.number()));
+    "retry-after-garbage" [Word(&["words", "float", "overflow", "empty", "date", "plus", "twice"])]:
+        "an invalid Retry-After (twice: two valid ones that differ)" =>
+        retry_after_garbage;
+    "date-skew" [number(3600, -DATE_RANGE, DATE_RANGE)]: "the Date header is N seconds off" =>
+        |answer, _, argument| answer.date_skew = Some(argument.number());
+    "no-date": "no Date header" => |answer, _, _| answer.date_skew = None;
+    "date-garbage": "an invalid Date header" =>
+        |answer, _, _| {
             answer.date_skew = None;
             answer.set_header(hyper::header::DATE, "Someday, 99 Foo 20xx 25:61:61 GMT");
-        }),
-    ),
-    entry(
-        "many-headers",
-        number(200, 1, 1000),
-        "N more headers",
-        Act(|answer, _, argument| many_headers(answer, argument.size())),
-    ),
-    entry(
-        "big-header",
-        number(20_480, 1, 300_000),
-        "one header with N bytes",
-        Act(|answer, _, argument| answer.set_header(X_PADDING, &"a".repeat(argument.size()))),
-    ),
-    entry(
-        "gzip",
-        Takes::Word(&["claimed", "real"]),
-        "Content-Encoding: gzip, claimed only, or real",
-        Act(gzipped),
-    ),
-    entry(
-        "content-type",
-        Takes::Word(&["none", "text", "html", "charset", "garbage"]),
-        "the same body under another Content-Type, or under none",
-        Act(content_type),
-    ),
-];
+        };
+    "many-headers" [number(200, 1, 1000)]: "N more headers" =>
+        |answer, _, argument| many_headers(answer, argument.size());
+    "big-header" [number(20_480, 1, 300_000)]: "one header with N bytes" =>
+        |answer, _, argument| answer.set_header(X_PADDING, &"a".repeat(argument.size()));
+    "gzip" [Word(&["claimed", "real"])]: "Content-Encoding: gzip, claimed only, or real" => gzipped;
+    "content-type" [Word(&["none", "text", "html", "charset", "garbage"])]:
+        "the same body under another Content-Type, or under none" => content_type;
+};
 
 const X_PADDING: HeaderName = HeaderName::from_static("x-padding");
 
-/// A plain success makes no sense with the header; a status that was asked for stays.
+/// A plain success with the header becomes a 503. A status that was asked for stays.
 fn retry_after(answer: &mut Answer, value: &str) {
     if answer.status == StatusCode::OK {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "try again later");

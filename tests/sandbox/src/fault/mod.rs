@@ -1,7 +1,20 @@
-//! Faults: what they are called, what they take, and what they do to a reply.
+//! Faults: their names, arguments, and effects on a reply.
 //!
-//! Each table holds its faults next to the functions that make them, so that
-//! a name, its help and its effect cannot drift apart.
+//! Each table stands beside its functions, so that name, help and effect stay together.
+
+/// A table of faults with one kind of effect. A row is `NAME [ARGUMENT]: HELP => FUNCTION;`.
+macro_rules! faults {
+    ($effect:ident: $($name:literal $([$takes:expr])?: $help:literal => $act:expr;)*) => {
+        &[$($crate::fault::Entry {
+            name: $name,
+            takes: faults!(@takes $($takes)?),
+            help: $help,
+            effect: $crate::fault::Effect::$effect($act),
+        }),*]
+    };
+    (@takes) => { $crate::fault::Takes::Nothing };
+    (@takes $takes:expr) => { $takes };
+}
 
 mod body;
 mod book;
@@ -55,14 +68,14 @@ pub enum Argument {
     Word(&'static str),
 }
 
-/// When a fault acts; the fields of a reply are settled in this order.
+/// What a fault acts on, in the order in which a reply is made.
 #[derive(Debug)]
 pub enum Effect {
-    /// On the token that is about to be made.
+    /// The token to be made.
     Token(fn(&mut Plan, Argument)),
-    /// On status, headers and body.
+    /// Status, headers and body.
     Answer(fn(&mut Answer, &Case<'_>, Argument)),
-    /// On how the reply goes on the wire.
+    /// How the reply is sent.
     Delivery(fn(&Answer, Argument) -> Delivery),
 }
 
@@ -74,7 +87,7 @@ impl Argument {
         }
     }
 
-    /// For sizes and times, whose limits in the tables are never negative.
+    /// For sizes and times, which are never negative.
     pub fn size(self) -> usize {
         usize::try_from(self.number()).unwrap_or(0)
     }
@@ -145,13 +158,9 @@ fn find(name: &str) -> Option<&'static Entry> {
     catalogue().into_iter().flat_map(|(_, table)| table).find(|entry| entry.name == name)
 }
 
-/// Short forms for the tables.
+/// A short form for the tables.
 const fn number(default: i64, min: i64, max: i64) -> Takes {
     Takes::Number { default, min, max }
-}
-
-const fn entry(name: &'static str, takes: Takes, help: &'static str, effect: Effect) -> Entry {
-    Entry { name, takes, help, effect }
 }
 
 /// JSON arrays within each other.

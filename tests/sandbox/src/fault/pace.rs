@@ -5,86 +5,37 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Argument,
-    Effect::Delivery as Act,
-    Entry, Takes,
+    Argument, Entry,
+    Takes::Word,
     delivery::{CHUNKED, CLOSE, Delivery, half, half_head, join, length, resume, script, stall},
-    entry, number,
+    number,
 };
 use crate::{
     answer::Answer,
     script::{Ending, Step},
 };
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "drip",
-        number(1000, 0, 120_000),
-        "one byte of the reply each N ms",
-        Act(|a, argument| resume(vec![Step::Drip(a.bytes(), argument.millis())])),
-    ),
-    entry(
-        "drip-body",
-        number(1000, 0, 120_000),
-        "the headers at once, one byte of the body each N ms",
-        Act(drip_body),
-    ),
-    entry(
-        "split",
-        Takes::Nothing,
-        "a good reply, each byte in its own write",
-        Act(|a, _| resume(vec![Step::Drip(a.bytes(), Duration::ZERO)])),
-    ),
-    entry(
-        "stall",
-        Takes::Nothing,
-        "never answers, the connection stays open",
-        Act(|_, _| stall([])),
-    ),
-    entry(
-        "stall-mid-head",
-        Takes::Nothing,
-        "falls silent in the middle of the headers",
-        Act(|a, _| stall([half_head(a)])),
-    ),
-    entry(
-        "stall-mid-body",
-        Takes::Nothing,
-        "falls silent in the middle of the body",
-        Act(|a, _| stall([half(&a.bytes(), a.body.len())])),
-    ),
-    entry("endless-headers", Takes::Nothing, "headers without end", Act(endless_headers)),
-    entry(
-        "endless-header-line",
-        Takes::Nothing,
-        "one header line without end",
-        Act(endless_header_line),
-    ),
-    entry(
-        "endless-body",
-        Takes::Word(&["chunked", "close"]),
-        "a body without end: in chunks, or without a length",
-        Act(endless_body),
-    ),
-    entry(
-        "endless-continue",
-        Takes::Nothing,
-        "100 Continue without end",
-        Act(|_, _| endless(Bytes::new(), b"HTTP/1.1 100 Continue\r\n\r\n")),
-    ),
-    entry(
-        "endless-trailers",
-        Takes::Nothing,
-        "a good body in one chunk, then trailers without end",
-        Act(endless_trailers),
-    ),
-    entry(
-        "huge-content-length",
-        Takes::Nothing,
-        "Content-Length: 9007199254740993, then falls silent",
-        Act(huge_content_length),
-    ),
-];
+pub const TABLE: &[Entry] = faults! { Delivery:
+    "drip" [number(1000, 0, 120_000)]: "one byte of the reply each N ms" =>
+        |a, argument| resume(vec![Step::Drip(a.bytes(), argument.millis())]);
+    "drip-body" [number(1000, 0, 120_000)]: "the headers at once, one byte of the body each N ms" =>
+        drip_body;
+    "split": "a good reply, each byte in its own write" =>
+        |a, _| resume(vec![Step::Drip(a.bytes(), Duration::ZERO)]);
+    "stall": "never answers, the connection stays open" => |_, _| stall([]);
+    "stall-mid-head": "falls silent in the middle of the headers" => |a, _| stall([half_head(a)]);
+    "stall-mid-body": "falls silent in the middle of the body" =>
+        |a, _| stall([half(&a.bytes(), a.body.len())]);
+    "endless-headers": "headers without end" => endless_headers;
+    "endless-header-line": "one header line without end" => endless_header_line;
+    "endless-body" [Word(&["chunked", "close"])]:
+        "a body without end: in chunks, or without a length" => endless_body;
+    "endless-continue": "100 Continue without end" =>
+        |_, _| endless(Bytes::new(), b"HTTP/1.1 100 Continue\r\n\r\n");
+    "endless-trailers": "a good body in one chunk, then trailers without end" => endless_trailers;
+    "huge-content-length": "Content-Length: 9007199254740993, then falls silent" =>
+        huge_content_length;
+};
 
 fn drip_body(answer: &Answer, argument: Argument) -> Delivery {
     let head = answer.head(&length(answer)).freeze();

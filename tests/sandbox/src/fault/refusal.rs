@@ -6,7 +6,7 @@ use hyper::{
 };
 use serde_json::json;
 
-use super::{Argument, Effect::Answer as Act, Entry, Takes, entry, nest, number};
+use super::{Argument, Entry, Takes::Word, nest, number};
 use crate::{
     answer::Answer,
     problem::{CONTENT_TYPE as PROBLEM, Flaw, Problem},
@@ -16,45 +16,19 @@ use crate::{
 /// Documents are allocated whole.
 const DETAIL_LIMIT: i64 = 256 * 1024 * 1024;
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "echo",
-        Takes::Word(&["401", "422", "400", "403", "500"]),
-        "a problem that echoes every secret in every field and in headers",
-        Act(echo),
-    ),
-    entry("echo-ok", Takes::Nothing, "200 without a token that echoes every secret", Act(echo_ok)),
-    entry(
-        "problem-huge",
-        number(61_440, 1, DETAIL_LIMIT),
-        "422 with a detail of N bytes",
-        Act(problem_huge),
-    ),
-    entry(
-        "problem-control",
-        Takes::Nothing,
-        "422 with control characters, ANSI escapes, bidi marks and NUL",
-        Act(problem_control),
-    ),
-    entry(
-        "problem-wrong-types",
-        Takes::Nothing,
-        "422 whose members have wrong JSON types",
-        Act(problem_wrong_types),
-    ),
-    entry(
-        "problem-garbage",
-        Takes::Nothing,
-        "422 whose problem document is not JSON",
-        Act(problem_garbage),
-    ),
-    entry(
-        "problem-deep",
-        number(10_000, 1, 10_000_000),
-        "422 nested N deep before its detail",
-        Act(problem_deep),
-    ),
-];
+pub const TABLE: &[Entry] = faults! { Answer:
+    "echo" [Word(&["401", "422", "400", "403", "500"])]:
+        "a problem that echoes every secret in every field and in headers" => echo;
+    "echo-ok": "200 without a token that echoes every secret" => echo_ok;
+    "problem-huge" [number(61_440, 1, DETAIL_LIMIT)]: "422 with a detail of N bytes" =>
+        problem_huge;
+    "problem-control": "422 with control characters, ANSI escapes, bidi marks and NUL" =>
+        problem_control;
+    "problem-wrong-types": "422 whose members have wrong JSON types" => problem_wrong_types;
+    "problem-garbage": "422 whose problem document is not JSON" => problem_garbage;
+    "problem-deep" [number(10_000, 1, 10_000_000)]: "422 nested N deep before its detail" =>
+        problem_deep;
+};
 
 fn echo(answer: &mut Answer, case: &Case<'_>, argument: Argument) {
     let secrets = case.secrets();

@@ -1,7 +1,7 @@
 //! The two spellings of a list of faults.
 //!
-//! On the command line and in control requests: `NAME[:ARG][+NAME[:ARG]]...[*N]`. Within a user id, which has only
-//! letters, digits, `.`, `_` and `-`: `fault.NAME[.ARG][.and.NAME[.ARG]]...[.xN][.ANYTHING]`.
+//! On the command line and in control requests: `NAME[:ARG][+NAME[:ARG]]...[*N]`. In a user id, which has
+//! only letters, digits, `.`, `_` and `-`: `fault.NAME[.ARG][.and.NAME[.ARG]]...[.xN][.ANYTHING]`.
 
 use super::{Argument, Entry, find};
 
@@ -44,7 +44,7 @@ impl Spec {
         Ok(spec)
     }
 
-    /// Reads the form within a user id; none if the id asks for no fault.
+    /// Reads the form of a user id; `None` if the id names no fault.
     pub fn from_user(user: &str) -> Option<Result<Self, String>> {
         user.strip_prefix("fault.").map(|list| Self::from_parts(user, list))
     }
@@ -65,7 +65,7 @@ impl Spec {
             }
         }
         if let Some(count) = parts.peek().and_then(|part| part.strip_prefix('x')) {
-            // Anything else that begins with an x is the part that names the user.
+            // Any other part that begins with an x names the user.
             spec.first = count.parse().ok().or(spec.first);
         }
         Ok(spec)

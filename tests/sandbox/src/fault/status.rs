@@ -2,51 +2,28 @@
 
 use hyper::{StatusCode, header::LOCATION};
 
-use super::{Argument, Effect::Answer as Act, Entry, Takes, entry, number};
+use super::{Argument, Entry, number};
 use crate::{
     answer::Answer,
     problem::{CONTENT_TYPE as PROBLEM, Problem},
     success::Case,
 };
 
-/// Where a redirect leads; who goes there is counted.
+/// The target of redirects. Requests to it are counted.
 pub const REDIRECT_TARGET: &str = "/v3/redirected";
 
 const HTML: &str = "text/html; charset=utf-8";
 const PAGE: &str = "<!DOCTYPE html><html><body><h1>A page of HTML</h1></body></html>";
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "status",
-        number(503, 100, 999),
-        "status N with a problem document; 3xx with a Location",
-        Act(status),
-    ),
-    entry(
-        "html",
-        Takes::Nothing,
-        "200 with a page of HTML",
-        Act(|a, _, _| a.replace(StatusCode::OK, HTML, PAGE)),
-    ),
-    entry(
-        "html-error",
-        Takes::Nothing,
-        "502 with a page of HTML",
-        Act(|a, _, _| a.replace(StatusCode::BAD_GATEWAY, HTML, PAGE)),
-    ),
-    entry(
-        "empty",
-        Takes::Nothing,
-        "200 without a body",
-        Act(|a, _, _| a.replace(StatusCode::OK, "application/json", "")),
-    ),
-    entry(
-        "empty-error",
-        Takes::Nothing,
-        "502 without a body",
-        Act(|a, _, _| a.replace(StatusCode::BAD_GATEWAY, HTML, "")),
-    ),
-];
+pub const TABLE: &[Entry] = faults! { Answer:
+    "status" [number(503, 100, 999)]: "status N with a problem document; 3xx with a Location" =>
+        status;
+    "html": "200 with a page of HTML" => |a, _, _| a.replace(StatusCode::OK, HTML, PAGE);
+    "html-error": "502 with a page of HTML" =>
+        |a, _, _| a.replace(StatusCode::BAD_GATEWAY, HTML, PAGE);
+    "empty": "200 without a body" => |a, _, _| a.replace(StatusCode::OK, "application/json", "");
+    "empty-error": "502 without a body" => |a, _, _| a.replace(StatusCode::BAD_GATEWAY, HTML, "");
+};
 
 fn status(answer: &mut Answer, _: &Case<'_>, argument: Argument) {
     let status =

@@ -3,80 +3,41 @@
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Argument,
-    Effect::Delivery as Act,
-    Entry, Takes,
-    delivery::{Delivery, cut, join, length, resume, stall},
-    entry, framing, number,
+    Argument, Entry,
+    Takes::Word,
+    delivery::{Delivery, complete, cut, join, length, resume, stall},
+    framing, number,
 };
 use crate::{
     answer::Answer,
-    script::{Ending, Script, Step},
+    script::{Ending, Step},
 };
 
 const GARBAGE: &[u8] = b"\x00\x01\x02\xff\xfenot HTTP at all\r\n\r\n";
 const UPGRADE: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: sandbox\r\n\r\n";
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "bad-content-length",
-        Takes::Word(&["text", "negative", "plus", "overflow", "empty", "twice"]),
-        "a Content-Length that is none (twice: two that differ)",
-        Act(bad_content_length),
-    ),
-    entry(
-        "garbage",
-        Takes::Nothing,
-        "bytes that are not HTTP",
-        Act(|_, _| cut([Bytes::from_static(GARBAGE)])),
-    ),
-    entry(
-        "bad-status-line",
-        Takes::Word(&["text", "version", "short", "long"]),
-        "a status line that is none",
-        Act(bad_status_line),
-    ),
-    entry(
-        "bad-header",
-        Takes::Word(&["no-colon", "space", "nul", "folded", "bare-lf"]),
-        "a header that is malformed, or folded as HTTP once allowed",
-        Act(bad_header),
-    ),
-    entry(
-        "continue",
-        number(1, 1, 1000),
-        "N times 100 Continue before a good reply",
-        Act(|a, argument| interim(a, "100 Continue\r\n", argument)),
-    ),
-    entry(
-        "continue-headers",
-        Takes::Nothing,
-        "100 Continue with headers before a good reply",
-        Act(|a, _| interim(a, "100 Continue\r\nx-header: 1\r\n", Argument::Number(1))),
-    ),
-    entry(
-        "early-hints",
-        number(1, 1, 1000),
-        "N times 103 Early Hints before a good reply",
-        Act(|a, argument| {
+pub const TABLE: &[Entry] = faults! { Delivery:
+    "bad-content-length" [Word(&["text", "negative", "plus", "overflow", "empty", "twice"])]:
+        "an invalid Content-Length (twice: two that differ)" => bad_content_length;
+    "garbage": "bytes that are not HTTP" => |_, _| cut([Bytes::from_static(GARBAGE)]);
+    "bad-status-line" [Word(&["text", "version", "short", "long"])]: "an invalid status line" =>
+        bad_status_line;
+    "bad-header" [Word(&["no-colon", "space", "nul", "folded", "bare-lf"])]:
+        "a header that is malformed, or folded as HTTP once allowed" => bad_header;
+    "continue" [number(1, 1, 1000)]: "N times 100 Continue before a good reply" =>
+        |a, argument| interim(a, "100 Continue\r\n", argument);
+    "continue-headers": "100 Continue with headers before a good reply" =>
+        |a, _| interim(a, "100 Continue\r\nx-header: 1\r\n", Argument::Number(1));
+    "early-hints" [number(1, 1, 1000)]: "N times 103 Early Hints before a good reply" =>
+        |a, argument| {
             interim(a, "103 Early Hints\r\nlink: </style.css>; rel=preload\r\n", argument)
-        }),
-    ),
-    entry(
-        "upgrade",
-        Takes::Nothing,
-        "101 Switching Protocols, then silence",
-        Act(|_, _| stall([Bytes::from_static(UPGRADE)])),
-    ),
-    entry("http10", Takes::Nothing, "a good reply by HTTP/1.0, then closes", Act(http10)),
-    entry(
-        "response-twice",
-        Takes::Nothing,
-        "two replies at once to one request",
-        Act(response_twice),
-    ),
-];
+        };
+    "upgrade": "101 Switching Protocols, then silence" =>
+        |_, _| stall([Bytes::from_static(UPGRADE)]);
+    "http10": "a good reply over HTTP/1.0, then closes" => http10;
+    "response-twice": "two replies at once to one request" => response_twice;
+};
 
 fn bad_content_length(answer: &Answer, argument: Argument) -> Delivery {
     let length = answer.body.len();
@@ -126,10 +87,10 @@ fn interim(answer: &Answer, head: &str, argument: Argument) -> Delivery {
 
 fn http10(answer: &Answer, _: Argument) -> Delivery {
     let reply = framing::http10(&answer.bytes());
-    Delivery::Script(Script::complete(vec![Step::Send(reply)], Ending::Close))
+    complete(vec![Step::Send(reply)], Ending::Close)
 }
 
-/// A client that leaves the second reply in its buffer hands it to the next user.
+/// A client that keeps the second reply in its buffer gives it to the next user.
 fn response_twice(answer: &Answer, _: Argument) -> Delivery {
     let mut second = answer.clone();
     second.body = Bytes::from_static(br#"{"access_token":"the-second-reply-to-one-request"}"#);

@@ -1,30 +1,20 @@
-//! Faults of the token's lifetime; the token stays a good one.
+//! Faults of the token's lifetime. The token stays a good one.
 
-use super::{Effect::Token, Entry, Takes, entry, number};
+use super::{Entry, Takes::Word, number};
 
 /// A hundred years, in seconds.
 const CENTURY: i64 = 3_155_760_000;
 
-pub const TABLE: &[Entry] = &[
-    entry(
-        "exp",
-        number(3600, -CENTURY, CENTURY),
-        "the token's claims have iat, and exp N seconds from now",
-        Token(|plan, argument| plan.lifetime = Some(argument.number())),
-    ),
-    entry(
-        "expires-in",
-        number(3600, i64::MIN, i64::MAX),
-        "the reply has expires_in: N",
-        Token(|plan, argument| plan.expires_in = Some(argument.number().to_string())),
-    ),
-    entry(
-        "expires-in-garbage",
-        Takes::Word(&["text", "number-text", "float", "overflow", "null", "object"]),
-        "the reply has an expires_in that is no number of seconds",
-        Token(|plan, argument| plan.expires_in = Some(garbage(argument.word()).to_owned())),
-    ),
-];
+pub const TABLE: &[Entry] = faults! { Token:
+    "exp" [number(3600, -CENTURY, CENTURY)]:
+        "the token's claims have iat, and exp N seconds from now" =>
+        |plan, argument| plan.lifetime = Some(argument.number());
+    "expires-in" [number(3600, i64::MIN, i64::MAX)]: "the reply has expires_in: N" =>
+        |plan, argument| plan.expires_in = Some(argument.number().to_string());
+    "expires-in-garbage" [Word(&["text", "number-text", "float", "overflow", "null", "object"])]:
+        "the reply has an invalid expires_in" =>
+        |plan, argument| plan.expires_in = Some(garbage(argument.word()).to_owned());
+};
 
 fn garbage(kind: &str) -> &'static str {
     match kind {

@@ -1,5 +1,5 @@
-//! Starts a sandbox and speaks to it in bytes, so that what is tested is what is on the wire.
-#![allow(dead_code)] // Each test file uses its own part of it.
+//! Starts a sandbox and talks to it in bytes, so that the tests see the wire.
+#![allow(dead_code)] // each test file uses a part of it
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -69,9 +69,9 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// In order, so that it takes its directory with it.
+    /// No SIGKILL: the sandbox removes its directory.
     fn drop(&mut self) {
-        // A test may have ended it already, and its number may be another's by now.
+        // A test may have ended it, and its id may belong to another process by now.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
             let _ = self.child.wait();
@@ -177,7 +177,7 @@ impl Reply {
     }
 }
 
-/// A client that knows nothing of HTTP but where a reply with a length ends.
+/// A client that knows of HTTP only where a reply with a length ends.
 pub struct Client(pub TcpStream);
 
 impl Client {
@@ -191,7 +191,7 @@ impl Client {
         self.0.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Reads until the end, or until nothing came for `patience`, or until there is more than enough.
+    /// Reads until the end, until nothing comes for `patience`, or until a megabyte.
     pub fn read_all(&mut self, patience: Duration) -> Reply {
         self.read_while(patience, |bytes| bytes.len() < 1_000_000)
     }

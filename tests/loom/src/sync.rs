@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::sync::Notify;
-pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
 
 /// A flag that says that there is a value, and a cell in which loom sees who reads and who writes.
-pub(super) struct OnceLock<T> {
+pub(crate) struct OnceLock<T> {
     is_set: AtomicBool,
     value: UnsafeCell<Option<T>>,
 }
@@ -16,7 +16,7 @@ pub(super) struct OnceLock<T> {
 unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
-    pub(super) fn get(&self) -> Option<&T> {
+    pub(crate) fn get(&self) -> Option<&T> {
         if !self.is_set.load(Ordering::Acquire) {
             return None;
         }
@@ -25,7 +25,7 @@ impl<T> OnceLock<T> {
     }
 
     /// Two threads that set it at once are a failure, which std's allows.
-    pub(super) fn set(&self, value: T) -> Result<(), T> {
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
         if self.is_set.load(Ordering::Acquire) {
             return Err(value);
         }
@@ -49,18 +49,18 @@ loom::thread_local! {
 /// A thread, by what it parks on. Not loom's own, which forgets an `unpark` if the thread goes
 /// through a lock before it parks. This one also wakes for no reason now and then, as std's may.
 #[derive(Clone)]
-pub(super) struct Thread(Arc<Notify>);
+pub(crate) struct Thread(Arc<Notify>);
 
 impl Thread {
-    pub(super) fn unpark(&self) {
+    pub(crate) fn unpark(&self) {
         self.0.notify();
     }
 }
 
-pub(super) fn current() -> Thread {
+pub(crate) fn current() -> Thread {
     CURRENT.with(Thread::clone)
 }
 
-pub(super) fn park() {
+pub(crate) fn park() {
     current().0.wait();
 }

@@ -1,44 +1,43 @@
-//! What a reply means: the table of `POST /v3/auth/hmac`'s statuses, and what to do about each.
+//! The meaning of a response: the table of `POST /v3/auth/hmac`'s statuses, and what to do about each.
 
 use std::time::SystemTime;
 
-use ureq::http::StatusCode;
+use ::http::StatusCode;
 
-use super::reply::{self, Unusable};
-use super::scrub::Secrets;
-use super::{problem, retry_after};
+use super::reply::{self, InvalidBody};
+use super::{SignedUser, problem, retry_after};
 use crate::error::{Error, ErrorKind};
-use crate::http::{Reply, connection_lost};
-use crate::token::Grant;
+use crate::http::{Response, connection_lost};
+use crate::token::TokenResponse;
 
-/// The token of `reply`, or what its failure means.
-pub(crate) fn judge(reply: Reply, secrets: &Secrets<'_>) -> Result<Grant, Error> {
-    if reply.status == 200 {
-        let status = reply.status;
-        return accept(reply).map_err(|error| error.with_http_status(status));
+/// The token in `response`, or the failure that it stands for.
+pub(crate) fn classify(response: Response, user: &SignedUser<'_>) -> Result<TokenResponse, Error> {
+    if response.status == 200 {
+        let status = response.status;
+        return accept(response).map_err(|error| error.with_http_status(status));
     }
-    Err(refuse(reply, secrets))
+    Err(refuse(response, user))
 }
 
-fn accept(reply: Reply) -> Result<Grant, Error> {
-    let body = reply.body?;
-    let said = reply::read(&body).map_err(|why| match (why, reply.content_encoding) {
-        // Where a length was told, the body is whole, and it is the server that stopped short.
-        (Unusable::CutShort, _) if reply.ends_with_connection => {
+fn accept(response: Response) -> Result<TokenResponse, Error> {
+    let body = response.body?;
+    let read = reply::read(&body).map_err(|why| match (why, response.content_encoding) {
+        // With a Content-Length the body is complete: then it is the server that stopped short.
+        (InvalidBody::CutShort, _) if response.ends_with_connection => {
             connection_lost("the reply ends in the middle")
         }
         // Never decoded: none was asked for.
         (_, Some(coding)) => {
             unusable(&format!("it has a Content-Encoding, which was not asked for: {coding}"))
         }
-        (Unusable::CutShort, None) => unusable("it is JSON that ends in the middle"),
-        (Unusable::Because(why), None) => unusable(why),
+        (InvalidBody::CutShort, None) => unusable("it is JSON that ends in the middle"),
+        (InvalidBody::Because(why), None) => unusable(why),
     })?;
-    let now = reply
+    let now = response
         .date
         .and_then(|date| httpdate::parse_http_date(date.trim()).ok())
         .unwrap_or_else(SystemTime::now);
-    Ok(Grant::new(said.token, said.expires_in, now))
+    Ok(TokenResponse::new(read.token, read.expires_in, now))
 }
 
 fn unusable(why: &str) -> Error {
@@ -51,27 +50,27 @@ fn unusable(why: &str) -> Error {
     )
 }
 
-fn refuse(reply: Reply, secrets: &Secrets<'_>) -> Error {
-    let body = match reply.body {
+fn refuse(response: Response, user: &SignedUser<'_>) -> Error {
+    let body = match response.body {
         Ok(body) => body,
         // Somebody stopped the call; the status has nothing more to say.
         Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed) => {
-            return error.with_http_status(reply.status);
+            return error.with_http_status(response.status);
         }
         // The status was told, and that is what counts; the body would have explained it.
         Err(_) => Default::default(),
     };
-    let meaning = Meaning::of(reply.status);
+    let meaning = Meaning::of(response.status);
     let reason =
-        StatusCode::from_u16(reply.status).ok().and_then(|status| status.canonical_reason());
+        StatusCode::from_u16(response.status).ok().and_then(|status| status.canonical_reason());
     let title = reason.map_or(String::new(), |reason| format!(" {reason}"));
-    let said = problem::explain(&body, secrets).map_or(String::new(), |text| format!(" ({text})"));
-    let wait = reply
+    let said = problem::explain(&body, user).map_or(String::new(), |text| format!(" ({text})"));
+    let wait = response
         .retry_after
-        .and_then(|value| retry_after::parse(&value, reply.date.as_deref(), SystemTime::now()));
+        .and_then(|value| retry_after::parse(&value, response.date.as_deref(), SystemTime::now()));
     let Meaning { kind, what, cure, retryable } = meaning;
-    Error::new(kind, format!("{}{title}: {what}{said}. {cure}", reply.status))
-        .with_http_status(reply.status)
+    Error::new(kind, format!("{}{title}: {what}{said}. {cure}", response.status))
+        .with_http_status(response.status)
         .with_retry_after(wait)
         .with_retryable(retryable)
 }
@@ -141,13 +140,13 @@ const CHECK_URL: &str = "Check the base URL; the service's is https://app-api.sp
 mod tests {
     use super::*;
     use crate::config::DEFAULT_BASE_URL;
-    use crate::signing::{HmacKey, KeyTrace};
+    use crate::signing::HmacKey;
     use crate::user_id::UserId;
     use std::time::Duration;
     use zeroize::Zeroizing;
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply {
+    fn reply(status: u16, body: &str) -> Response {
+        Response {
             status,
             requests: 1,
             retry_after: None,
@@ -158,19 +157,15 @@ mod tests {
         }
     }
 
-    fn judged(reply: Reply) -> Result<Grant, Error> {
+    fn classified(response: Response) -> Result<TokenResponse, Error> {
         let user = UserId::new(b"my_application_user_123").unwrap();
         let key = HmacKey::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE").unwrap();
-        let trace = KeyTrace::new(b"HMAC_KEY_FROM_ADMIN_CONSOLE");
         let signature = key.signature(user);
-        judge(
-            reply,
-            &Secrets { user_id: user.as_bytes(), signature: &signature, key: Some(&trace) },
-        )
+        classify(response, &SignedUser { user, signature: &signature })
     }
 
-    fn error(reply: Reply) -> Error {
-        judged(reply).err().unwrap()
+    fn error(response: Response) -> Error {
+        classified(response).err().unwrap()
     }
 
     #[test]
@@ -215,7 +210,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_handed_on() {
-        let with = |value: &str| Reply { retry_after: Some(value.into()), ..reply(503, "") };
+        let with = |value: &str| Response { retry_after: Some(value.into()), ..reply(503, "") };
         assert_eq!(error(with("7")).retry_after(), Some(Duration::from_secs(7)));
         assert_eq!(error(with("soon")).retry_after(), None);
     }
@@ -223,21 +218,21 @@ mod tests {
     #[test]
     fn a_200_is_only_as_good_as_its_body() {
         assert_eq!(
-            judged(reply(200, r#"{"access_token":"abc"}"#)).ok().unwrap().token.as_bytes(),
+            classified(reply(200, r#"{"access_token":"abc"}"#)).ok().unwrap().token.as_bytes(),
             b"abc"
         );
         let empty = error(reply(200, ""));
         assert_eq!((empty.kind(), empty.http_status()), (ErrorKind::InvalidResponse, Some(200)));
         let cut = r#"{"access_token":"ab"#;
         assert_eq!(error(reply(200, cut)).kind(), ErrorKind::InvalidResponse);
-        let lost = error(Reply { ends_with_connection: true, ..reply(200, cut) });
+        let lost = error(Response { ends_with_connection: true, ..reply(200, cut) });
         assert_eq!((lost.kind(), lost.retryable()), (ErrorKind::ConnectionLost, true));
     }
 
     #[test]
     fn a_content_encoding_is_to_blame_only_where_the_body_cannot_be_read() {
-        let encoded = |body| Reply { content_encoding: Some("gzip"), ..reply(200, body) };
-        assert!(judged(encoded(r#"{"access_token":"abc"}"#)).is_ok());
+        let encoded = |body| Response { content_encoding: Some("gzip"), ..reply(200, body) };
+        assert!(classified(encoded(r#"{"access_token":"abc"}"#)).is_ok());
         let error = error(encoded("\u{1f}\u{8}"));
         assert_eq!(error.kind(), ErrorKind::InvalidResponse);
         assert!(
@@ -250,8 +245,9 @@ mod tests {
     fn a_lifetime_counts_from_the_replys_own_date() {
         // {"exp":1445412540}: one minute after the date
         let body = r#"{"access_token":"e30.eyJleHAiOjE0NDU0MTI1NDB9.c2ln"}"#;
-        let dated = |date: Option<&str>| Reply { date: date.map(Into::into), ..reply(200, body) };
-        let lifetime = |reply| judged(reply).ok().unwrap().lifetime.unwrap().as_secs();
+        let dated =
+            |date: Option<&str>| Response { date: date.map(Into::into), ..reply(200, body) };
+        let lifetime = |response| classified(response).ok().unwrap().lifetime.unwrap().as_secs();
         assert_eq!(lifetime(dated(Some("Wed, 21 Oct 2015 07:28:00 GMT"))), 60);
         assert_eq!(lifetime(dated(Some("Wed, 21 Oct 2015 08:28:00 GMT"))), 0);
         // Without a date that can be read, our own clock; and it is long past 2015.
@@ -261,11 +257,12 @@ mod tests {
 
     #[test]
     fn a_body_that_was_lost_costs_only_its_explanation() {
-        let lost = Reply { body: Err(connection_lost("reset")), ..reply(503, "") };
+        let lost = Response { body: Err(connection_lost("reset")), ..reply(503, "") };
         assert_eq!(error(lost).kind(), ErrorKind::ServerError);
-        let cancelled = Reply { body: Err(Error::cancelled()), ..reply(401, "") };
+        let cancelled = Response { body: Err(Error::cancelled()), ..reply(401, "") };
         assert_eq!(error(cancelled).kind(), ErrorKind::Cancelled);
-        let timed_out = Reply { body: Err(Error::new(ErrorKind::Timeout, "")), ..reply(503, "") };
+        let timed_out =
+            Response { body: Err(Error::new(ErrorKind::Timeout, "")), ..reply(503, "") };
         assert_eq!(error(timed_out).kind(), ErrorKind::ServerError, "the status was told");
     }
 }

@@ -1,4 +1,4 @@
-//! Listeners that never get as far as HTTP.
+//! Listeners that never speak HTTP.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -14,13 +14,13 @@ const CHECK: Duration = Duration::from_millis(250);
 /// Neither reads nor writes, until the client closes.
 pub async fn silent(stream: TcpStream) {
     let deadline = Instant::now() + LIMIT;
-    while Instant::now() < deadline && !has_left(&stream).await {
+    while Instant::now() < deadline && !is_closed(&stream).await {
         sleep(CHECK).await;
     }
 }
 
-/// Bytes that nobody reads keep the socket readable, so that its state has to be looked at again and again.
-async fn has_left(stream: &TcpStream) -> bool {
+/// Unread bytes keep the socket readable, so its state must be polled.
+async fn is_closed(stream: &TcpStream) -> bool {
     stream.ready(Interest::READABLE).await.is_ok_and(|ready| ready.is_read_closed())
 }
 
@@ -35,7 +35,7 @@ pub async fn cut_handshake(mut stream: TcpStream) {
     let _ = stream.read(&mut hello).await;
 }
 
-/// A port that is taken, and where nobody listens.
+/// A taken port without a listener.
 pub fn refused() -> io::Result<(TcpSocket, SocketAddr)> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
@@ -43,7 +43,7 @@ pub fn refused() -> io::Result<(TcpSocket, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// A listener whose queue is full for good: on Linux, a connection to it is neither accepted nor refused.
+/// A listener whose queue stays full: on Linux a connection is neither accepted nor refused.
 pub struct Full {
     pub address: SocketAddr,
     _listener: TcpListener,
@@ -60,7 +60,7 @@ impl Full {
     }
 }
 
-/// Connects until it takes too long, which says that the queue is full.
+/// Connects until a connection takes too long: then the queue is full.
 async fn fill(address: SocketAddr) -> Vec<TcpStream> {
     let mut queued = Vec::new();
     while queued.len() < 16 {

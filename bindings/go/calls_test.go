@@ -1,0 +1,24 @@
+package spikeauth_test
+
+import (
+	"context"
+	"strings"
+
+	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
+)
+
+// everyCall returns every method that can fail, by name.
+func everyCall(ctx context.Context, client *spikeauth.Client, userID, token string) map[string]func() error {
+	return map[string]func() error{
+		"SignUser":          func() error { _, err := client.SignUser(userID); return err },
+		"AppendSignature":   func() error { _, err := client.AppendSignature(nil, userID); return err },
+		"SignUsers":         func() error { _, err := client.SignUsers([]string{userID}); return err },
+		"Exchange":          func() error { _, err := client.Exchange(ctx, userID); return err },
+		"ExchangeSignature": func() error { _, err := client.ExchangeSignature(ctx, userID, strings.Repeat("0", 64)); return err },
+		"Token":             func() error { _, err := client.Token(ctx, userID); return err },
+		"Authorization":     func() error { _, err := client.Authorization(ctx, userID); return err },
+		"Invalidate":        func() error { return client.Invalidate(userID, token) },
+		"Forget":            func() error { return client.Forget(userID) },
+		"Stats":             func() error { _, err := client.Stats(); return err },
+	}
+}

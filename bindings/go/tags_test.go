@@ -1,5 +1,0 @@
-//go:build cgo && !spikeauth_static
-
-package spikeauth_test
-
-const buildTags = ""
