@@ -1,4 +1,4 @@
-"""Runs the suite of the Go binding: with each Go that there is, in every build that it is used in, and strictly."""
+"""Runs the suite of the Go binding with each installed Go, in every build, and with strict checks."""
 
 import os
 import re
@@ -14,7 +14,7 @@ BINDING = ROOT / "bindings" / "go"
 # `make gos` puts them there.
 FROM_PYPI = ROOT / ".venv" / "go"
 ALWAYS = ["test", "-count=1", "-shuffle=on", "-timeout=5m", "-v"]
-# What a user could have set. A build sets what it needs.
+# A user could have set these. A build sets those that it needs.
 OF_USERS = {"CGO_CFLAGS", "CGO_ENABLED", "CGO_LDFLAGS", "GOARCH", "GODEBUG", "GOEXPERIMENT", "GOGC", "GOMAXPROCS",
             "GOMEMLIMIT", "GOOS", "GORACE", "GOROOT"}
 
@@ -38,11 +38,12 @@ MORE = [
 
 
 def toolchains() -> dict[str, Path]:
-    """The `go` programs by version: the oldest that is supported, the newest, and the one that builds otherwise."""
+    """The `go` programs by version: the oldest supported one, the newest, and the one that make uses."""
     found = {}
     for go in [*FROM_PYPI.glob("*/go/bin/go"), Path(os.environ["GO"])]:
-        version = subprocess.run([go, "env", "GOVERSION"], env=env_of(go, {}), cwd=BINDING, capture_output=True, text=True,
-                                 check=True).stdout.strip()
+        done = subprocess.run([go, "env", "GOVERSION"], env=env_of(go, {}), cwd=BINDING, capture_output=True, text=True,
+                              check=True)
+        version = done.stdout.strip()
         found[version] = go
     return dict(sorted(found.items(), key=lambda item: [int(number) for number in re.findall(r"\d+", item[0])]))
 
@@ -69,9 +70,9 @@ def test(go: Path, build: Build, more: list[str]) -> Counter[str]:
 
 
 def runs(once: bool) -> list[tuple[str, Path, Build]]:
-    """Which Go builds what; `once` is the one that is used otherwise, in the build that users make."""
+    """Which Go makes which build; `once` is the Go that make uses, with the build that users make."""
     if once:
-        return [("the Go that is used otherwise", Path(os.environ["GO"]), PLAIN)]
+        return [("the Go that make uses", Path(os.environ["GO"]), PLAIN)]
     versions = toolchains()
     oldest, *_, newest = versions
     found = []

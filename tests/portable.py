@@ -1,4 +1,4 @@
-"""The library of `make portable`: what it asks of the system, and that it works here. Not a part of `make test`."""
+"""The library of `make portable`: what it needs of the system, and that it loads. Not a part of `make test`."""
 
 import ctypes
 import re
@@ -10,11 +10,11 @@ PORTABLE = ROOT / "target" / "portable" / "libspike_auth.so"
 
 
 class Portable(unittest.TestCase):
-    def test_asks_for_glibc_2_17_at_most(self):
+    def test_needs_at_most_glibc_2_17(self):
         found = re.findall(r"GLIBC_(\d+)\.(\d+)", run("readelf", "-VW", PORTABLE))
         self.assertLessEqual(max((int(major), int(minor)) for major, minor in found), (2, 17))
 
-    def test_exports_what_the_other_one_exports(self):
+    def test_exports_the_same_functions_as_the_release_library(self):
         def exported(library):
             return {line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines()}
 

@@ -1,6 +1,6 @@
-"""Runs the suite of the Python binding with every CPython from 3.10 up that this machine has, the system's own too.
+"""Runs the suite of the Python binding with each CPython from 3.10 of this machine, also the system's.
 
-With `--once`, with the newest alone. All other arguments go to pytest.
+With `--once`, only with the newest. All other arguments go to pytest.
 """
 
 import os
@@ -15,13 +15,13 @@ from support.project import ROOT, SHARED, clean_env
 
 BINDING = ROOT / "bindings" / "python"
 REQUIREMENTS = BINDING / "requirements-test.txt"
-# For one environment for each of them, which stays.
+# A permanent environment for each of them.
 ENVIRONMENTS = ROOT / "target" / "python"
-# Whatever else has the same version number: a distribution's own is built and patched in another way.
+# Used also if another one has the same version: a distribution builds and patches its own.
 SYSTEM = "/usr/bin/python3"
 
 OLDEST, NEWEST = 10, 20
-# Nothing is printed by another implementation or an older one.
+# Another implementation or an older version prints nothing.
 TELL = f"""
 import importlib.util, sys, sysconfig
 if sys.implementation.name == "cpython" and sys.version_info >= (3, {OLDEST}):
@@ -37,8 +37,8 @@ class Interpreter:
     series: str
     version: str
     path: str
-    build: str  # with its date and its compiler
-    missing: tuple[str, ...]  # what the suite needs of the standard library, and some builds leave out
+    build: str  # with date and compiler
+    missing: tuple[str, ...]  # modules that the suite needs and some builds lack
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ def ask(path: str) -> Interpreter | None:
 
 
 def candidates() -> list[str]:
-    """This one first, then what the PATH has, then what pyenv has installed, whether it is on the PATH or not."""
+    """This one first, then those of the PATH, then all that pyenv has installed."""
     names = [f"python3.{minor}{kind}" for minor in range(OLDEST, NEWEST) for kind in ("", "t")]
     found = [sys.executable, *filter(None, map(shutil.which, ["python3", *names]))]
     pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
@@ -62,7 +62,7 @@ def candidates() -> list[str]:
 
 
 def interpreters() -> dict[str, Interpreter]:
-    """One of each series, the oldest first, and the system's own where it is another build, each by a name."""
+    """One of each series by name, the oldest first, and the system's if it is another build."""
     found: dict[str, Interpreter] = {}
     for interpreter in filter(None, map(ask, candidates())):
         found.setdefault(interpreter.series, interpreter)
@@ -73,20 +73,20 @@ def interpreters() -> dict[str, Interpreter]:
 
 
 def left_out(interpreter: Interpreter) -> str | None:
-    """Why the suite cannot run with it, and the cure."""
+    """The reason why the suite cannot run with it, and the cure."""
     if not interpreter.missing:
         return None
-    cure = "apt-get install libpython3-stdlib" if interpreter.path == SYSTEM else "build it again, with what they need"
+    cure = "apt-get install libpython3-stdlib" if interpreter.path == SYSTEM else "rebuild it with their dependencies"
     return f"CPython {interpreter.version} at {interpreter.path} has no {', '.join(interpreter.missing)} ({cure})"
 
 
 def environment(name: str, executable: str) -> Path:
-    """A virtual environment with what the suite needs, made again when that changes; its interpreter."""
+    """The interpreter of a virtual environment with the requirements, made again when they change."""
     folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"
     wanted = f"{executable}\n{REQUIREMENTS.read_text()}"
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
-        # Without a pip of its own: not every system's Python can install one.
+        # Without pip: not every system's Python can install it.
         subprocess.run([executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
         pip = [ROOT / ".venv" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--python", python, "install", "-r", REQUIREMENTS], check=True)
@@ -95,7 +95,7 @@ def environment(name: str, executable: str) -> Path:
 
 
 def suite(python: Path) -> tuple[bool, str]:
-    """Whether it passes, and what it says. Warnings are errors."""
+    """Whether it passes, and its output. Warnings are errors."""
     chosen = [argument for argument in sys.argv[1:] if argument != "--once"]
     command = [python, "-X", "dev", "-W", "error", "-m", "pytest", "--quiet", *chosen]
     done = subprocess.run(command, cwd=BINDING, env=clean_env(SPIKE_AUTH_LIBRARY=str(SHARED)), text=True,
@@ -112,7 +112,7 @@ def main() -> int:
         print(f"--- left out: {reason}", flush=True)
     pythons = {each: environment(name, each.path) for name, each in found.items() if not each.missing}
     failed = []
-    # The suite waits more than it works: two at once do not disturb each other.
+    # The suite mostly waits: two can run at once.
     with ThreadPoolExecutor(2) as pool:
         for interpreter, (passed, said) in zip(pythons, pool.map(suite, pythons.values()), strict=True):
             print(f"--- {interpreter.name}\n{said}", flush=True)
@@ -122,7 +122,7 @@ def main() -> int:
     if failed:
         print("Failed with", ", ".join(failed))
     if reasons and os.environ.get("CI"):
-        print("In CI every Python that is there must be able to run the suite.")
+        print("In CI every installed Python must be able to run the suite.")
     return 1 if failed or not pythons or (reasons and os.environ.get("CI")) else 0
 
 

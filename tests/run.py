@@ -1,6 +1,7 @@
-"""`make test`: runs every suite one after the other and ends with one summary.
+"""`make test`: runs every suite in turn and ends with one summary.
 
-With `--parts`, a quick part of most, which the last suite does where much is ignored, closed, left out or small.
+With `--parts`, a quick part of most suites. The last suite runs them under the harsh conditions of
+support/surroundings.py.
 """
 
 import os
@@ -23,9 +24,9 @@ PANIC = ROOT / "target" / "test-panic"
 class Suite:
     name: str
     command: list[object]
-    # How its output tells passed, failed and skipped; each may match any number of times.
+    # Finds passed, failed and skipped in the output, in any number of matches.
     counts: str
-    # The arguments that choose a quick part of it, the one which depends most on where it is started; None for no part.
+    # Arguments for a quick part: the one that depends most on how it is started; None for no part.
     part: list[str] | None = None
 
 
@@ -36,7 +37,12 @@ PLAIN = r"(?m)^(?P<passed>\d+) passed, (?P<failed>\d+) failed, (?P<skipped>\d+) 
 LAST = PLAIN.removeprefix("(?m)^").removesuffix("$") + r"\n\Z"
 
 SUITES = [
-    Suite("rust", [CARGO, "test", "--locked", "--workspace"], RUST, ["--test", "process", "--test", "listeners", "--test", "cancel", "--test", "retry"]),
+    Suite(
+        "rust",
+        [CARGO, "test", "--locked", "--workspace"],
+        RUST,
+        ["--test", "process", "--test", "listeners", "--test", "cancel", "--test", "retry"],
+    ),
     Suite(
         "loom",
         [CARGO, "test", "--locked", "--release", "--manifest-path", "tests/loom/Cargo.toml",
@@ -78,7 +84,7 @@ SUITES = [
 
 
 def count(suite: Suite, output: str, failed: bool) -> tuple[int, int, int]:
-    """Passed, failed, skipped. A suite that only has to work counts as one."""
+    """Passed, failed, skipped. A suite without counts counts as one test."""
     passed = bad = skipped = 0
     for match in re.finditer(suite.counts, output) if suite.counts else []:
         found = match.groupdict()
@@ -95,7 +101,7 @@ def count(suite: Suite, output: str, failed: bool) -> tuple[int, int, int]:
 
 
 def rust_threads() -> int:
-    """How many tests of a Rust program may run at once. They share its descriptors, of which the largest needs 200."""
+    """How many tests of a Rust program may run at once. They share its descriptors; the largest test needs 200."""
     return max(1, min(len(os.sched_getaffinity(0)), resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 200))
 
 
@@ -129,7 +135,7 @@ def parts() -> list[Suite]:
 
 
 def main() -> int:
-    # Longer than the path of a socket may be.
+    # Longer than a socket's path may be.
     with tempfile.TemporaryDirectory(prefix="spike_auth-" + "long-" * 24) as folder:
         harsh = Suite("parts, started harshly", harshly(folder, sys.executable, "tests/run.py", "--parts"), LAST)
         rows = []

@@ -1,4 +1,4 @@
-"""Installs into a scratch prefix and links against it as users do: pkg-config, static, and by hand."""
+"""Installs into a temporary prefix and links as users do: with pkg-config, and the archive."""
 
 import re
 import shutil
@@ -66,7 +66,7 @@ class Install(unittest.TestCase):
     @unittest.skipUnless(shutil.which("pkg-config"), "pkg-config is missing (apt-get install pkg-config)")
     def test_linking_the_archive(self):
         flags = self.pkg_config("--cflags", "--libs", "--static")
-        # The linker prefers a shared library of the same name: name the archive itself.
+        # The linker prefers a shared library of the same name, so the archive is named.
         flags = [f"{self.prefix}/lib/libspike_auth.a" if flag == "-lspike_auth" else flag for flag in flags]
         for compiler, source in [(CC, "token.c"), (CXX, "token.cpp")]:
             program = Path(self.folder.name) / f"static-{source}"

@@ -1,6 +1,7 @@
-"""TLS with peers that are not ours: OpenSSL through Python, and nginx. Each failure has a sentence of its own.
+"""TLS with other implementations: OpenSSL through Python, and nginx. Each failure has a message of its own.
 
-The platform's roots are loaded once per process, so each case is a run of the C example.
+The platform's roots are loaded once per process, so each case runs the C example. All forms of PEM are tested in
+src/config/pem.
 """
 
 import os
@@ -80,7 +81,7 @@ NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE or SSL_CERT_DIR contains no usabl
 NEED_OPENSSL = unittest.skipUnless(shutil.which("openssl"), "openssl is missing (apt-get install openssl)")
 NEED_NGINX = unittest.skipUnless(shutil.which("nginx"), "nginx is missing (apt-get install nginx-light)")
 
-# Places where systems keep their roots; whatever of it is there is covered by an empty directory.
+# Places where systems keep their roots. An empty directory covers each that exists.
 HIDE_STORES = """
 for folder in /etc/ssl /etc/pki /opt/etc/ssl /etc/security/certificates; do
     if [ -d "$folder" ]; then mount -t tmpfs none "$folder" || exit 77; fi
@@ -95,7 +96,7 @@ def can_hide_stores() -> bool:
 
 
 def reset(connection: socket.socket) -> None:
-    """Closes without a farewell, after the client has begun."""
+    """Resets the connection after the client has begun."""
     connection.recv(1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -113,7 +114,7 @@ class Tls(unittest.TestCase):
         cls.good = cls.ca.leaf("good")
 
     def exchange(self, port: int, *before: object, host: str = "localhost", **variables: object) -> tuple[int, str]:
-        """One run: its exit code, and what it said. `before` is a command that runs the program."""
+        """One run: its exit code and its output. `before` is a command that runs the program."""
         env = clean_env(
             SPIKE_APPLICATION_ID=APPLICATION_ID,
             SPIKE_HMAC_KEY=KEY,
@@ -140,7 +141,7 @@ class Tls(unittest.TestCase):
         self.assertEqual(result[0], 1, result)
         start = f"SPIKE_AUTH_STATUS_TLS: {said}: {sentence}"
         self.assertTrue(result[1].startswith(start), f"{result[1]}\nis not\n{start}")
-        # Names and dumps from a program's source are no explanation; those of X.509 are.
+        # No names or dumps from a program's source; those of X.509 are allowed.
         plain = re.sub("subjectAltName|commonName|extendedKeyUsage|serverAuth|KiB", "", result[1])
         self.assertNotRegex(plain, r"[a-z][A-Z]|[{}\[\]]")
 
@@ -164,9 +165,9 @@ class Tls(unittest.TestCase):
         folder.mkdir()
         return folder
 
-    # ---- who is trusted
+    # ---- trust
 
-    def test_a_private_authority_is_trusted_by_each_way_to_name_it(self):
+    def test_a_private_authority_is_trusted_by_each_setting(self):
         by_hash = self.empty_folder("by-hash")
         digest = run("openssl", "x509", "-in", self.ca.pem, "-noout", "-hash").strip()
         shutil.copy(self.ca.pem, by_hash / f"{digest}.0")
@@ -198,7 +199,7 @@ class Tls(unittest.TestCase):
                 self.assertIn(UNTRUSTED, caught.exception.message)
                 self.assertFalse(caught.exception.retryable)
 
-    def test_an_authority_that_nobody_named_is_not_trusted(self):
+    def test_an_authority_that_was_not_set_is_not_trusted(self):
         with tls_peer(self.good) as peer:
             self.fails(self.exchange(peer.port), UNTRUSTED)
             self.fails(self.exchange(peer.port, SPIKE_CA_FILE=self.other_ca.pem), UNTRUSTED)
@@ -210,7 +211,7 @@ class Tls(unittest.TestCase):
             self.fails(self.trusting(peer.port), UNTRUSTED_CHAIN)
 
     def test_an_authoritys_own_certificate_in_a_servers_place_is_explained(self):
-        # What `openssl req -x509` makes by default, and so what most test servers have.
+        # `openssl req -x509` makes such a certificate by default; many test servers have one.
         certificate = self.ca.self_signed("self-signed-authority", may_sign=True)
         with tls_peer(certificate) as peer:
             for ca in (self.ca.pem, certificate):
@@ -218,52 +219,21 @@ class Tls(unittest.TestCase):
 
     # ---- PEM
 
-    def test_a_byte_order_mark_costs_no_certificate(self):
-        # As editors of Windows write it: with a mark, and with their line ends.
-        marked = self.file("marked.pem", self.ca.pem.read_text().replace("\n", "\r\n"), "utf-8-sig")
-        # And as it is in the middle of a bundle that such files were put together to.
-        bundle = self.folder / "bundle.pem"
-        bundle.write_bytes(self.other_ca.pem.read_bytes() + marked.read_bytes())
-        folder = self.empty_folder("marked")
-        shutil.copy(marked, folder)
-        with tls_peer(self.good) as peer:
-            for name, path in (("SPIKE_CA_FILE", marked), ("SPIKE_CA_FILE", bundle), ("SSL_CERT_FILE", marked),
-                               ("SSL_CERT_FILE", bundle), ("SSL_CERT_DIR", folder)):
-                with self.subTest(name=name, path=path.name):
-                    self.assertEqual(self.exchange(peer.port, **{name: path}), (0, GOT_A_TOKEN))
-
-    def test_a_section_that_cannot_be_read_is_named_whatever_goes_before_it(self):
-        good = self.ca.pem.read_text()
-        key, lines = self.ca.key.read_text(), len(good.splitlines()) + len(self.ca.key.read_text().splitlines())
-        third = f"section 3 (line {lines + 1}) "
-        trusted = self.folder / "trusted.pem"
+    def test_an_unreadable_section_is_named_with_a_cure_that_works(self):
+        good, key, trusted = self.ca.pem.read_text(), self.ca.key.read_text(), self.folder / "trusted.pem"
         run("openssl", "x509", "-in", self.other_ca.pem, "-trustout", "-out", trusted)
-        broken = {
-            "is a TRUSTED CERTIFICATE, a form of OpenSSL's own": trusted.read_text(),
-            "is not valid base64": good.replace("MII", "M\u00efI", 1),
-            "has no END line": good.replace("-----END CERTIFICATE-----", ""),
-            "is broken: it is not written like": good.replace("-----BEGIN", "--BEGIN"),
-        }
+        bundle = self.file("broken.pem", good + key + trusted.read_text())
+        said = f"section 3 (line {len((good + key).splitlines()) + 1}) is a TRUSTED CERTIFICATE"
         with tls_peer(self.good) as peer:
-            for reason, section in broken.items():
-                bundle = self.file("broken.pem", good + key + section)
-                with self.subTest(reason=reason):
-                    self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=bundle), third + reason)
-                    says = f"No usable TLS roots: SSL_CERT_FILE: {third}{reason}"
-                    self.has_no_roots(self.exchange(peer.port, SSL_CERT_FILE=bundle), says)
-        # The cure that the message gives for the first of them is one.
+            self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=bundle), said)
+            failure = self.exchange(peer.port, SSL_CERT_FILE=bundle)
+            self.has_no_roots(failure, f"No usable TLS roots: SSL_CERT_FILE: {said}")
+            der = self.folder / "ca.der"
+            run("openssl", "x509", "-in", self.ca.pem, "-outform", "DER", "-out", der)
+            self.assertIn("(SSL_CERT_FILE: it is DER", self.exchange(peer.port, SSL_CERT_FILE=der)[1])
         run("openssl", "x509", "-in", trusted, "-out", trusted)
         with tls_peer(self.other_ca.leaf("trusted-plainly")) as peer:
             self.assertEqual(self.exchange(peer.port, SPIKE_CA_FILE=trusted), (0, GOT_A_TOKEN))
-
-    def test_what_is_no_pem_is_called_what_it_is(self):
-        der = self.folder / "ca.der"
-        run("openssl", "x509", "-in", self.ca.pem, "-outform", "DER", "-out", der)
-        wide = self.file("wide.pem", self.ca.pem.read_text(), "utf-16")
-        with tls_peer(self.good) as peer:
-            for path, sentence in ((der, "it is DER, and no PEM"), (wide, "it is UTF-16, and no PEM")):
-                self.is_no_ca(self.exchange(peer.port, SPIKE_CA_FILE=path), sentence)
-                self.assertIn(f"SSL_CERT_FILE: {sentence}", self.exchange(peer.port, SSL_CERT_FILE=path)[1])
 
     # ---- the certificate
 
@@ -313,7 +283,7 @@ class Tls(unittest.TestCase):
                     self.assertEqual(self.trusting(peer.port), (0, GOT_A_TOKEN))
                 else:
                     self.fails(self.trusting(peer.port), sentence)
-        # Nothing is missing up to the root: it is the root that nobody trusts.
+        # The chain is complete, but the root is not trusted.
         with tls_peer(chain) as peer:
             self.fails(self.exchange(peer.port, SPIKE_CA_FILE=self.other_ca.pem), UNTRUSTED_CHAIN)
 
@@ -345,7 +315,7 @@ class Tls(unittest.TestCase):
 
     def test_a_signature_that_cannot_be_checked_is_named(self):
         rsa = Authority(self.folder, "rsa", key="RSA")
-        # The roots of a store are not refused: a system's may hold any.
+        # The roots of a store are not refused: a system's store may hold any.
         p521, ed448, pss = (Authority(self.folder, key, key=key) for key in ("P-521", "Ed448", "RSA-PSS"))
         for ca, digest, what in (
             (self.ca, "sha512", "ECDSA with SHA-512"),
@@ -364,30 +334,9 @@ class Tls(unittest.TestCase):
             certificate = ca.leaf(f"signed-{digest}", digest=digest)
             with self.subTest(what=what), tls_peer(certificate, ciphers="ALL:@SECLEVEL=0") as peer:
                 self.fails(self.exchange(peer.port, SSL_CERT_FILE=ca.pem), sentence)
-        # By an RSA authority, SHA-512 is no matter.
+        # SHA-512 of an RSA authority is supported.
         with tls_peer(rsa.leaf("signed-sha512", digest="sha512")) as peer:
             self.assertEqual(self.exchange(peer.port, SPIKE_CA_FILE=rsa.pem), (0, GOT_A_TOKEN))
-
-    def test_a_ca_whose_signatures_cannot_be_checked_is_refused_when_it_is_set(self):
-        from support.client import Config, Failure
-
-        line = len(self.ca.pem.read_text().splitlines()) + 1
-        for key, what in (
-            ("P-521", "a key that is P-521"),
-            ("Ed448", "a key that is Ed448"),
-            ("RSA-PSS", "a key that is RSA-PSS"),
-            ("RSA-1024", "an RSA key of 1024 bits"),
-        ):
-            ca = Authority(self.folder, f"set-{key}", key=key)
-            both = self.file("both.pem", self.ca.pem.read_text() + ca.pem.read_text())
-            sentence = (
-                f"section 2 (line {line}) has {what}, and no signature by it can be checked. Use a CA whose key is "
-                f"{USABLE_KEYS}."
-            )
-            self.is_no_ca(self.exchange(1, SPIKE_CA_FILE=both), sentence)
-            with Config() as config, self.assertRaises(Failure) as caught:
-                config.set("ca_pem", both.read_bytes())
-            self.assertEqual(caught.exception.message, f"Unusable CA certificate: {sentence}")
 
     # ---- the protocol
 
@@ -458,19 +407,6 @@ class Tls(unittest.TestCase):
                 with self.subTest(**variables):
                     self.has_no_roots(self.exchange(peer.port, **variables))
 
-    def test_an_empty_variable_names_no_store(self):
-        by_hand = self.empty_folder("by-hand")
-        shutil.copy(self.ca.pem, by_hand)
-        with tls_peer(self.good) as peer:
-            # There are roots, the system's or the bundled ones, and this authority is none of them.
-            for variables in ({"SSL_CERT_FILE": ""}, {"SSL_CERT_DIR": ""}, {"SSL_CERT_FILE": "", "SSL_CERT_DIR": ""}):
-                self.fails(self.exchange(peer.port, **variables), UNTRUSTED)
-            for variables in (
-                {"SSL_CERT_FILE": "", "SSL_CERT_DIR": by_hand},
-                {"SSL_CERT_FILE": self.ca.pem, "SSL_CERT_DIR": ""},
-            ):
-                self.assertEqual(self.exchange(peer.port, **variables), (0, GOT_A_TOKEN), variables)
-
     @unittest.skipUnless(can_hide_stores(), "unshare cannot hide the system's roots here (it needs user namespaces)")
     def test_the_bundled_roots_stand_in_where_the_system_has_none(self):
         hidden = ["unshare", "--map-root-user", "--mount", "sh", "-c", HIDE_STORES, "sh"]
@@ -493,21 +429,6 @@ class Tls(unittest.TestCase):
             with self.nginx(self.good, f"ssl_protocols {versions};") as port:
                 self.assertEqual(self.trusting(port), (0, GOT_A_TOKEN), versions)
                 self.fails(self.exchange(port), UNTRUSTED)
-
-    @NEED_NGINX
-    def test_nginx_with_flaws(self):
-        expired = self.ca.leaf("nginx-expired", start=-2 * HOUR, end=-HOUR)
-        old = ("ssl_protocols TLSv1.1;", "ssl_ciphers ALL:@SECLEVEL=0;")
-        for sentence, certificate, lines in (
-            (EXPIRED, expired, ()),
-            (UNTRUSTED, self.other_ca.leaf("nginx-untrusted"), ()),
-            (WRONG_HOST, self.ca.leaf("nginx-wrong-host", names="DNS:elsewhere.example.com"), ()),
-            (TOO_OLD, self.good, old),
-            (UNKNOWN_NAME, self.good, ("ssl_reject_handshake on;",)),
-            (NOT_TLS, None, ()),
-        ):
-            with self.nginx(certificate, *lines) as port:
-                self.fails(self.trusting(port), sentence)
 
 
 if __name__ == "__main__":

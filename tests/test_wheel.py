@@ -1,4 +1,4 @@
-"""The Python package as users get it: a wheel with the library inside, in an environment that has nothing else."""
+"""The Python package as users install it: a wheel with the library, in an empty environment."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 from support.project import ROOT, clean_env, counters, run, sandbox, scratch, settings
 
 BINDING = ROOT / "bindings" / "python"
-# What `make wheel` leaves: for older systems too.
+# The result of `make wheel`, which older systems load too.
 RELEASED = ROOT / "target" / "wheel"
 AUDITWHEEL = ROOT / ".venv" / "bin" / "auditwheel"
 
@@ -25,7 +25,7 @@ with spike_auth.Client.from_env() as client:
 
 
 def virtual_environment(folder: Path) -> Path:
-    """A new one, and its interpreter."""
+    """The interpreter of a new virtual environment."""
     run(sys.executable, "-m", "venv", folder)
     return folder / "bin" / "python"
 
@@ -50,7 +50,7 @@ class Wheel(unittest.TestCase):
             with self.subTest(wheel.name):
                 self.assertRegex(wheel.name, r"\Aspike_auth-[0-9.]+-py3-none-(?!any)\w[\w.]*\.whl\Z")
 
-    def test_it_holds_the_package_and_the_library_and_no_more(self):
+    def test_it_holds_only_the_package_and_the_library(self):
         for wheel in self.wheels:
             with self.subTest(wheel.name), zipfile.ZipFile(wheel) as archive:
                 names = {name for name in archive.namelist() if ".dist-info/" not in name and not name.endswith("/")}
@@ -67,7 +67,7 @@ class Wheel(unittest.TestCase):
                 said = " ".join(run(AUDITWHEEL, "show", wheel).split())
                 self.assertRegex(said, r'consistent with the following platform tag: "manylinux_2_\d+_x86_64"')
 
-    def test_it_works_where_nothing_else_is(self):
+    def test_it_works_in_an_empty_environment(self):
         for number, wheel in enumerate(self.wheels):
             with self.subTest(wheel.name), sandbox() as addresses:
                 python = virtual_environment(self.folder / f"user-{number}")

@@ -1,11 +1,11 @@
-"""Names every tool that is missing, with the command that installs it, before anything is built."""
+"""Names each missing tool, with the command that installs it, before anything is built."""
 
 import importlib.util
 import os
 import shutil
 import sys
 
-# (what is run, what it is for, the Debian package that has it)
+# (program, purpose, Debian package)
 REQUIRED = [
     ("cargo", "builds the library", None),
     ("cc", "compiles the C programs", "gcc"),
@@ -16,7 +16,7 @@ REQUIRED = [
     ("readelf", "looks at the shared library", "binutils"),
     ("pkg-config", "leads C compilers and Go to the library", "pkg-config"),
 ]
-# Without these a part of the suites cannot run. They say so, and in CI that is a failure.
+# Without these some tests are skipped, which is a failure in CI.
 OPTIONAL = [
     ("clang", "the header and the C tests with a second compiler", "clang"),
     ("valgrind", "the C tests under memcheck", "valgrind"),
@@ -44,13 +44,13 @@ def main() -> int:
     if sys.version_info < (3, 10):
         print("Python 3.10 or newer is needed. Install it with: apt-get install python3", file=sys.stderr)
         return 1
-    from python import interpreters, left_out  # which an older Python cannot read
+    from python import interpreters, left_out  # an older Python cannot parse it
 
     required, optional = missing(REQUIRED), missing(OPTIONAL)
-    # Debian's python3 has venv without what it needs.
+    # Debian's python3 has venv without ensurepip.
     if importlib.util.find_spec("ensurepip") is None:
         required.append(("ensurepip", "makes the environment .venv", "python3-venv"))
-    # It has no program of its own that every user's PATH leads to.
+    # It has no program that is in every user's PATH.
     if not os.path.isdir("/usr/share/i18n/charmaps"):
         optional.append(("locales", "the C tests in locales that are not UTF-8", "locales"))
     unable = [f"  {reason}" for reason in map(left_out, interpreters().values()) if reason]

@@ -205,4 +205,14 @@ mod tests {
         breaker.note_refusal(USER, at(20_002));
         assert!(admits(&breaker, short, at(25_001)), "the probe was answered");
     }
+
+    #[test]
+    fn probes_that_nobody_made_do_not_add_up() {
+        let start = Instant::now();
+        let breaker = opened(start);
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(admits(&breaker, TIME, at(60_000)));
+        assert!(!admits(&breaker, TIME, at(64_999)));
+        assert!(admits(&breaker, TIME, at(65_000)));
+    }
 }

@@ -14,11 +14,14 @@ struct column {
     size_t count;
 };
 
-/* The ids of bad rows: each breaks the rule in its own way. */
+#define TEN_BYTES "xxxxxxxxxx"
+#define SIXTY_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES
+
+/* The ids of bad rows. Each breaks the rule in another way; the last has 129 bytes. */
 static const struct bad {
     const char *text;
     size_t len;
-} BADS[] = {{"", 0}, {" ", 1}, {"a\0b", 3}, {"caf\xc3\xa9", 5}, {"a/b", 3}};
+} BADS[] = {{"", 0}, {" ", 1}, {"a\0b", 3}, {"caf\xc3\xa9", 5}, {"a/b", 3}, {SIXTY_BYTES SIXTY_BYTES "xxxxxxxxx", 129}};
 
 /* Good ids of growing length: some fill one block of SHA-256, some two or three. */
 static size_t good_id(char *to, size_t index)
@@ -38,7 +41,7 @@ static size_t append_id(char *to, size_t index, int bad)
     return flaw->len;
 }
 
-/* `bad_rows` has a bit for each row that is to be bad. */
+/* `bad_rows` has a bit for each bad row. */
 static struct column column_of(size_t count, uint64_t bad_rows)
 {
     struct column column;
@@ -98,7 +101,7 @@ static int32_t *statuses_of(const struct rows *rows)
     return (int32_t *)(void *)rows->statuses.at;
 }
 
-/* The signature of each good id, made one by one. */
+/* The signature of each good id, by spike_auth_sign_user. */
 static const char *expected_signature(size_t index)
 {
     static char known[MOST][SPIKE_AUTH_SIGNATURE_SIZE];
@@ -153,7 +156,7 @@ static void check_column(size_t count, uint64_t bad_rows, enum buffer_kind kind)
     buffer_free(&ids);
 }
 
-/* ---- what is signed -------------------------------------------------------------------------------- */
+/* ---- valid columns --------------------------------------------------------------------------------- */
 
 static void every_count_around_the_batch_is_signed(void)
 {
@@ -164,13 +167,6 @@ static void every_count_around_the_batch_is_signed(void)
     }
 }
 
-static void one_bad_id_spoils_only_its_own_row(void)
-{
-    for (size_t count = 1; count <= 25; count++)
-        for (size_t bad = 0; bad < count; bad++)
-            check_column(count, UINT64_C(1) << bad, bad % 2 ? FENCED : GUARDED);
-}
-
 static void every_mixture_of_good_and_bad_in_a_batch_and_one_more(void)
 {
     enum { COUNT = 9 };
@@ -178,7 +174,7 @@ static void every_mixture_of_good_and_bad_in_a_batch_and_one_more(void)
         check_column(COUNT, bad_rows, GUARDED);
 }
 
-static void mixtures_of_many_batches(void)
+static void random_mixtures_in_many_batches(void)
 {
     uint64_t random = 88172645463325252u; /* xorshift: the same in every run */
     for (int i = 0; i < 200; i++) {
@@ -210,7 +206,7 @@ static void a_slice_of_a_column_starts_and_ends_inside_it(void)
     }
 }
 
-static void offsets_and_statuses_may_stand_at_any_address(void)
+static void offsets_and_statuses_need_no_alignment(void)
 {
     struct column column = column_of(9, 1 << 4);
     struct rows rows = rows_new(GUARDED, 9);
@@ -229,7 +225,7 @@ static void offsets_and_statuses_may_stand_at_any_address(void)
     rows_free(&rows);
 }
 
-static void the_statuses_may_be_left_out(void)
+static void the_statuses_may_be_null(void)
 {
     struct column column = column_of(20, 1 << 13);
     struct rows rows = rows_new(FENCED, 20);
@@ -243,7 +239,7 @@ static void the_statuses_may_be_left_out(void)
     rows_free(&rows);
 }
 
-static void no_ids_at_all_need_no_pointers(void)
+static void zero_ids_need_no_pointers(void)
 {
     static const int64_t SOME_OFFSET[] = {3};
     struct rows rows = rows_new(GUARDED, 1);
@@ -255,7 +251,7 @@ static void no_ids_at_all_need_no_pointers(void)
     rows_free(&rows);
 }
 
-static void empty_ids_are_bad_ids_even_of_a_null_column(void)
+static void empty_ids_are_bad_ids_also_in_a_null_column(void)
 {
     static const int64_t ZEROS[MOST + 1];
     struct rows rows = rows_new(FENCED, 11);
@@ -264,7 +260,7 @@ static void empty_ids_are_bad_ids_even_of_a_null_column(void)
     rows_free(&rows);
 }
 
-static void a_larger_buffer_is_left_alone_beyond_the_rows(void)
+static void nothing_is_written_beyond_the_rows(void)
 {
     struct column column = column_of(3, 0);
     struct rows rows = rows_new(GUARDED, 5);
@@ -275,54 +271,28 @@ static void a_larger_buffer_is_left_alone_beyond_the_rows(void)
     rows_free(&rows);
 }
 
-static void one_id_of_129_bytes_is_refused_and_its_neighbours_signed(void)
-{
-    char ids[131];
-    static const int64_t OFFSETS[] = {0, 1, 130, 131};
-    struct rows rows = rows_new(FENCED, 3);
-    memset(ids, 'x', sizeof ids);
-    EXPECT(INVALID_USER_ID, SIGN_USERS(ids, sizeof ids, OFFSETS, 3));
-    CHECK_STATUS(statuses_of(&rows)[0], SPIKE_AUTH_STATUS_OK);
-    CHECK_STATUS(statuses_of(&rows)[1], SPIKE_AUTH_STATUS_INVALID_USER_ID);
-    CHECK(all_bytes_are(signatures_of(&rows) + ROW, ROW, 0));
-    CHECK(memcmp(signatures_of(&rows), signatures_of(&rows) + 2 * ROW, ROW) == 0);
-    rows_free(&rows);
-}
-
-/* ---- what is refused as a whole: then nothing is written ------------------------------------------- */
+/* ---- calls that are refused completely: nothing is written ---------------------------------------- */
 
 #define EXPECT_REFUSED(name, call) EXPECT_AROUND(name, call, rows_poison(&rows), CHECK(rows_are_untouched(&rows)))
 
-static void malformed_offsets_are_refused_wherever_they_stand(void)
+static void malformed_and_falling_offsets_are_refused_at_every_place(void)
 {
-    static const int64_t BAD[] = {-1, INT64_MIN, INT64_MIN + 1, INT64_MAX, INT64_MAX - 1, 1000000};
     struct rows rows = rows_new(GUARDED, 20);
     for (size_t place = 0; place <= 20; place++) {
-        for (size_t i = 0; i < COUNT_OF(BAD); i++) {
-            struct column column = column_of(20, 0);
-            size_t len = ids_len(&column);
-            column.offsets[place] = BAD[i];
-            in_round("offset %zu is %lld", place, (long long)BAD[i]);
+        struct column column = column_of(20, 0);
+        const int64_t good = column.offsets[place], before = place ? column.offsets[place - 1] : 0;
+        const int64_t bad[] = {before - 1, -1, INT64_MIN, INT64_MIN + 1, INT64_MAX, INT64_MAX - 1, 1000000};
+        size_t len = ids_len(&column);
+        for (size_t i = 0; i < COUNT_OF(bad); i++) {
+            column.offsets[place] = bad[i];
+            in_round("offset %zu is %lld, not %lld", place, (long long)bad[i], (long long)good);
             EXPECT_REFUSED(INVALID_ARGUMENT, SIGN_USERS(column.ids, len, column.offsets, 20));
         }
     }
     rows_free(&rows);
 }
 
-static void falling_offsets_are_refused_wherever_they_stand(void)
-{
-    struct rows rows = rows_new(GUARDED, 20);
-    for (size_t place = 1; place <= 20; place++) {
-        struct column column = column_of(20, 0);
-        size_t len = ids_len(&column);
-        in_round("falls at %zu", place);
-        column.offsets[place] = column.offsets[place - 1] - 1;
-        EXPECT_REFUSED(INVALID_ARGUMENT, SIGN_USERS(column.ids, len, column.offsets, 20));
-    }
-    rows_free(&rows);
-}
-
-static void offsets_beyond_the_ids_are_refused_even_by_one(void)
+static void offsets_beyond_the_ids_are_refused(void)
 {
     struct column column = column_of(20, 0);
     struct rows rows = rows_new(GUARDED, 20);
@@ -367,24 +337,7 @@ static void one_byte_too_little_is_too_small(void)
     }
 }
 
-static void an_impossible_capacity_is_refused(void)
-{
-    struct column column = column_of(3, 0);
-    struct rows rows = rows_new(GUARDED, 3);
-    static const size_t CAPS[] = {SIZE_MAX, SIZE_MAX - 1, (size_t)PTRDIFF_MAX + 1};
-    for (size_t i = 0; i < COUNT_OF(CAPS); i++) {
-        spike_auth_error *err = poisoned_error(0);
-        int32_t status;
-        rows_poison(&rows);
-        status = SIGN_USERS_INTO(column.ids, ids_len(&column), column.offsets, 3, signatures_of(&rows), CAPS[i]);
-        check_error_is_whole(err, status, __FILE__, __LINE__);
-        CHECK_STATUS(status, SPIKE_AUTH_STATUS_INVALID_ARGUMENT);
-        CHECK(rows_are_untouched(&rows));
-    }
-    rows_free(&rows);
-}
-
-static void each_pointer_is_required_where_it_is_needed(void)
+static void each_pointer_is_required_and_each_length_checked(void)
 {
     struct column column = column_of(3, 0);
     struct rows rows = rows_new(GUARDED, 3);
@@ -397,8 +350,12 @@ static void each_pointer_is_required_where_it_is_needed(void)
     EXPECT_REFUSED(NULL_POINTER, SIGN_USERS_INTO(column.ids, len, column.offsets, 3, NULL, cap));
     EXPECT_REFUSED(NULL_POINTER, SIGN_USERS_INTO(column.ids, len, column.offsets, 3, NULL, 0));
     EXPECT_REFUSED(INVALID_ARGUMENT, SIGN_USERS(column.ids, SIZE_MAX, column.offsets, 3)); /* not a text */
-    for (size_t i = 0; i < COUNT_OF(IMPOSSIBLE_LENGTHS); i++)
+    EXPECT_REFUSED(INVALID_ARGUMENT, SIGN_USERS_INTO(column.ids, len, column.offsets, 3, out, SIZE_MAX));
+    for (size_t i = 0; i < COUNT_OF(IMPOSSIBLE_LENGTHS); i++) {
         EXPECT_REFUSED(INVALID_ARGUMENT, SIGN_USERS(column.ids, IMPOSSIBLE_LENGTHS[i], column.offsets, 3));
+        EXPECT_REFUSED(INVALID_ARGUMENT,
+                       SIGN_USERS_INTO(column.ids, len, column.offsets, 3, out, IMPOSSIBLE_LENGTHS[i]));
+    }
     rows_free(&rows);
 }
 
@@ -426,23 +383,19 @@ int main(void)
 {
     client = client_of(new_config("http://127.0.0.1:1"));
     RUN(every_count_around_the_batch_is_signed);
-    RUN(one_bad_id_spoils_only_its_own_row);
     RUN(every_mixture_of_good_and_bad_in_a_batch_and_one_more);
-    RUN(mixtures_of_many_batches);
+    RUN(random_mixtures_in_many_batches);
     RUN(a_slice_of_a_column_starts_and_ends_inside_it);
-    RUN(offsets_and_statuses_may_stand_at_any_address);
-    RUN(the_statuses_may_be_left_out);
-    RUN(no_ids_at_all_need_no_pointers);
-    RUN(empty_ids_are_bad_ids_even_of_a_null_column);
-    RUN(a_larger_buffer_is_left_alone_beyond_the_rows);
-    RUN(one_id_of_129_bytes_is_refused_and_its_neighbours_signed);
-    RUN(malformed_offsets_are_refused_wherever_they_stand);
-    RUN(falling_offsets_are_refused_wherever_they_stand);
-    RUN(offsets_beyond_the_ids_are_refused_even_by_one);
+    RUN(offsets_and_statuses_need_no_alignment);
+    RUN(the_statuses_may_be_null);
+    RUN(zero_ids_need_no_pointers);
+    RUN(empty_ids_are_bad_ids_also_in_a_null_column);
+    RUN(nothing_is_written_beyond_the_rows);
+    RUN(malformed_and_falling_offsets_are_refused_at_every_place);
+    RUN(offsets_beyond_the_ids_are_refused);
     RUN(an_impossible_count_is_refused_before_an_offset_is_read);
     RUN(one_byte_too_little_is_too_small);
-    RUN(an_impossible_capacity_is_refused);
-    RUN(each_pointer_is_required_where_it_is_needed);
+    RUN(each_pointer_is_required_and_each_length_checked);
     RUN(a_client_that_is_closed_or_has_no_key_writes_nothing);
     spike_auth_client_free(client);
     return check_summary();

@@ -1,7 +1,4 @@
-/* A tiny check harness: a failed check says where and what, and the program goes on.
- *
- * C11 and POSIX. Everything is static inline, so that a program takes what it needs.
- */
+/* A small check harness: a failed check prints where and what, and the program continues. C11 and POSIX. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -18,12 +15,12 @@
 
 #include <spike_auth.h>
 
-/* ---- counting and telling -------------------------------------------------------------------- */
+/* ---- counting and reporting -------------------------------------------------------------------- */
 
 static atomic_uint check_passed;
 static atomic_uint check_failed;
 
-/* Which round of a loop a check is in; a failed check shows it. */
+/* The round of a loop; a failed check prints it. */
 static _Thread_local char check_round[200];
 
 __attribute__((format(printf, 1, 2))) static inline void in_round(const char *format, ...)
@@ -81,7 +78,7 @@ static inline int check_str(const char *actual, const char *expected, const char
 #define CHECK_LACKS(text, part) \
     check_that(strstr(text, part) == NULL, __FILE__, __LINE__, "\"%s\" is in \"%s\"", part, text)
 
-/* For what a test cannot go on without. */
+/* Ends the program if the condition does not hold. */
 #define REQUIRE(condition)                                                             \
     do {                                                                               \
         if (!CHECK(condition)) {                                                       \
@@ -90,7 +87,7 @@ static inline int check_str(const char *actual, const char *expected, const char
         }                                                                              \
     } while (0)
 
-/* Runs a test, a function that is named as a sentence, and names it if one of its checks fails. */
+/* Runs a test function, and prints its name if a check fails. */
 #define RUN(test) check_run(test, #test)
 
 static inline void check_run(void (*test)(void), const char *name)
@@ -103,7 +100,7 @@ static inline void check_run(void (*test)(void), const char *name)
         fprintf(stderr, "FAILED %s\n", name);
 }
 
-/* The last line of a program, and its exit code. A program that checked nothing has failed. */
+/* Prints the last line and returns the exit code. A program without checks fails. */
 static inline int check_summary(void)
 {
     unsigned passed = atomic_load(&check_passed);
@@ -116,7 +113,7 @@ static inline int check_summary(void)
 
 /* ---- signals ------------------------------------------------------------------------------------ */
 
-/* A program inherits what was ignored or blocked where it was started. */
+/* A program inherits ignored and blocked signals. */
 static inline void set_signal(int number, void (*action)(int))
 {
     struct sigaction new = {.sa_handler = action};
@@ -127,11 +124,11 @@ static inline void set_signal(int number, void (*action)(int))
     REQUIRE(sigprocmask(SIG_UNBLOCK, &set, NULL) == 0);
 }
 
-/* ---- buffers that notice what is written beyond them ------------------------------------------ */
+/* ---- buffers that detect writes beyond their end ----------------------------------------------- */
 
 enum buffer_kind {
-    GUARDED, /* between guard bytes; uninitialised, so that memcheck sees who reads it */
-    FENCED   /* directly before a page that nobody may touch: reading beyond it is a fault too */
+    GUARDED, /* between guard bytes; uninitialised, so that memcheck reports a read */
+    FENCED   /* directly before an inaccessible page: a read beyond the end is a fault too */
 };
 
 struct buffer {
@@ -208,8 +205,8 @@ static inline struct buffer buffer_of_text(enum buffer_kind kind, const char *te
 
 /* ---- the error struct ------------------------------------------------------------------------- */
 
-/* Two places for an error, each at the end of its page and filled with its own poison: what differs
- * afterwards was not written. */
+/* Two error structs, each at the end of its page and filled with its own poison: bytes that differ after
+ * a call were not written. */
 static inline spike_auth_error *poisoned_error(int which)
 {
     static struct buffer places[2];
@@ -230,9 +227,8 @@ static inline void check_error_is_whole(const spike_auth_error *err, int32_t sta
     if (status == SPIKE_AUTH_STATUS_OK)
         check_that(err->message[0] == 0, file, line, "success has a message");
     else
-        check_that(terminated && strlen(err->message) > 20, file, line, "the message says too little");
-    /* Nothing was sent; but a call may be closed when its request is already under way, and a success says how
-     * many requests it took. */
+        check_that(terminated && strlen(err->message) > 20, file, line, "the message is too short");
+    /* Nothing was sent. But a close may come during a request, and a success counts its requests. */
     if (status < SPIKE_AUTH_STATUS_RESOLVE && status != SPIKE_AUTH_STATUS_CLOSED) {
         check_int(err->http_status, 0, file, line, "err->http_status");
         if (status != SPIKE_AUTH_STATUS_OK)
@@ -242,13 +238,15 @@ static inline void check_error_is_whole(const spike_auth_error *err, int32_t sta
     }
 }
 
-/* Makes a call three times: without an error struct, and with two that are poisoned differently.
- * `call` must use `err`. All three must return the status, and both structs be rewritten wholly. */
+/* Makes a call three times: without an error struct, and with two that hold different poison. `call`
+ * must use `err`. Each must return the status, and both structs must be rewritten completely. */
 #define EXPECT(name, call) EXPECT_AROUND(name, call, (void)0, (void)0)
+#define EXPECT_AROUND(name, call, before, after) EXPECT_STATUS_AROUND(SPIKE_AUTH_STATUS_##name, call, before, after)
+#define EXPECT_STATUS(status, call) EXPECT_STATUS_AROUND(status, call, (void)0, (void)0)
 
-#define EXPECT_AROUND(name, call, before, after)                                                     \
+#define EXPECT_STATUS_AROUND(status, call, before, after)                                            \
     do {                                                                                             \
-        const int32_t expected_ = SPIKE_AUTH_STATUS_##name;                                          \
+        const int32_t expected_ = (status);                                                          \
         const spike_auth_error *errors_[2];                                                          \
         for (int round_ = -1; round_ < 2; round_++) {                                                \
             spike_auth_error *err = round_ < 0 ? NULL : poisoned_error(round_);                      \
@@ -264,14 +262,14 @@ static inline void check_error_is_whole(const spike_auth_error *err, int32_t sta
                    "a part of err was not rewritten by %s", #call);                                  \
     } while (0)
 
-/* ---- a text that goes out ---------------------------------------------------------------------- */
+/* ---- text output ------------------------------------------------------------------------------- */
 
 struct text_out {
     struct buffer buffer;
     char *at;
     size_t cap;
     size_t len;
-    size_t needed; /* what the length must be when the buffer is too small */
+    size_t needed; /* the length that BUFFER_TOO_SMALL reports */
 };
 
 static inline struct text_out text_out_new(enum buffer_kind kind, size_t cap, size_t needed)
@@ -307,11 +305,11 @@ static inline void check_text_out(const struct text_out *out, int32_t status, co
 }
 
 /* As EXPECT, for a call that writes a text to `out`. */
-#define EXPECT_TEXT(name, out, call)                                                                 \
-    EXPECT_AROUND(name, call, text_out_poison(&(out)),                                               \
-                  check_text_out(&(out), SPIKE_AUTH_STATUS_##name, __FILE__, __LINE__))
+#define EXPECT_TEXT(name, out, call) EXPECT_TEXT_STATUS(SPIKE_AUTH_STATUS_##name, out, call)
+#define EXPECT_TEXT_STATUS(status, out, call) \
+    EXPECT_STATUS_AROUND(status, call, text_out_poison(&(out)), check_text_out(&(out), expected_, __FILE__, __LINE__))
 
-/* ---- what every program needs ------------------------------------------------------------------ */
+/* ---- settings and clients ---------------------------------------------------------------------- */
 
 #define KEY_TEXT "HMAC_KEY_FROM_ADMIN_CONSOLE"
 #define KEY ((const uint8_t *)KEY_TEXT)
@@ -319,7 +317,7 @@ static inline void check_text_out(const struct text_out *out, int32_t status, co
 #define APPLICATION_ID "9999"
 #define NUL_TERMINATED SPIKE_AUTH_NUL_TERMINATED
 
-/* Lengths that no object in memory has, and that do not mean "NUL-terminated". */
+/* Lengths that no object can have, and that do not mean "NUL-terminated". */
 static const size_t IMPOSSIBLE_LENGTHS[] = {(size_t)PTRDIFF_MAX + 1, SIZE_MAX - 1};
 
 static inline spike_auth_config *new_config(const char *base_url)
@@ -329,12 +327,12 @@ static inline spike_auth_config *new_config(const char *base_url)
     REQUIRE(spike_auth_config_set_application_id(config, APPLICATION_ID, NUL_TERMINATED, NULL) == 0);
     REQUIRE(spike_auth_config_set_hmac_key(config, KEY, KEY_LEN, NULL) == 0);
     REQUIRE(spike_auth_config_set_base_url(config, base_url, NUL_TERMINATED, NULL) == 0);
-    /* One attempt, so that every request can be accounted for; what is about retries sets its own. */
+    /* One attempt, so that the requests can be counted. */
     REQUIRE(spike_auth_config_set_max_attempts(config, 1, NULL) == 0);
     return config;
 }
 
-/* Makes a client, and frees the configuration: a client must not need it any more. */
+/* Makes a client and frees the configuration, which a client no longer needs. */
 static inline spike_auth_client *client_of(spike_auth_config *config)
 {
     spike_auth_client *client = NULL;
@@ -344,6 +342,59 @@ static inline spike_auth_client *client_of(spike_auth_config *config)
     REQUIRE(client != NULL);
     spike_auth_config_free(config);
     return client;
+}
+
+/* ---- calls for one user ------------------------------------------------------------------------ */
+
+/* All calls that write a text for a user, in one form. */
+typedef int32_t text_call(const spike_auth_client *client, const char *user, size_t user_len,
+                          const spike_auth_call *call, char *out, size_t cap, size_t *len, spike_auth_error *err);
+
+static inline int32_t peek_token(const spike_auth_client *client, const char *user, size_t user_len,
+                                 const spike_auth_call *call, char *out, size_t cap, size_t *len,
+                                 spike_auth_error *err)
+{
+    (void)call;
+    return spike_auth_client_peek_token(client, user, user_len, out, cap, len, err);
+}
+
+/* NULL is refused, and so is an impossible capacity; the other outputs are empty. */
+static inline void check_outputs_are_required(text_call *make, const spike_auth_client *client, const char *user)
+{
+    struct text_out out = text_out_new(GUARDED, SPIKE_AUTH_AUTHORIZATION_SIZE, 0);
+#define MAKE(at, cap, len) make(client, user, NUL_TERMINATED, NULL, at, cap, len, err)
+    EXPECT_AROUND(NULL_POINTER, MAKE(NULL, out.cap, &out.len), out.len = 7, CHECK_EQ_INT(out.len, 0));
+    EXPECT_AROUND(NULL_POINTER, MAKE(NULL, 0, &out.len), out.len = 7, CHECK_EQ_INT(out.len, 0));
+    EXPECT_AROUND(NULL_POINTER, MAKE(out.at, out.cap, NULL), text_out_poison(&out), CHECK_EQ_INT(out.at[0], 0));
+    EXPECT(NULL_POINTER, MAKE(out.at, 0, NULL));
+    EXPECT(NULL_POINTER, MAKE(NULL, 0, NULL));
+    EXPECT_TEXT(INVALID_ARGUMENT, out, MAKE(out.at, SIZE_MAX, &out.len));
+    for (size_t i = 0; i < COUNT_OF(IMPOSSIBLE_LENGTHS); i++)
+        EXPECT_TEXT(INVALID_ARGUMENT, out, MAKE(out.at, IMPOSSIBLE_LENGTHS[i], &out.len));
+#undef MAKE
+    text_out_free(&out);
+}
+
+/* Outputs may be uninitialised, and the length unaligned. memcheck reports a read of an uninitialised
+ * byte, and a byte that a call left so. */
+static inline void check_outputs_may_be_uninitialised(text_call *make, const spike_auth_client *client,
+                                                      const char *user, int32_t expected)
+{
+    struct buffer out = buffer_guarded(SPIKE_AUTH_AUTHORIZATION_SIZE);
+    struct buffer len = buffer_guarded(sizeof(size_t) + 1);
+    struct buffer error = buffer_guarded(sizeof(spike_auth_error));
+    spike_auth_error *err = (spike_auth_error *)(void *)error.at;
+    size_t length;
+    CHECK_STATUS(make(client, user, NUL_TERMINATED, NULL, (char *)out.at, out.size, (void *)(len.at + 1), err),
+                 expected);
+    memcpy(&length, len.at + 1, sizeof length);
+    CHECK_EQ_INT(strlen((char *)out.at), length);
+    check_error_is_whole(err, expected, __FILE__, __LINE__);
+    CHECK(!all_bytes_are(err, sizeof *err, 0x77)); /* looks at every byte */
+    CHECK(buffer_is_intact(&out) && buffer_is_intact(&len) && buffer_is_intact(&error));
+    buffer_free(&out);
+    buffer_free(&len);
+    buffer_free(&error);
 }
 
 #endif

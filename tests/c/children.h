@@ -1,19 +1,19 @@
-/* Children of fork(2) that check something: each says by its exit code how it went, and none hangs for ever. */
+/* Children of fork(2). The exit code says what happened, and an alarm ends a child that hangs. */
 #ifndef CHILDREN_H
 #define CHILDREN_H
 
+#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <netdb.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
 #include "sandbox.h"
 
-/* What hangs is ended by an alarm, so that it is a failed test and not a test without an end. */
 enum { CHILD_SECONDS = 15, PROGRAM_SECONDS = 90 };
 
-/* What a child says with its exit code. */
+/* The exit codes of a child. */
 enum { CHILD_GOOD = 0, CHILD_FAILED = 1, CHILD_GOT_ANOTHERS = 2, CHILD_HUNG = 3 };
 
 struct outcomes {
@@ -23,7 +23,7 @@ struct outcomes {
     int hung;
 };
 
-/* fork(2). With the argument nested=1 the child begins a PID namespace: its process id is that of its parent, 1. */
+/* fork(2). With nested=1 the child begins a PID namespace, and its id is 1 as its parent's. */
 static inline pid_t fork_child(void)
 {
     pid_t child;
@@ -54,7 +54,7 @@ static inline void end_after(unsigned seconds)
 static inline pid_t start_child(void (*body)(void *), void *argument)
 {
     pid_t child;
-    set_signal(SIGCHLD, SIG_DFL); /* where it is ignored, waitpid(2) finds no child */
+    set_signal(SIGCHLD, SIG_DFL); /* if it is ignored, waitpid(2) finds no child */
     child = fork_child();
     REQUIRE(child >= 0);
     if (child > 0)
@@ -62,7 +62,7 @@ static inline pid_t start_child(void (*body)(void *), void *argument)
     end_after(CHILD_SECONDS);
     atomic_store(&check_failed, 0);
     body(argument);
-    /* No exit handlers, as a worker does that belongs to a server. */
+    /* Without exit handlers, as a server's worker exits. */
     _exit(atomic_load(&check_failed) ? CHILD_FAILED : CHILD_GOOD);
 }
 
@@ -91,14 +91,21 @@ static inline void check_outcomes(const struct outcomes *outcomes, int children)
     CHECK_EQ_INT(outcomes->good, children);
 }
 
-static inline void check_child(void (*body)(void *), void *argument)
+static inline void check_children(const pid_t *children, int count)
 {
     struct outcomes outcomes = {0};
-    wait_for(start_child(body, argument), &outcomes);
-    check_outcomes(&outcomes, 1);
+    for (int i = 0; i < count; i++)
+        wait_for(children[i], &outcomes);
+    check_outcomes(&outcomes, count);
 }
 
-/* To be called first by a program with children. With nested=1 the program goes on in a child. */
+static inline void check_child(void (*body)(void *), void *argument)
+{
+    pid_t child = start_child(body, argument);
+    check_children(&child, 1);
+}
+
+/* A program with children calls this first. With nested=1 the program continues in a child. */
 static inline void begin_children(void)
 {
     pid_t child;
@@ -109,6 +116,109 @@ static inline void begin_children(void)
         _exit(WIFEXITED(status) ? WEXITSTATUS(status) : CHILD_FAILED);
     }
     end_after(PROGRAM_SECONDS);
+}
+
+/* A token of another user ends the child with an exit code of its own. */
+static inline void check_own_in_child(const struct result *result, const char *user)
+{
+    if (result->status == SPIKE_AUTH_STATUS_OK && !token_is_for(result->token, user))
+        _exit(CHILD_GOT_ANOTHERS);
+    check_own(result, user);
+}
+
+/* ---- many children ------------------------------------------------------------------------------------ */
+
+struct job {
+    spike_auth_client *client;
+    int number;
+};
+
+/* Each child gets a job with a number of its own. */
+static inline void fork_in_groups(void (*body)(void *), spike_auth_client *client, int children)
+{
+    enum { GROUP = 10 };
+    for (int done = 0; done < children; done += GROUP) {
+        pid_t group[GROUP];
+        for (int i = 0; i < GROUP; i++) {
+            struct job job = {client, done + i};
+            group[i] = start_child(body, &job);
+        }
+        check_children(group, GROUP);
+    }
+}
+
+/* ---- threads that work while the program forks --------------------------------------------------------- */
+
+enum { LOAD_THREADS = 4 };
+
+struct load {
+    const spike_auth_client *client;
+    void (*step)(struct load *load, long i);
+    const char *prefix; /* of the users; it may ask for a fault */
+    int number;
+    atomic_int stop;
+    atomic_long steps;
+    pthread_t thread;
+};
+
+static inline void *step_until_stopped(void *argument)
+{
+    struct load *load = argument;
+    for (long i = 0; !atomic_load(&load->stop); i++) {
+        load->step(load, i);
+        atomic_fetch_add(&load->steps, 1);
+    }
+    return NULL;
+}
+
+/* Returns when each thread has done a step. */
+static inline void start_load(struct load *load, const spike_auth_client *client,
+                              void (*step)(struct load *load, long i), const char *prefix)
+{
+    for (int i = 0; i < LOAD_THREADS; i++) {
+        load[i].client = client;
+        load[i].step = step;
+        load[i].prefix = prefix;
+        load[i].number = i;
+        atomic_store(&load[i].stop, 0);
+        atomic_store(&load[i].steps, 0);
+        REQUIRE(pthread_create(&load[i].thread, NULL, step_until_stopped, &load[i]) == 0);
+    }
+    for (int i = 0; i < LOAD_THREADS; i++)
+        while (atomic_load(&load[i].steps) == 0)
+            sleep_ms(1);
+}
+
+static inline void stop_load(struct load *load)
+{
+    for (int i = 0; i < LOAD_THREADS; i++)
+        atomic_store(&load[i].stop, 1);
+    for (int i = 0; i < LOAD_THREADS; i++)
+        pthread_join(load[i].thread, NULL);
+}
+
+/* ---- names --------------------------------------------------------------------------------------------- */
+
+/* For a program that has a getaddrinfo of its own. */
+static inline int real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                                   struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
+    memcpy(&real, &symbol, sizeof real);
+    return real(node, service, hints, found);
+}
+
+/* An https client through the sandbox's proxy, which is found by this name. */
+static inline spike_auth_config *config_through_proxy_at(const char *host)
+{
+    spike_auth_config *config = sandbox_config("https");
+    char proxy[64];
+    unsigned port;
+    REQUIRE(sscanf(address("proxy"), "http://127.0.0.1:%u", &port) == 1);
+    snprintf(proxy, sizeof proxy, "http://%s:%u", host, port);
+    REQUIRE(spike_auth_config_set_proxy(config, proxy, NUL_TERMINATED, NULL) == 0);
+    return config;
 }
 
 #endif

@@ -1,14 +1,11 @@
-/* A process that has hardly a file descriptor left: whatever fails for want of one says so, may be tried again, and
- * works once there are enough. Names are looked up by the C library's own resolver. Against the sandbox.
+/* A process with few file descriptors left: what fails for the lack of one says so, is retryable, and
+ * works once there are enough. Names are looked up by the C library's resolver. Against the sandbox.
  *
  * usage: descriptor_limit NAME=ADDRESS...
  */
 #define _GNU_SOURCE
 #include "children.h"
-#include "sandbox.h"
 
-#include <dlfcn.h>
-#include <netdb.h>
 #include <sys/resource.h>
 
 enum { LIMIT = 128, LEFT_MAX = 12 };
@@ -19,16 +16,12 @@ enum { LIMIT = 128, LEFT_MAX = 12 };
 #define ALSO_HERE "also-here.example"
 #define GONE "gone.example"
 
-/* Takes the place of the C library's, which looks for "localhost" in its tables as for any name: that takes a
- * descriptor, and no network. HERE is where that is; ALSO_HERE too, but a failure leaves no errno, as in modules of
- * the resolver; GONE is nowhere. */
+/* Replaces the C library's function. Any name is looked up as "localhost", which takes a descriptor and
+ * no network. HERE is there; ALSO_HERE too, but a failure leaves no errno, as in some resolver modules;
+ * GONE is not found. */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
-    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
-    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
-    int code;
-    memcpy(&real, &symbol, sizeof real);
-    code = real("localhost", service, hints, found);
+    int code = real_getaddrinfo("localhost", service, hints, found);
     if (strcmp(node, HERE) == 0)
         return code;
     errno = 0;
@@ -61,14 +54,14 @@ static void give_descriptors_back(void)
         close(taken[--taken_count]);
 }
 
-/* ---- what is looked for ------------------------------------------------------------------------------ */
+/* ---- trials ------------------------------------------------------------------------------------------ */
 
-/* How a trial with so many descriptors ended, for its parent: in memory that both share. */
+/* A trial with `left` descriptors. `enough` is shared memory, for the parent. */
 struct trial {
     int left;
     const spike_auth_client *client;
     const spike_auth_config *config;
-    int32_t *enough; /* [LEFT_MAX + 1]: whether they were enough */
+    int32_t *enough; /* [LEFT_MAX + 1] */
 };
 
 static void check_lack(int32_t status, const spike_auth_error *err)
@@ -80,7 +73,7 @@ static void check_lack(int32_t status, const spike_auth_error *err)
     CHECK_EQ_INT(err->attempts, 0);
 }
 
-/* Runs `body` with each number of descriptors left. They must be too few at first and enough at the end. */
+/* Runs `body` with each number of descriptors left: too few at first, enough at the end. */
 static void try_each_number(void (*body)(void *), const spike_auth_client *client, const spike_auth_config *config)
 {
     size_t size = (LEFT_MAX + 1) * sizeof(int32_t);
@@ -97,8 +90,6 @@ static void try_each_number(void (*body)(void *), const spike_auth_client *clien
     munmap(enough, size);
 }
 
-/* ---- the trials -------------------------------------------------------------------------------------- */
-
 static void get_a_token(void *argument)
 {
     const struct trial *trial = argument;
@@ -112,39 +103,26 @@ static void get_a_token(void *argument)
     check_token(trial->client, "alice");
 }
 
-/* The sandbox's certificate bears no such name; its proxy needs none. */
-static spike_auth_client *client_through_proxy_at(const char *host)
-{
-    spike_auth_config *config = sandbox_config("https");
-    char proxy[64];
-    unsigned port;
-    REQUIRE(sscanf(address("proxy"), "http://127.0.0.1:%u", &port) == 1);
-    snprintf(proxy, sizeof proxy, "http://%s:%u", host, port);
-    REQUIRE(spike_auth_config_set_proxy(config, proxy, NUL_TERMINATED, NULL) == 0);
-    return client_of(config);
-}
-
-static void a_name_is_found_once_there_are_enough(void)
+static void a_name_is_found_with_enough_descriptors(void)
 {
     static const char *const NAMES[] = {HERE, ALSO_HERE};
     for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
-        spike_auth_client *client = client_through_proxy_at(NAMES[i]);
+        spike_auth_client *client = client_of(config_through_proxy_at(NAMES[i]));
         try_each_number(get_a_token, client, NULL);
         spike_auth_client_free(client);
     }
 }
 
-static void an_address_is_connected_to_once_there_are_enough(void)
+static void a_connection_is_made_with_enough_descriptors(void)
 {
-    static const char *const PLACES[] = {"http", "https"};
-    for (size_t i = 0; i < COUNT_OF(PLACES); i++) {
-        spike_auth_client *client = sandbox_client(PLACES[i]);
+    for (size_t i = 0; i < COUNT_OF(SCHEMES); i++) {
+        spike_auth_client *client = sandbox_client(SCHEMES[i]);
         try_each_number(get_a_token, client, NULL);
         spike_auth_client_free(client);
     }
 }
 
-static void look_for_nobody(void *argument)
+static void look_up_a_missing_name(void *argument)
 {
     const struct trial *trial = argument;
     struct result result;
@@ -159,14 +137,14 @@ static void look_for_nobody(void *argument)
     CHECK_EQ_INT(result.err.retryable, 0);
 }
 
-static void a_name_is_missed_once_there_are_enough(void)
+static void a_missing_name_is_reported_with_enough_descriptors(void)
 {
     spike_auth_client *client = client_of(new_config("https://" GONE "/v3"));
-    try_each_number(look_for_nobody, client, NULL);
+    try_each_number(look_up_a_missing_name, client, NULL);
     spike_auth_client_free(client);
 }
 
-/* Reads the platform's roots, which the runner points to the sandbox's CA. */
+/* Reads the platform's roots, which the runner sets to the sandbox's CA. */
 static void make_a_client(void *argument)
 {
     const struct trial *trial = argument;
@@ -187,7 +165,7 @@ static void make_a_client(void *argument)
     spike_auth_client_free(client);
 }
 
-static void roots_are_read_once_there_are_enough(void)
+static void roots_are_read_with_enough_descriptors(void)
 {
     spike_auth_config *config = new_config(address("https"));
     try_each_number(make_a_client, NULL, config);
@@ -198,9 +176,9 @@ int main(int argc, char **argv)
 {
     (void)argc;
     sandbox_arguments = argv + 1;
-    RUN(roots_are_read_once_there_are_enough);
-    RUN(an_address_is_connected_to_once_there_are_enough);
-    RUN(a_name_is_found_once_there_are_enough);
-    RUN(a_name_is_missed_once_there_are_enough);
+    RUN(roots_are_read_with_enough_descriptors);
+    RUN(a_connection_is_made_with_enough_descriptors);
+    RUN(a_name_is_found_with_enough_descriptors);
+    RUN(a_missing_name_is_reported_with_enough_descriptors);
     return check_summary();
 }

@@ -1,4 +1,4 @@
-/* Descriptors where the host closes some: its standard streams before a call, or those of the library.
+/* A host that closes descriptors: its standard streams before a call, or the library's own.
  *
  * usage: descriptors NAME=ADDRESS...
  */
@@ -6,10 +6,8 @@
 #include "sandbox.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -18,7 +16,7 @@
 
 enum { STREAMS = 3, KEPT_FROM = 100 };
 
-/* Which standard streams are closed, a bit for each; and which of them have been seen in use since. */
+/* A bit for each standard stream that is closed, and for each of them that was in use since. */
 static atomic_uint closed_streams;
 static atomic_uint used_streams;
 
@@ -37,7 +35,7 @@ static void close_streams(unsigned which)
     atomic_store(&closed_streams, which);
 }
 
-/* Nothing can be told while they are closed: what was seen is checked after. */
+/* Returns the streams that were in use. Nothing can be printed while they are closed. */
 static unsigned restore_streams(void)
 {
     unsigned which = atomic_exchange(&closed_streams, 0);
@@ -54,7 +52,7 @@ static int is_open(int fd)
     return fcntl(fd, F_GETFD) != -1 || errno != EBADF;
 }
 
-/* A socket is given another number right after it was made: for that moment it is not held to be in use. */
+/* A new socket gets another number at once; that moment does not count as a use. */
 static void look_at_streams(void)
 {
     unsigned which = atomic_load(&closed_streams);
@@ -66,7 +64,7 @@ static void look_at_streams(void)
             }
 }
 
-/* What the host prints goes nowhere. Not while a socket is being made. */
+/* The host prints, which must fail. Not while a socket is made. */
 static void print_to_streams(void)
 {
     unsigned which = atomic_load(&closed_streams);
@@ -75,7 +73,7 @@ static void print_to_streams(void)
             atomic_fetch_or(&used_streams, 1u << fd);
 }
 
-/* The library's files are read through this, in place of the C library's. */
+/* Replaces the C library's function: the library reads its files by it. */
 ssize_t read(int fd, void *buffer, size_t size)
 {
     if (fd >= 0 && fd < STREAMS && atomic_load(&closed_streams) & 1u << fd)
@@ -83,7 +81,7 @@ ssize_t read(int fd, void *buffer, size_t size)
     return syscall(SYS_read, fd, buffer, size);
 }
 
-/* And names are looked up by this. The one who asks has made all that it waits on by then. */
+/* Replaces the C library's function. The caller has made all its descriptors by then. */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
     (void)node, (void)service, (void)hints;
@@ -94,58 +92,40 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     return EAI_NONAME;
 }
 
-struct call {
-    const spike_auth_client *client;
-    const char *user;
-    struct result result;
-};
-
-static void *run_call(void *argument)
-{
-    struct call *call = argument;
-    call->result = exchange(call->client, call->user);
-    return NULL;
-}
-
-static pthread_t start_call(struct call *call)
-{
-    pthread_t thread;
-    REQUIRE(pthread_create(&thread, NULL, run_call, call) == 0);
-    return thread;
-}
-
 static const unsigned MANY_STREAMS[] = {7, 4, 1, 6};
-static const char *const SCHEMES[] = {"http", "https"};
 
 static void calls_leave_closed_standard_streams_closed(void)
 {
     for (size_t i = 0; i < COUNT_OF(MANY_STREAMS); i++)
         for (size_t k = 0; k < COUNT_OF(SCHEMES); k++) {
             spike_auth_client *client = sandbox_client(SCHEMES[k]);
-            struct call first = {client, "fault.delay.100", {0}}, second = first;
-            pthread_t thread;
+            static struct running first, second;
+            unsigned used;
             in_round("streams %u, %s", MANY_STREAMS[i], SCHEMES[k]);
             close_streams(MANY_STREAMS[i]);
-            thread = start_call(&first);
-            for (int n = 0; n < 10; n++, sleep_ms(5)) /* while it connects, and while it waits */
+            start_exchange(&first, client, "fault.delay.100");
+            for (int n = 0; n < 10; n++, sleep_ms(5)) /* while it connects and waits */
                 look_at_streams();
             print_to_streams();
-            pthread_join(thread, NULL);
+            pthread_join(first.thread, NULL);
             look_at_streams(); /* while the connection is kept */
             print_to_streams();
-            thread = start_call(&second);
+            start_exchange(&second, client, "fault.delay.100");
             sleep_ms(50);
-            look_at_streams(); /* and used again */
+            look_at_streams(); /* while it is used again */
             print_to_streams();
-            pthread_join(thread, NULL);
+            pthread_join(second.thread, NULL);
             spike_auth_client_free(client);
-            CHECK_EQ_INT(restore_streams(), 0);
-            CHECK_STATUS(first.result.status, SPIKE_AUTH_STATUS_OK);
-            CHECK_STATUS(second.result.status, SPIKE_AUTH_STATUS_OK);
+            used = restore_streams();
+            spike_auth_call_free(first.call);
+            spike_auth_call_free(second.call);
+            CHECK_EQ_INT(used, 0);
+            check_own(&first.result, first.user);
+            check_own(&second.result, second.user);
         }
 }
 
-static void a_lookup_leaves_them_closed(void)
+static void a_lookup_leaves_closed_standard_streams_closed(void)
 {
     for (size_t i = 0; i < COUNT_OF(MANY_STREAMS); i++) {
         spike_auth_client *client = client_of(new_config("https://shop.example"));
@@ -159,7 +139,7 @@ static void a_lookup_leaves_them_closed(void)
     }
 }
 
-static void no_key_is_read_from_one(void)
+static void no_key_is_read_through_a_standard_stream(void)
 {
     char path[] = "descriptors-key-XXXXXX";
     int file = mkstemp(path);
@@ -184,7 +164,7 @@ static void no_key_is_read_from_one(void)
 
 enum { HOST_FDS = 48, MOST_FDS = 1024 };
 
-/* What the host opens in their place: a number of each side, all of them blocking. */
+/* What the host opens instead; all descriptors block. */
 struct occupation {
     int fds[HOST_FDS];
     int count;
@@ -236,8 +216,8 @@ static void occupy_full_sockets(struct occupation *host)
         fill(host->fds[i]);
 }
 
-/* Those of the other side are closed: a write would raise SIGPIPE. */
-static void occupy_sockets_that_have_ended(struct occupation *host)
+/* Their peers are closed: a write would raise SIGPIPE. */
+static void occupy_closed_sockets(struct occupation *host)
 {
     occupy_sockets(host);
     for (int i = 0; i < host->count; i += 2)
@@ -259,21 +239,21 @@ static void occupy_files(struct occupation *host)
         REQUIRE((host->fds[host->count] = open("/dev/zero", O_RDWR)) >= 0);
 }
 
-static const struct in_their_place {
+static const struct replacement {
     const char *name;
     void (*occupy)(struct occupation *host);
-} IN_THEIR_PLACE[] = {
+} REPLACEMENTS[] = {
     {"nothing", occupy_nothing},
     {"pipes", occupy_pipes},
     {"full pipes", occupy_full_pipes},
     {"sockets", occupy_sockets},
     {"full sockets", occupy_full_sockets},
-    {"sockets that have ended", occupy_sockets_that_have_ended},
+    {"closed sockets", occupy_closed_sockets},
     {"listeners", occupy_listeners},
     {"files", occupy_files},
 };
 
-/* What the host has put there is open, and nobody wrote to it, read from it, or shut it down. */
+/* The host's descriptors are open, and nothing was written, read or shut down. */
 static void check_untouched(const struct occupation *host, const struct occupation *like)
 {
     CHECK_EQ_INT(host->count, like->count);
@@ -289,6 +269,21 @@ static void release(const struct occupation *host)
 {
     for (int i = 0; i < host->count; i++)
         CHECK(close(host->fds[i]) == 0);
+}
+
+/* The host closes all and opens others with the same numbers; and as many more, to compare. */
+static void replace_all(const struct replacement *replacement, struct occupation *host, struct occupation *like)
+{
+    close_all_from_3();
+    replacement->occupy(host);
+    replacement->occupy(like);
+}
+
+static void check_untouched_and_release(const struct occupation *host, const struct occupation *like)
+{
+    check_untouched(host, like);
+    release(host);
+    release(like);
 }
 
 static double cpu_ms(void)
@@ -308,19 +303,14 @@ static spike_auth_client *client_with_deadline(const char *place, uint32_t ms)
 
 enum { DEADLINE_MS = 5000, AT_ONCE_MS = 1000, KEPT = 3, PROGRAM_SECONDS = 90 };
 
-/* Leaves so many connections that are kept. */
-static void keep_connections(const spike_auth_client *client)
+/* Leaves KEPT idle connections. */
+static void keep_connections(spike_auth_client *client)
 {
-    struct call calls[KEPT];
-    pthread_t threads[KEPT];
-    for (int i = 0; i < KEPT; i++) {
-        calls[i] = (struct call){client, "fault.delay.50", {0}};
-        threads[i] = start_call(&calls[i]);
-    }
-    for (int i = 0; i < KEPT; i++) {
-        pthread_join(threads[i], NULL);
-        CHECK_STATUS(calls[i].result.status, SPIKE_AUTH_STATUS_OK);
-    }
+    static struct running calls[KEPT];
+    for (int i = 0; i < KEPT; i++)
+        start_exchange(&calls[i], client, "fault.delay.50");
+    for (int i = 0; i < KEPT; i++)
+        finish_with(&calls[i], SPIKE_AUTH_STATUS_OK);
 }
 
 static void check_ended_at_once(const struct result *result, double cpu_before)
@@ -331,19 +321,17 @@ static void check_ended_at_once(const struct result *result, double cpu_before)
     CHECK(cpu_ms() - cpu_before < 500);
 }
 
-static void a_host_that_closes_all_descriptors_costs_one_call(void)
+static void after_the_host_closed_all_descriptors_one_call_fails(void)
 {
-    for (size_t i = 0; i < COUNT_OF(IN_THEIR_PLACE); i++)
+    for (size_t i = 0; i < COUNT_OF(REPLACEMENTS); i++)
         for (size_t k = 0; k < COUNT_OF(SCHEMES); k++) {
             spike_auth_client *client = client_with_deadline(SCHEMES[k], DEADLINE_MS);
             struct occupation host, like;
             struct result result;
             double cpu;
-            in_round("%s, %s", IN_THEIR_PLACE[i].name, SCHEMES[k]);
+            in_round("%s, %s", REPLACEMENTS[i].name, SCHEMES[k]);
             keep_connections(client);
-            close_all_from_3();
-            IN_THEIR_PLACE[i].occupy(&host);
-            IN_THEIR_PLACE[i].occupy(&like);
+            replace_all(&REPLACEMENTS[i], &host, &like);
             cpu = cpu_ms();
             result = exchange(client, "alice");
             check_ended_at_once(&result, cpu);
@@ -353,56 +341,41 @@ static void a_host_that_closes_all_descriptors_costs_one_call(void)
                 check_token(client, "alice");
             spike_auth_client_close(client);
             spike_auth_client_free(client);
-            check_untouched(&host, &like);
-            release(&host);
-            release(&like);
+            check_untouched_and_release(&host, &like);
         }
 }
 
-static void a_client_that_is_closed_or_freed_after_it_touches_nothing(void)
+static void a_client_closed_or_freed_afterwards_touches_nothing(void)
 {
-    for (size_t i = 0; i < COUNT_OF(IN_THEIR_PLACE); i++) {
+    for (size_t i = 0; i < COUNT_OF(REPLACEMENTS); i++) {
         spike_auth_client *client = client_with_deadline("http", DEADLINE_MS);
         struct occupation host, like;
-        in_round("%s", IN_THEIR_PLACE[i].name);
+        in_round("%s", REPLACEMENTS[i].name);
         keep_connections(client);
-        close_all_from_3();
-        IN_THEIR_PLACE[i].occupy(&host);
-        IN_THEIR_PLACE[i].occupy(&like);
+        replace_all(&REPLACEMENTS[i], &host, &like);
         if (i % 2)
             spike_auth_client_close(client);
         spike_auth_client_free(client);
-        check_untouched(&host, &like);
-        release(&host);
-        release(&like);
+        check_untouched_and_release(&host, &like);
     }
 }
 
-static void wait_until_in_flight(long calls)
-{
-    while (counter("in_flight") != calls)
-        sleep_ms(5);
-}
-
-/* What has the numbers now may say nothing, ever: then the deadline ends the wait. */
-static void a_call_in_flight_is_ended_by_it_or_by_its_deadline(void)
+/* If the new descriptors never become ready, the deadline ends the wait. */
+static void a_call_in_flight_fails_at_once_or_at_its_deadline(void)
 {
     enum { SHORT_MS = 800 };
-    for (size_t i = 0; i < COUNT_OF(IN_THEIR_PLACE); i++)
+    for (size_t i = 0; i < COUNT_OF(REPLACEMENTS); i++)
         for (size_t k = 0; k < COUNT_OF(SCHEMES); k++) {
             spike_auth_client *client = client_with_deadline(SCHEMES[k], SHORT_MS);
-            struct call call = {client, "fault.delay.400", {0}};
-            pthread_t thread;
+            static struct running call;
             struct occupation host, like;
             double cpu = cpu_ms();
-            in_round("%s, %s", IN_THEIR_PLACE[i].name, SCHEMES[k]);
-            wait_until_in_flight(0); /* the sandbox may be at the last one still */
-            thread = start_call(&call);
+            in_round("%s, %s", REPLACEMENTS[i].name, SCHEMES[k]);
+            wait_until_in_flight(0); /* the sandbox may not have finished the last one */
+            start_exchange(&call, client, "fault.delay.400");
             wait_until_in_flight(1);
-            close_all_from_3();
-            IN_THEIR_PLACE[i].occupy(&host);
-            IN_THEIR_PLACE[i].occupy(&like);
-            pthread_join(thread, NULL);
+            replace_all(&REPLACEMENTS[i], &host, &like);
+            finish(&call);
             if (host.count == 0)
                 check_ended_at_once(&call.result, cpu);
             CHECK(call.result.status != SPIKE_AUTH_STATUS_OK);
@@ -422,10 +395,10 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_DFL);
     alarm(PROGRAM_SECONDS);
     RUN(calls_leave_closed_standard_streams_closed);
-    RUN(a_lookup_leaves_them_closed);
-    RUN(no_key_is_read_from_one);
-    RUN(a_host_that_closes_all_descriptors_costs_one_call);
-    RUN(a_client_that_is_closed_or_freed_after_it_touches_nothing);
-    RUN(a_call_in_flight_is_ended_by_it_or_by_its_deadline);
+    RUN(a_lookup_leaves_closed_standard_streams_closed);
+    RUN(no_key_is_read_through_a_standard_stream);
+    RUN(after_the_host_closed_all_descriptors_one_call_fails);
+    RUN(a_client_closed_or_freed_afterwards_touches_nothing);
+    RUN(a_call_in_flight_fails_at_once_or_at_its_deadline);
     return check_summary();
 }

@@ -1,4 +1,4 @@
-/* A child of a child of a child, and so on: in the last generation a client costs what it costs in the first.
+/* A chain of children: in the last generation a client costs as much as in the first.
  *
  * usage: generations NAME=ADDRESS...
  */
@@ -6,13 +6,12 @@
 #include "cache.h"
 #include "children.h"
 
-#include <fcntl.h>
 #include <malloc.h>
 #include <sys/mman.h>
 
 enum { GENERATIONS = 64, USERS = 10000 };
 
-/* What one generation has seen of itself. */
+/* What a generation measures. */
 struct row {
     size_t heap; /* bytes in use */
     int fds;
@@ -20,7 +19,7 @@ struct row {
     uint64_t entries;
 };
 
-/* Of all generations, shared by them. The first is that of the process that made the client. */
+/* Shared by all generations. The first is the process that made the client. */
 static struct row *rows;
 static spike_auth_client *client;
 
@@ -31,14 +30,6 @@ static const char *user_of(int number)
     return user;
 }
 
-static int count_fds(void)
-{
-    int count = 0;
-    for (int fd = 0; fd < 512; fd++)
-        count += fcntl(fd, F_GETFD) >= 0;
-    return count;
-}
-
 static double cpu_ns(void)
 {
     struct timespec now;
@@ -46,7 +37,7 @@ static double cpu_ns(void)
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
 }
 
-/* The least of many short batches: what else runs on the machine can only add to it. */
+/* The least of many short batches: other programs can only add to it. */
 static double measure_hit(void)
 {
     enum { BATCHES = 200, HITS = 200 };
@@ -69,7 +60,7 @@ static void live(void *argument)
     int generation = *(const int *)argument, next = generation + 1;
     char user[32];
     struct row *row = &rows[generation];
-    /* It hits what all before it got, has one token of its own, and so a connection. */
+    /* It hits its ancestors' tokens, gets one token of its own, and so has a connection. */
     (void)get_own(client, user_of((generation * 37) % USERS));
     if (generation > 0) {
         snprintf(user, sizeof user, "generation-%d", generation - 1);
@@ -105,7 +96,7 @@ static void check_generations(const char *place)
     spike_auth_client_free(client);
 }
 
-static void the_last_generation_is_like_the_first(void)
+static void the_last_generation_costs_as_much_as_the_first(void)
 {
     rows = mmap(NULL, (GENERATIONS + 1) * sizeof *rows, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     REQUIRE(rows != MAP_FAILED);
@@ -120,8 +111,8 @@ static void free_and_measure(void *argument)
     rows[1].heap = mallinfo2().uordblks;
 }
 
-/* A child that never used the client frees what that held, tokens included. */
-static void a_child_that_frees_gives_the_memory_back(void)
+/* A child that never used the client frees its memory, tokens included. */
+static void a_child_that_frees_a_client_frees_its_memory(void)
 {
     size_t before = mallinfo2().uordblks, held;
     client = sandbox_client("http");
@@ -139,7 +130,7 @@ int main(int argc, char **argv)
     (void)argc;
     sandbox_arguments = argv + 1;
     begin_children();
-    RUN(the_last_generation_is_like_the_first);
-    RUN(a_child_that_frees_gives_the_memory_back);
+    RUN(the_last_generation_costs_as_much_as_the_first);
+    RUN(a_child_that_frees_a_client_frees_its_memory);
     return check_summary();
 }

@@ -1,6 +1,6 @@
 /* The header alone, as C or as C++ of any standard; with -DTWICE, included twice. Only compiled.
  *
- * Sizes and places are fixed for ever, and checked in a way that C99 has too.
+ * Sizes and offsets never change; C99 can check them too.
  */
 #include <spike_auth.h>
 #ifdef TWICE
@@ -26,7 +26,7 @@ HOLDS(an_authorization_takes_8200_bytes, SPIKE_AUTH_AUTHORIZATION_SIZE == 8200);
 HOLDS(nul_terminated_is_size_max, SPIKE_AUTH_NUL_TERMINATED == SIZE_MAX);
 HOLDS(ok_is_0, SPIKE_AUTH_STATUS_OK == 0);
 
-/* The typedefs must do without `struct`, and the functions have these types and no others. */
+/* The typedefs need no `struct`, and the functions have exactly these types. */
 typedef spike_auth_status_t make_config(spike_auth_config **, spike_auth_error *);
 typedef spike_auth_status_t make_client(const spike_auth_config *, spike_auth_client **, spike_auth_error *);
 typedef spike_auth_status_t exchange(const spike_auth_client *, const char *, size_t, const spike_auth_call *, char *,

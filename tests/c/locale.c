@@ -1,7 +1,7 @@
-/* A host in a locale that is not UTF-8: the C library's texts come in its language and encoding, and what the library
- * makes of them is UTF-8 all the same, with the same status. Against the sandbox.
+/* A host in a locale that is not UTF-8: the C library's texts are in its language and encoding, and the
+ * library's messages are UTF-8 with the same status. Against the sandbox.
  *
- * usage: locale locale=NAME texts=DIRECTORY NAME=ADDRESS...; LOCPATH leads to the locale.
+ * usage: locale locale=NAME texts=DIRECTORY NAME=ADDRESS...; the locale is in LOCPATH.
  */
 #define _GNU_SOURCE
 #include "sandbox.h"
@@ -14,7 +14,7 @@
 #define GONE "gone.example"
 #define FORBIDDEN "forbidden.example"
 
-/* Takes the place of the C library's, for the library under test too. */
+/* Replaces the C library's function, also for the library under test. */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
     (void)service, (void)hints, (void)found;
@@ -22,7 +22,7 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     return strcmp(node, FORBIDDEN) == 0 ? EAI_SYSTEM : EAI_NONAME;
 }
 
-/* How many bytes follow this one in a character; -1 if none begins with it. */
+/* The number of bytes that follow this one in a character; -1 if no character begins with it. */
 static int bytes_to_follow(unsigned char first)
 {
     if (first < 0x80)
@@ -56,7 +56,7 @@ static void the_locale_is_in_force(void)
 {
     const char *name = setlocale(LC_ALL, argument("locale"));
     check_that(name != NULL, __FILE__, __LINE__, "there is no locale %s", argument("locale"));
-    /* The library's own domain too: so its texts are there whatever languages the machine has. */
+    /* The C library's own domain too: so its texts are there on every machine. */
     REQUIRE(bindtextdomain("libc", argument("texts")) != NULL);
     CHECK(!is_utf8(gai_strerror(EAI_NONAME)));
     CHECK(!is_utf8(strerror(ECONNREFUSED)));
@@ -64,7 +64,7 @@ static void the_locale_is_in_force(void)
     CHECK(is_utf8("\xc3\xbc") && !is_utf8("\xfc") && !is_utf8("\xc3"));
 }
 
-static void names_that_are_not_found_are_told_as_in_any_locale(void)
+static void failed_lookups_are_reported_as_in_any_locale(void)
 {
     static const struct {
         const char *url, *text;
@@ -83,7 +83,7 @@ static void names_that_are_not_found_are_told_as_in_any_locale(void)
     }
 }
 
-static void connections_that_fail_are_told_in_utf8(void)
+static void failed_connections_are_reported_in_utf8(void)
 {
     static const struct {
         const char *place;
@@ -101,7 +101,7 @@ static void connections_that_fail_are_told_in_utf8(void)
     }
 }
 
-static void files_that_cannot_be_read_are_told_in_utf8(void)
+static void unreadable_files_are_reported_in_utf8(void)
 {
     spike_auth_config *config = new_config(address("https"));
     spike_auth_client *client;
@@ -115,7 +115,7 @@ static void files_that_cannot_be_read_are_told_in_utf8(void)
     spike_auth_config_free(config);
 }
 
-static void a_token_is_got_as_in_any_locale(void)
+static void a_token_is_received_as_in_any_locale(void)
 {
     spike_auth_client *client = sandbox_client("http");
     check_token(client, "alice");
@@ -127,9 +127,9 @@ int main(int argc, char **argv)
     (void)argc;
     sandbox_arguments = argv + 1;
     RUN(the_locale_is_in_force);
-    RUN(files_that_cannot_be_read_are_told_in_utf8);
-    RUN(names_that_are_not_found_are_told_as_in_any_locale);
-    RUN(connections_that_fail_are_told_in_utf8);
-    RUN(a_token_is_got_as_in_any_locale);
+    RUN(unreadable_files_are_reported_in_utf8);
+    RUN(failed_lookups_are_reported_as_in_any_locale);
+    RUN(failed_connections_are_reported_in_utf8);
+    RUN(a_token_is_received_as_in_any_locale);
     return check_summary();
 }

@@ -1,7 +1,7 @@
-/* A program with privileges that the one who starts it does not have takes nothing from its environment.
+/* A program with raised privileges takes nothing from its environment.
  *
- * usage: privileges NAME=ADDRESS... raised=0|1; SSL_CERT_FILE and SSL_CERT_DIR lead to the sandbox's CA, and the
- * SPIKE_* variables are complete. Exits with 77 if the kernel did not raise what the runner meant to be raised.
+ * usage: privileges NAME=ADDRESS... raised=0|1; SSL_CERT_FILE and SSL_CERT_DIR name the sandbox's CA,
+ * and the SPIKE_* variables are complete. Exits with 77 if the kernel did not raise the privileges.
  */
 #define _GNU_SOURCE
 #include "sandbox.h"
@@ -47,7 +47,7 @@ static void its_trusted_roots_are_not_those_of_the_environment(void)
     spike_auth_client_free(client);
 }
 
-static void what_it_sets_itself_counts(void)
+static void its_own_settings_are_used(void)
 {
     spike_auth_client *client = sandbox_client("https");
     check_token(client, "alice");
@@ -62,6 +62,6 @@ int main(int argc, char **argv)
         return NOT_AS_MEANT;
     RUN(its_settings_are_not_those_of_the_environment);
     RUN(its_trusted_roots_are_not_those_of_the_environment);
-    RUN(what_it_sets_itself_counts);
+    RUN(its_own_settings_are_used);
     return check_summary();
 }

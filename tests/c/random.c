@@ -1,17 +1,14 @@
-/* A process that the system gives no randomness: a filter refuses getrandom(2), and no file can be opened. What can be
- * done without goes on; what cannot fails with INTERNAL, and says what to do. Against the sandbox.
+/* A process without randomness: a filter refuses getrandom(2), and no file can be opened. What needs
+ * none works; the rest fails with INTERNAL and a cure. Against the sandbox.
  *
  * usage: random NAME=ADDRESS...
  */
 #define _GNU_SOURCE
+#include "cache.h"
 #include "children.h"
-#include "sandbox.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -20,8 +17,8 @@
 #define FAIL_WITH(number) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((unsigned)(number) & SECCOMP_RET_DATA))
 #define IF_CALL_IS(call, to) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), (to), 0)
 
-/* From now on getrandom(2) fails with `number` in this thread, and in those that it makes. A filter cannot look at
- * paths: so that /dev/urandom is out of reach, nothing may be opened. */
+/* From now on getrandom(2) fails with `number` in this thread and the threads that it makes. A filter
+ * cannot read paths: to keep /dev/urandom out of reach, no file may be opened. */
 static void refuse_randomness(int number, int files_too)
 {
     struct sock_filter files[] = {
@@ -50,10 +47,10 @@ static void refuse_randomness(int number, int files_too)
     REQUIRE((open("/dev/urandom", O_RDONLY | O_CLOEXEC) < 0) == files_too);
 }
 
-/* EPERM and ENOSYS send a program on to /dev/urandom; others do not. */
+/* After EPERM and ENOSYS a program tries /dev/urandom; after others it does not. */
 static const int NUMBERS[] = {EPERM, ENOSYS, EACCES};
 
-/* ---- what is looked for ------------------------------------------------------------------------------ */
+/* ---- failures ---------------------------------------------------------------------------------------- */
 
 static void check_no_randomness(int32_t status, const spike_auth_error *err)
 {
@@ -72,22 +69,6 @@ static void check_no_client(const spike_auth_config *config)
     CHECK(client == NULL);
 }
 
-static struct result get_token(const spike_auth_client *client, const char *user)
-{
-    struct result result;
-    memset(&result, 0xA5, sizeof result);
-    result.status = spike_auth_client_get_token(client, user, NUL_TERMINATED, NULL, result.token, sizeof result.token,
-                                                &result.len, &result.err);
-    check_result(&result);
-    return result;
-}
-
-static void check_got(const struct result *result, const char *user)
-{
-    check_that(result->status == SPIKE_AUTH_STATUS_OK, __FILE__, __LINE__, "%s: %s", user, result->err.message);
-    CHECK(token_is_for(result->token, user));
-}
-
 /* ---- before there is a client ------------------------------------------------------------------------ */
 
 struct start {
@@ -100,11 +81,11 @@ static void make_no_client(void *argument)
     const struct start *start = argument;
     char signature[SPIKE_AUTH_SIGNATURE_SIZE];
     refuse_randomness(start->number, 1);
-    for (int i = 0; i < 2; i++) { /* nothing of the first failure is kept that would change the second */
+    for (int i = 0; i < 2; i++) { /* the first failure does not affect the second */
         check_no_client(start->plain);
         check_no_client(start->tls);
     }
-    sign_for("alice", signature); /* which needs none */
+    sign_for("alice", signature); /* needs none */
 }
 
 static void make_a_client_from_the_file(void *argument)
@@ -144,24 +125,20 @@ struct clients {
 static void check_clients(const struct clients *clients)
 {
     struct result result;
-    int32_t status;
-    /* Over http none is needed, not for the wait between two attempts either. */
+    /* HTTP needs none, nor does the wait between two attempts. */
     check_token(clients->plain, "alice");
-    result = get_token(clients->plain, "bob");
-    check_got(&result, "bob");
-    status = spike_auth_client_invalidate(clients->plain, "bob", NUL_TERMINATED, result.token, result.len, NULL);
-    CHECK_STATUS(status, SPIKE_AUTH_STATUS_OK);
-    result = get_token(clients->plain, "bob"); /* the same token again */
+    result = get_own(clients->plain, "bob");
+    CHECK_STATUS(report(clients->plain, "bob", result.token), SPIKE_AUTH_STATUS_OK);
+    result = get(clients->plain, "bob"); /* the same token again */
     CHECK_STATUS(result.status, SPIKE_AUTH_STATUS_TOKEN_REJECTED);
-    result = get_token(clients->plain, "fault.status.503");
+    result = get(clients->plain, "fault.status.503");
     CHECK_STATUS(result.status, SPIKE_AUTH_STATUS_SERVER_ERROR);
     CHECK_EQ_INT(result.err.attempts, 2);
-    /* A token that is kept needs none; a connection over TLS does. */
-    result = get_token(clients->tls, "kept");
-    check_got(&result, "kept");
+    /* A cached token needs none; a TLS connection does. */
+    (void)get_own(clients->tls, "kept");
     result = exchange(clients->tls, "alice");
     check_no_randomness(result.status, &result.err);
-    result = get_token(clients->tls, "alice");
+    result = get(clients->tls, "alice");
     check_no_randomness(result.status, &result.err);
     check_no_client(clients->config);
 }
@@ -188,7 +165,7 @@ static void use_clients_in_a_new_thread(void *argument)
     pthread_join(thread, NULL);
 }
 
-/* The thread that forks never had any randomness itself. */
+/* The thread that forks never had randomness. */
 static void *use_clients_in_a_child_of_a_thread(void *clients)
 {
     check_child(use_clients, clients);
@@ -198,17 +175,15 @@ static void *use_clients_in_a_child_of_a_thread(void *clients)
 static spike_auth_client *client_with_retry(const char *place)
 {
     spike_auth_config *config = sandbox_config(place);
-    struct result result;
     spike_auth_client *client;
     CHECK_STATUS(spike_auth_config_set_max_attempts(config, 2, NULL), 0);
     client = client_of(config);
-    result = get_token(client, "kept");
-    check_got(&result, "kept");
+    (void)get_own(client, "kept");
     return client;
 }
 
-/* Each time in a child, which has none of its parent's connections and so makes its own. */
-static void a_client_goes_on_as_far_as_it_can_when_randomness_is_refused(void)
+/* Each time in a child, which makes its own connections. */
+static void a_client_continues_without_randomness_as_far_as_it_can(void)
 {
     for (size_t i = 0; i < COUNT_OF(NUMBERS); i++) {
         struct clients clients = {NUMBERS[i], client_with_retry("http"), client_with_retry("https"),
@@ -230,6 +205,6 @@ int main(int argc, char **argv)
     (void)argc;
     sandbox_arguments = argv + 1;
     RUN(no_client_is_made_without_randomness);
-    RUN(a_client_goes_on_as_far_as_it_can_when_randomness_is_refused);
+    RUN(a_client_continues_without_randomness_as_far_as_it_can);
     return check_summary();
 }

@@ -1,15 +1,17 @@
-/* What a program needs to talk to the sandbox: its addresses, its counters, its tokens. */
+/* The sandbox as a C program sees it: its addresses, counters and tokens, and calls to it. */
 #ifndef SANDBOX_H
 #define SANDBOX_H
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "check.h"
 
-/* The arguments of the program: NAME=VALUE for each address of the sandbox's ready line. */
+/* The program's arguments: NAME=VALUE for each address of the sandbox. */
 static char **sandbox_arguments;
 
 static inline const char *argument(const char *name)
@@ -30,6 +32,8 @@ static inline const char *address(const char *name)
     return value;
 }
 
+static const char *const SCHEMES[] = {"http", "https"};
+
 /* ---- time ------------------------------------------------------------------------------------------ */
 
 static inline double now_ms(void)
@@ -47,7 +51,7 @@ static inline void sleep_ms(long ms)
 
 /* ---- counters -------------------------------------------------------------------------------------- */
 
-/* GET {control}/counters, by hand: the library is what is being tested. */
+/* GET {control}/counters, without the library under test. */
 static inline void get_counters(char *reply, size_t size)
 {
     char host[64], path[64], request[256];
@@ -68,21 +72,41 @@ static inline void get_counters(char *reply, size_t size)
     close(fd);
 }
 
-static inline long counter(const char *name)
+/* The sandbox's count of this name, or -1. */
+static inline long find_counter(const char *name)
 {
     enum { SIZE = 1 << 20 };
-    char *reply = malloc(SIZE); /* a thread's own variables would be a part of its stack, which may be this small */
-    char member[64];
+    char *reply = malloc(SIZE); /* static thread-local memory would be a part of a stack that may be small */
+    char member[160];
     const char *found;
     long count;
     REQUIRE(reply != NULL);
     get_counters(reply, SIZE);
     snprintf(member, sizeof member, "\"%s\":", name);
     found = strstr(reply, member);
-    REQUIRE(found != NULL);
-    count = strtol(found + strlen(member), NULL, 10);
+    count = found ? strtol(found + strlen(member), NULL, 10) : -1;
     free(reply);
     return count;
+}
+
+static inline long counter(const char *name)
+{
+    long count = find_counter(name);
+    REQUIRE(count >= 0);
+    return count;
+}
+
+/* The number of requests for a user. */
+static inline long requests_for(const char *user)
+{
+    long count = find_counter(user);
+    return count < 0 ? 0 : count;
+}
+
+static inline void wait_until_in_flight(long calls)
+{
+    while (counter("in_flight") != calls)
+        sleep_ms(1);
 }
 
 /* ---- tokens ---------------------------------------------------------------------------------------- */
@@ -117,14 +141,21 @@ static inline int token_is_for(const char *token, const char *user)
 
 /* ---- clients --------------------------------------------------------------------------------------- */
 
+static inline size_t read_file(const char *path, char *into, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    size_t len;
+    REQUIRE(file != NULL);
+    len = fread(into, 1, size, file);
+    fclose(file);
+    REQUIRE(len > 0 && len < size);
+    return len;
+}
+
 static inline void trust_the_sandbox(spike_auth_config *config)
 {
     static char pem[65536];
-    FILE *file = fopen(address("ca_file"), "re");
-    size_t len;
-    REQUIRE(file != NULL);
-    len = fread(pem, 1, sizeof pem, file);
-    fclose(file);
+    size_t len = read_file(address("ca_file"), pem, sizeof pem);
     REQUIRE(spike_auth_config_set_ca_pem(config, pem, len, NULL) == 0);
     REQUIRE(spike_auth_config_set_tls_roots(config, SPIKE_AUTH_TLS_ROOTS_NONE, NULL) == 0);
 }
@@ -141,10 +172,11 @@ static inline spike_auth_client *sandbox_client(const char *place)
     return client_of(sandbox_config(place));
 }
 
-/* What an exchange has come to. */
+/* ---- calls ----------------------------------------------------------------------------------------- */
+
 struct result {
     int32_t status;
-    char token[SPIKE_AUTH_TOKEN_SIZE];
+    char token[SPIKE_AUTH_AUTHORIZATION_SIZE];
     size_t len;
     spike_auth_error err;
     double took_ms;
@@ -157,44 +189,102 @@ static inline void check_result(const struct result *result)
     CHECK((result->status == SPIKE_AUTH_STATUS_OK) == (result->len > 0));
 }
 
-static inline struct result exchange_with(const spike_auth_client *client, const char *user, spike_auth_call *call)
+static inline struct result make_call(text_call *make, const spike_auth_client *client, const char *user,
+                                      const spike_auth_call *call)
 {
     struct result result;
     double start = now_ms();
     memset(&result, 0xA5, sizeof result);
-    result.status = spike_auth_client_exchange(client, user, NUL_TERMINATED, call, result.token, sizeof result.token,
-                                               &result.len, &result.err);
+    result.status = make(client, user, NUL_TERMINATED, call, result.token, sizeof result.token, &result.len,
+                         &result.err);
     result.took_ms = now_ms() - start;
     check_result(&result);
     return result;
 }
 
-static inline struct result exchange(const spike_auth_client *client, const char *user)
+static inline struct result exchange_by(const spike_auth_client *client, const char *user, const spike_auth_call *call)
 {
-    return exchange_with(client, user, NULL);
+    return make_call(spike_auth_client_exchange, client, user, call);
 }
 
-static inline struct result exchange_signature(const spike_auth_client *client, const char *user, const char *signature)
+static inline struct result exchange(const spike_auth_client *client, const char *user)
 {
-    struct result result;
-    memset(&result, 0xA5, sizeof result);
-    result.status = spike_auth_client_exchange_signature(client, user, NUL_TERMINATED, signature, NUL_TERMINATED, NULL,
-                                                         result.token, sizeof result.token, &result.len, &result.err);
-    check_result(&result);
-    return result;
+    return exchange_by(client, user, NULL);
+}
+
+/* The result must be this user's token. */
+static inline void check_own(const struct result *result, const char *user)
+{
+    check_that(result->status == SPIKE_AUTH_STATUS_OK, __FILE__, __LINE__, "%s: %s", user, result->err.message);
+    check_that(token_is_for(result->token, user), __FILE__, __LINE__, "not the token of %s", user);
 }
 
 static inline void check_token(const spike_auth_client *client, const char *user)
 {
     struct result result = exchange(client, user);
-    check_that(result.status == SPIKE_AUTH_STATUS_OK, __FILE__, __LINE__, "%s: %s", user, result.err.message);
-    check_that(token_is_for(result.token, user), __FILE__, __LINE__, "not the token of %s", user);
+    check_own(&result, user);
 }
 
 static inline void sign_for(const char *user, char *signature)
 {
     size_t len, cap = SPIKE_AUTH_SIGNATURE_SIZE;
     REQUIRE(spike_auth_sign_user(KEY, KEY_LEN, user, NUL_TERMINATED, signature, cap, &len, NULL) == 0);
+}
+
+/* A call in a thread of its own, with a handle of its own. */
+struct running {
+    text_call *make;
+    spike_auth_client *client;
+    spike_auth_call *call;
+    char user[129];
+    struct result result;
+    atomic_int is_over;
+    pthread_t thread;
+};
+
+static inline void *run(void *argument)
+{
+    struct running *running = argument;
+    running->result = make_call(running->make, running->client, running->user, running->call);
+    atomic_store(&running->is_over, 1);
+    return NULL;
+}
+
+static inline void start(struct running *running, text_call *make, spike_auth_client *client, const char *user)
+{
+    running->make = make;
+    running->client = client;
+    snprintf(running->user, sizeof running->user, "%s", user);
+    atomic_store(&running->is_over, 0);
+    REQUIRE(spike_auth_call_new(&running->call, NULL) == SPIKE_AUTH_STATUS_OK);
+    REQUIRE(pthread_create(&running->thread, NULL, run, running) == 0);
+}
+
+static inline void start_exchange(struct running *running, spike_auth_client *client, const char *user)
+{
+    start(running, spike_auth_client_exchange, client, user);
+}
+
+static inline void finish(struct running *running)
+{
+    pthread_join(running->thread, NULL);
+    spike_auth_call_free(running->call);
+}
+
+static inline void finish_with(struct running *running, int32_t expected)
+{
+    finish(running);
+    CHECK_STATUS(running->result.status, expected);
+    if (expected == SPIKE_AUTH_STATUS_OK)
+        check_own(&running->result, running->user);
+}
+
+static inline int count_fds(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
 }
 
 #endif

@@ -19,9 +19,11 @@ struct Failure : std::runtime_error {
     spike_auth_status_t status;
 };
 
-void check(spike_auth_status_t status, const spike_auth_error &error)
+// Calls with an error struct at the end, and throws what it says.
+template <class Function, class... Arguments> void check(Function function, Arguments... arguments)
 {
-    if (status != SPIKE_AUTH_STATUS_OK)
+    spike_auth_error error;
+    if (function(arguments..., &error) != SPIKE_AUTH_STATUS_OK)
         throw Failure(error);
 }
 
@@ -31,42 +33,38 @@ public:
 
     Config &application_id(const std::string &id)
     {
-        spike_auth_error error;
-        check(spike_auth_config_set_application_id(handle_.get(), id.data(), id.size(), &error), error);
-        return *this;
-    }
-
-    Config &hmac_key(const std::string &key)
-    {
-        spike_auth_error error;
-        const auto *bytes = reinterpret_cast<const std::uint8_t *>(key.data());
-        check(spike_auth_config_set_hmac_key(handle_.get(), bytes, key.size(), &error), error);
-        return *this;
+        return set(spike_auth_config_set_application_id, id.data(), id.size());
     }
 
     Config &base_url(const std::string &url)
     {
-        spike_auth_error error;
-        check(spike_auth_config_set_base_url(handle_.get(), url.data(), url.size(), &error), error);
-        return *this;
+        return set(spike_auth_config_set_base_url, url.data(), url.size());
+    }
+
+    Config &hmac_key(const std::string &key)
+    {
+        return set(spike_auth_config_set_hmac_key, reinterpret_cast<const std::uint8_t *>(key.data()), key.size());
     }
 
     Config &only_ca(const std::string &pem)
     {
-        spike_auth_error error;
-        check(spike_auth_config_set_ca_pem(handle_.get(), pem.data(), pem.size(), &error), error);
-        check(spike_auth_config_set_tls_roots(handle_.get(), SPIKE_AUTH_TLS_ROOTS_NONE, &error), error);
-        return *this;
+        set(spike_auth_config_set_ca_pem, pem.data(), pem.size());
+        return set(spike_auth_config_set_tls_roots, SPIKE_AUTH_TLS_ROOTS_NONE);
     }
 
     const spike_auth_config *get() const { return handle_.get(); }
 
 private:
+    template <class Setter, class... Arguments> Config &set(Setter setter, Arguments... arguments)
+    {
+        check(setter, handle_.get(), arguments...);
+        return *this;
+    }
+
     static spike_auth_config *make()
     {
         spike_auth_config *handle = nullptr;
-        spike_auth_error error;
-        check(spike_auth_config_new(&handle, &error), error);
+        check(spike_auth_config_new, &handle);
         return handle;
     }
 
@@ -79,69 +77,50 @@ public:
 
     std::string sign(const std::string &user) const
     {
-        char text[SPIKE_AUTH_SIGNATURE_SIZE];
-        std::size_t len = 0;
-        spike_auth_error error;
-        check(spike_auth_client_sign_user(handle_.get(), user.data(), user.size(), text, sizeof text, &len, &error),
-              error);
-        return std::string(text, len);
+        return text<SPIKE_AUTH_SIGNATURE_SIZE>(spike_auth_client_sign_user, user);
     }
 
     std::string exchange(const std::string &user) const
     {
-        std::vector<char> text(SPIKE_AUTH_TOKEN_SIZE);
-        std::size_t len = 0;
-        spike_auth_error error;
-        check(spike_auth_client_exchange(handle_.get(), user.data(), user.size(), nullptr, text.data(), text.size(),
-                                         &len, &error),
-              error);
-        return std::string(text.data(), len);
+        return text<SPIKE_AUTH_TOKEN_SIZE>(spike_auth_client_exchange, user, nullptr);
     }
 
     std::string token(const std::string &user) const
     {
-        std::vector<char> text(SPIKE_AUTH_TOKEN_SIZE);
-        std::size_t len = 0;
-        spike_auth_error error;
-        check(spike_auth_client_get_token(handle_.get(), user.data(), user.size(), nullptr, text.data(), text.size(),
-                                          &len, &error),
-              error);
-        return std::string(text.data(), len);
+        return text<SPIKE_AUTH_TOKEN_SIZE>(spike_auth_client_get_token, user, nullptr);
     }
 
     std::string authorization(const std::string &user) const
     {
-        std::vector<char> text(SPIKE_AUTH_AUTHORIZATION_SIZE);
-        std::size_t len = 0;
-        spike_auth_error error;
-        check(spike_auth_client_get_authorization(handle_.get(), user.data(), user.size(), nullptr, text.data(),
-                                                  text.size(), &len, &error),
-              error);
-        return std::string(text.data(), len);
+        return text<SPIKE_AUTH_AUTHORIZATION_SIZE>(spike_auth_client_get_authorization, user, nullptr);
     }
 
     void invalidate(const std::string &user, const std::string &rejected) const
     {
-        spike_auth_error error;
-        check(spike_auth_client_invalidate(handle_.get(), user.data(), user.size(), rejected.data(), rejected.size(),
-                                           &error),
-              error);
+        check(spike_auth_client_invalidate, handle_.get(), user.data(), user.size(), rejected.data(), rejected.size());
     }
 
     spike_auth_stats stats() const
     {
         spike_auth_stats stats;
-        spike_auth_error error;
-        check(spike_auth_client_stats(handle_.get(), &stats, &error), error);
+        check(spike_auth_client_stats, handle_.get(), &stats);
         return stats;
     }
 
 private:
+    template <std::size_t Size, class Function, class... Arguments>
+    std::string text(Function function, const std::string &user, Arguments... arguments) const
+    {
+        std::vector<char> out(Size);
+        std::size_t len = 0;
+        check(function, handle_.get(), user.data(), user.size(), arguments..., out.data(), out.size(), &len);
+        return std::string(out.data(), len);
+    }
+
     static spike_auth_client *make(const Config &config)
     {
         spike_auth_client *handle = nullptr;
-        spike_auth_error error;
-        check(spike_auth_client_new(config.get(), &handle, &error), error);
+        check(spike_auth_client_new, config.get(), &handle);
         return handle;
     }
 
@@ -178,14 +157,14 @@ void run_cache(const Client &client)
 {
     const std::string token = client.token("bob");
     expect(client.token("bob") == token && client.stats().requests == 1, "a second token makes no request");
-    expect(client.authorization("bob") == "Bearer " + token, "the same token in a header's value");
+    expect(client.authorization("bob") == "Bearer " + token, "the same token as the value of a header");
     expect(client.stats().hits == 2 && client.stats().entries == 1, "it is counted");
     expect(status_of([&] { client.invalidate("bob", ""); }) == SPIKE_AUTH_STATUS_INVALID_ARGUMENT,
-           "a report of nothing is an exception");
+           "a report of an empty token is an exception");
     client.invalidate("bob", token);
-    expect(client.stats().invalidations == 1 && client.stats().entries == 0, "a token that is reported is dropped");
+    expect(client.stats().invalidations == 1 && client.stats().entries == 0, "a reported token is dropped");
     expect(status_of([&] { client.token("bob"); }) == SPIKE_AUTH_STATUS_TOKEN_REJECTED,
-           "the same token once more is an exception"); // this sandbox has no other
+           "the same token once more is an exception"); // the sandbox has no other
 }
 
 void run(const std::string &url, const std::string &pem)
@@ -196,7 +175,7 @@ void run(const std::string &url, const std::string &pem)
     expect(client.sign("a") == "a8c179bdf15ce1c5e2beab8e4700d0ac66e62b8880870164d9fe2dd0025622f3",
            "it signs the known answer");
     const std::string token = client.exchange("alice");
-    expect(token.size() > 20 && token.find_first_of(" \r\n") == std::string::npos, "a token may stand in a header");
+    expect(token.size() > 20 && token.find_first_of(" \r\n") == std::string::npos, "a token fits into a header");
     expect(status_of([&] { client.exchange("al ice"); }) == SPIKE_AUTH_STATUS_INVALID_USER_ID,
            "a bad user id is an exception");
     expect(status_of([&] { client.exchange("fault.status.401"); }) == SPIKE_AUTH_STATUS_UNAUTHORIZED,

@@ -1,31 +1,27 @@
-/* What a call needs of the stack of the thread that makes it: every function, each kind of call, on one of 64 KiB.
+/* The stack that calls need: every function and each kind of call, in a thread with 64 KiB.
  *
  * usage: stack NAME=ADDRESS... long_chain=URL long_chain_tls12=URL long_chain_ca=FILE
  */
 #define _GNU_SOURCE
 #include "children.h"
-#include "sandbox.h"
 
-#include <fcntl.h>
-#include <pthread.h>
+/* ---- the measured stack ---------------------------------------------------------------------------- */
 
-/* ---- a stack that is measured ---------------------------------------------------------------------- */
-
-/* The thread's stack, and what the README and the header say that calls need of it. It is 48 KiB with the chain
- * of this test; with keys of 8192 bits, which take too long to make here, it is 51. The C library has some KiB of the
- * stack for itself: its own struct of the thread, and the thread's variables. */
+/* The thread's stack, and the need that the README and the header state. It is 48 KiB with the chain of
+ * this test, and 51 with keys of 8192 bits, which take too long to make here. The C library uses some
+ * KiB of the stack for the thread's struct and variables. */
 enum { STACK_KIB = 64, PROMISED_KIB = 52 };
 
 enum { STACK_SIZE = STACK_KIB * 1024, FILL = 0xA5 };
 
-static unsigned char *stack; /* directly above a page that nobody may touch */
+static unsigned char *stack; /* directly above an inaccessible page */
 
-/* What runs on it, and where the frames of the library's calls begin. */
+/* What runs on it, and where the frames begin. */
 static const char *running;
 static void (*body)(void);
 static unsigned char *begin;
 
-/* The most that any call took, in this process and in its children. */
+/* The largest need, in this process and its children. */
 static struct measure {
     size_t bytes;
     char name[120];
@@ -101,16 +97,16 @@ static void on_the_stack(const char *name, void (*what)(void))
     measure();
 }
 
-/* What a call writes to. Not on that stack: how much of it a program needs for this is its own business. */
+/* The outputs of a call. They are not on the measured stack. */
 static struct {
     char text[SPIKE_AUTH_AUTHORIZATION_SIZE];
     size_t len;
     spike_auth_error err;
-} room;
+} outputs;
 
-#define OUT room.text, sizeof room.text, &room.len, &room.err
+#define OUT outputs.text, sizeof outputs.text, &outputs.len, &outputs.err
 
-/* ---- what needs no server -------------------------------------------------------------------------- */
+/* ---- without a server ------------------------------------------------------------------------------ */
 
 static void constants(void)
 {
@@ -127,25 +123,14 @@ static void constants(void)
 static void sign_without_a_client(void)
 {
     CHECK_STATUS(spike_auth_sign_user(KEY, KEY_LEN, "alice", 5, OUT), 0);
-    CHECK_STATUS(spike_auth_verify_user(KEY, KEY_LEN, "alice", 5, room.text, 64, &room.err), 0);
-    CHECK_STATUS(spike_auth_verify_user(KEY, KEY_LEN, "bob", 3, room.text, 64, &room.err),
+    CHECK_STATUS(spike_auth_verify_user(KEY, KEY_LEN, "alice", 5, outputs.text, 64, &outputs.err), 0);
+    CHECK_STATUS(spike_auth_verify_user(KEY, KEY_LEN, "bob", 3, outputs.text, 64, &outputs.err),
                  SPIKE_AUTH_STATUS_SIGNATURE_MISMATCH);
-    CHECK_STATUS(spike_auth_verify_user(KEY, KEY_LEN, "not valid", 9, room.text, 64, &room.err),
+    CHECK_STATUS(spike_auth_verify_user(KEY, KEY_LEN, "not valid", 9, outputs.text, 64, &outputs.err),
                  SPIKE_AUTH_STATUS_INVALID_USER_ID);
 }
 
-static size_t read_file(const char *path, char *into, size_t size)
-{
-    FILE *file = fopen(path, "re");
-    size_t len;
-    REQUIRE(file != NULL);
-    len = fread(into, 1, size, file);
-    fclose(file);
-    REQUIRE(len > 0 && len < size);
-    return len;
-}
-
-/* As many certificates as a system trusts. */
+/* As many certificates as a system store has. */
 static char many_pem[1 << 20];
 static size_t many_pem_len;
 
@@ -160,30 +145,33 @@ static void make_many_pem(void)
     many_pem_len = len * CERTIFICATES;
 }
 
+#define SET_TEXT(name, value) CHECK_STATUS(spike_auth_config_set_##name(config, value, NUL_TERMINATED, err), 0)
+#define SET(name, value) CHECK_STATUS(spike_auth_config_set_##name(config, value, err), 0)
+
 static void all_settings(void)
 {
-    spike_auth_error *err = &room.err;
+    spike_auth_error *err = &outputs.err;
     spike_auth_config *config = NULL;
     spike_auth_client *client = NULL;
     CHECK_STATUS(spike_auth_config_new(&config, err), 0);
-    CHECK_STATUS(spike_auth_config_set_application_id(config, APPLICATION_ID, NUL_TERMINATED, err), 0);
     CHECK_STATUS(spike_auth_config_set_hmac_key(config, KEY, KEY_LEN, err), 0);
-    CHECK_STATUS(spike_auth_config_set_base_url(config, address("https"), NUL_TERMINATED, err), 0);
+    SET_TEXT(application_id, APPLICATION_ID);
+    SET_TEXT(base_url, address("https"));
+    SET_TEXT(user_agent, "stack/1.0");
+    SET_TEXT(proxy, "http://user:pass@127.0.0.1:1");
+    SET(timeout_ms, 5000);
+    SET(connect_timeout_ms, 2000);
+    SET(max_attempts, 2);
+    SET(max_concurrency, 4);
+    SET(cache_capacity, 1000);
+    SET(cache_max_bytes, 1 << 20);
+    SET(cache_ttl_ms, 1000);
     CHECK_STATUS(spike_auth_config_set_base_url(config, "https://user:pass@[::1", NUL_TERMINATED, err),
                  SPIKE_AUTH_STATUS_INVALID_URL);
-    CHECK_STATUS(spike_auth_config_set_timeout_ms(config, 5000, err), 0);
-    CHECK_STATUS(spike_auth_config_set_connect_timeout_ms(config, 2000, err), 0);
-    CHECK_STATUS(spike_auth_config_set_max_attempts(config, 2, err), 0);
-    CHECK_STATUS(spike_auth_config_set_user_agent(config, "stack/1.0", NUL_TERMINATED, err), 0);
-    CHECK_STATUS(spike_auth_config_set_proxy(config, "http://user:pass@127.0.0.1:1", NUL_TERMINATED, err), 0);
-    CHECK_STATUS(spike_auth_config_set_max_concurrency(config, 4, err), 0);
-    CHECK_STATUS(spike_auth_config_set_cache_capacity(config, 1000, err), 0);
-    CHECK_STATUS(spike_auth_config_set_cache_max_bytes(config, 1 << 20, err), 0);
-    CHECK_STATUS(spike_auth_config_set_cache_ttl_ms(config, 1000, err), 0);
     CHECK_STATUS(spike_auth_config_set_ca_pem(config, "no PEM", 6, err), SPIKE_AUTH_STATUS_TLS_ROOTS);
     CHECK_STATUS(spike_auth_config_set_ca_pem(config, many_pem, many_pem_len, err), 0);
     for (int32_t roots = SPIKE_AUTH_TLS_ROOTS_PLATFORM; roots <= SPIKE_AUTH_TLS_ROOTS_NONE; roots++) {
-        CHECK_STATUS(spike_auth_config_set_tls_roots(config, roots, err), 0);
+        SET(tls_roots, roots);
         CHECK_STATUS(spike_auth_client_new(config, &client, err), 0);
         spike_auth_client_free(client);
     }
@@ -205,9 +193,9 @@ static void settings_of_the_environment(void)
     for (size_t i = 0; i < COUNT_OF(VARIABLES); i++)
         setenv(VARIABLES[i][0], VARIABLES[i][1], 1);
     CHECK_STATUS(spike_auth_config_new(&config, NULL), 0);
-    CHECK_STATUS(spike_auth_config_load_env(config, &room.err), 0);
+    CHECK_STATUS(spike_auth_config_load_env(config, &outputs.err), 0);
     setenv("SPIKE_TIMEOUT_MS", "soon", 1);
-    CHECK_STATUS(spike_auth_config_load_env(config, &room.err), SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT);
+    CHECK_STATUS(spike_auth_config_load_env(config, &outputs.err), SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT);
     spike_auth_config_free(config);
     for (size_t i = 0; i < COUNT_OF(VARIABLES); i++)
         unsetenv(VARIABLES[i][0]);
@@ -215,10 +203,10 @@ static void settings_of_the_environment(void)
 
 /* ---- calls ----------------------------------------------------------------------------------------- */
 
-/* What the calls of a round are made with; the main thread, whose stack is large, makes it. */
+/* The arguments of a round's calls. The main thread, with its large stack, makes the client. */
 static spike_auth_client *client;
 static const char *user;
-static int32_t expected; /* a status; ANY_BUT_OURS where the machine has a say */
+static int32_t expected; /* a status, or ANY_BUT_OURS if it depends on the machine */
 
 enum { ANY_BUT_OURS = -1 };
 
@@ -228,8 +216,8 @@ static void check_outcome(int32_t status)
         CHECK(status < SPIKE_AUTH_STATUS_INTERNAL);
     else
         check_that(status == expected, __FILE__, __LINE__, "%s, not %s: %s", spike_auth_status_name(status),
-                   spike_auth_status_name(expected), room.err.message);
-    CHECK_EQ_INT(room.err.status, status);
+                   spike_auth_status_name(expected), outputs.err.message);
+    CHECK_EQ_INT(outputs.err.status, status);
 }
 
 static void exchange_here(void)
@@ -256,12 +244,12 @@ static void get_authorization(void)
     check_outcome(spike_auth_client_get_authorization(client, user, NUL_TERMINATED, NULL, OUT));
 }
 
-static void all_that_only_looks_at_the_cache(void)
+static void all_that_only_uses_the_cache(void)
 {
     spike_auth_stats stats;
-    spike_auth_error *err = &room.err;
+    spike_auth_error *err = &outputs.err;
     CHECK_STATUS(spike_auth_client_peek_token(client, "alice", 5, OUT), 0);
-    CHECK_STATUS(spike_auth_client_invalidate(client, "alice", 5, room.text, room.len, err), 0);
+    CHECK_STATUS(spike_auth_client_invalidate(client, "alice", 5, outputs.text, outputs.len, err), 0);
     CHECK_STATUS(spike_auth_client_forget(client, "alice", 5, err), 0);
     CHECK_STATUS(spike_auth_client_stats(client, &stats, err), 0);
     CHECK_EQ_INT(stats.invalidations, 1);
@@ -281,17 +269,17 @@ static void sign_many(void)
     for (int i = 0; i <= MANY; i++)
         offsets[i] = 2 * i;
     CHECK_STATUS(spike_auth_client_sign_users(client, ids, sizeof ids, offsets, MANY, signatures, sizeof signatures,
-                                              statuses, &room.err), 0);
+                                              statuses, &outputs.err), 0);
     ids[MANY] = ' ';
     CHECK_STATUS(spike_auth_client_sign_users(client, ids, sizeof ids, offsets, MANY, signatures, sizeof signatures,
-                                              statuses, &room.err), SPIKE_AUTH_STATUS_INVALID_USER_ID);
+                                              statuses, &outputs.err), SPIKE_AUTH_STATUS_INVALID_USER_ID);
 }
 
 static void cancel_a_call(void)
 {
     spike_auth_call *call = NULL;
-    CHECK_STATUS(spike_auth_call_new(&call, &room.err), 0);
-    CHECK_STATUS(spike_auth_call_set_timeout_ms(call, 1000, &room.err), 0);
+    CHECK_STATUS(spike_auth_call_new(&call, &outputs.err), 0);
+    CHECK_STATUS(spike_auth_call_set_timeout_ms(call, 1000, &outputs.err), 0);
     spike_auth_call_cancel(call);
     CHECK_STATUS(spike_auth_client_exchange(client, "alice", 5, call, OUT), SPIKE_AUTH_STATUS_CANCELLED);
     spike_auth_call_free(call);
@@ -335,7 +323,7 @@ static void every_call_over_http_and_https(void)
         round_of(with, "alice", 0, NAMED("a miss"), get_token);
         round_of(with, "alice", 0, NAMED("a hit"), get_authorization);
         round_of(with, "bob", 0, NAMED("a miss, for a header"), get_authorization);
-        round_of(with, NULL, 0, NAMED("the cache"), all_that_only_looks_at_the_cache);
+        round_of(with, NULL, 0, NAMED("the cache"), all_that_only_uses_the_cache);
         round_of(with, NULL, 0, NAMED("many signatures"), sign_many);
         round_of(with, NULL, 0, NAMED("a cancelled call"), cancel_a_call);
         round_of(with, NULL, 0, NAMED("close and free"), close_and_free);
@@ -355,25 +343,16 @@ static void renewal(void)
     spike_auth_client_free(with);
 }
 
-static void *ask_for_a_slow_one(void *with)
-{
-    char token[SPIKE_AUTH_TOKEN_SIZE];
-    size_t len;
-    CHECK_STATUS(spike_auth_client_get_token(with, "fault.delay.500", NUL_TERMINATED, NULL, token, sizeof token, &len,
-                                             NULL), 0);
-    return NULL;
-}
-
 static void waiting_for_anothers_exchange(void)
 {
+    static struct running leader;
     spike_auth_client *with = sandbox_client("https");
     spike_auth_stats stats = {0};
-    pthread_t thread;
-    REQUIRE(pthread_create(&thread, NULL, ask_for_a_slow_one, with) == 0);
+    start(&leader, spike_auth_client_get_token, with, "fault.delay.500");
     while (stats.misses == 0)
         REQUIRE(spike_auth_client_stats(with, &stats, NULL) == 0);
     round_of(with, "fault.delay.500", 0, "waiting for another's exchange", get_token);
-    pthread_join(thread, NULL);
+    finish_with(&leader, SPIKE_AUTH_STATUS_OK);
     spike_auth_client_free(with);
 }
 
@@ -401,7 +380,7 @@ static void the_ways_to_the_service(void)
     }
 }
 
-/* The deepest of all: a chain is followed by recursion, and its RSA signatures are checked at the bottom. */
+/* The deepest: a chain is followed by recursion, and its RSA signatures are checked at the bottom. */
 static void a_long_chain_of_certificates(void)
 {
     static const char *const PLACES[] = {"long_chain", "long_chain_tls12"};
@@ -421,7 +400,7 @@ static void a_long_chain_of_certificates(void)
     }
 }
 
-static void what_fails(void)
+static void failures(void)
 {
     static const struct {
         const char *place, *user;
@@ -459,7 +438,7 @@ static void use_all_anew(void *nothing)
     measure();
 }
 
-/* The child goes on with the stack of the thread that forked. */
+/* The child uses the stack of the thread that forked. */
 static void fork_here(void)
 {
     check_child(use_all_anew, NULL);
@@ -478,9 +457,9 @@ static void make_a_client(void)
     spike_auth_config *config = NULL;
     spike_auth_client *made = NULL;
     int32_t status;
-    CHECK_STATUS(spike_auth_config_new(&config, &room.err), 0);
-    CHECK_STATUS(spike_auth_config_set_application_id(config, APPLICATION_ID, NUL_TERMINATED, &room.err), 0);
-    status = spike_auth_client_new(config, &made, &room.err);
+    CHECK_STATUS(spike_auth_config_new(&config, &outputs.err), 0);
+    CHECK_STATUS(spike_auth_config_set_application_id(config, APPLICATION_ID, NUL_TERMINATED, &outputs.err), 0);
+    status = spike_auth_client_new(config, &made, &outputs.err);
     CHECK(status == SPIKE_AUTH_STATUS_OK || status == SPIKE_AUTH_STATUS_TLS_ROOTS);
     spike_auth_client_free(made);
     spike_auth_config_free(config);
@@ -494,7 +473,7 @@ static void with_the_roots_of_the_platform(void *nothing)
     on_the_stack("the first client, which loads the platform's roots", make_a_client);
 }
 
-/* They are loaded once in a process, so this goes first, in one of its own. */
+/* They are loaded once per process: this runs first, in a process of its own. */
 static void the_first_client_of_a_process(void)
 {
     check_child(with_the_roots_of_the_platform, NULL);
@@ -512,7 +491,7 @@ int main(int argc, char **argv)
 {
     (void)argc;
     sandbox_arguments = argv + 1;
-    setvbuf(stdout, NULL, _IOLBF, 0); /* so that a child inherits no line that is written already */
+    setvbuf(stdout, NULL, _IOLBF, 0); /* so that a child inherits no buffered line */
     make_stack();
     make_many_pem();
     RUN(the_first_client_of_a_process);
@@ -522,7 +501,7 @@ int main(int argc, char **argv)
     RUN(waiting_for_anothers_exchange);
     RUN(the_ways_to_the_service);
     RUN(a_long_chain_of_certificates);
-    RUN(what_fails);
+    RUN(failures);
     RUN(a_child_of_fork);
     printf("at most %.1f KiB: %s\n", (double)most->bytes / 1024, most->name);
     return check_summary();

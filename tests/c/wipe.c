@@ -1,13 +1,12 @@
-/*
- * Looks for what a client leaves behind in the memory of its process.
+/* Searches the memory of a process for what a client left behind.
  *
  *     wipe BASE_URL CA_FILE MASKED_KEY MASKED_PROXY_URL [NAME=MASKED_NEEDLE]... -- USER...
  *
- * Exchanges for each user, keeps and drops the token, frees everything, and looks for the needles twice: in each block on the heap when it is
- * freed or moved, and in all writable memory at the end, but for the stack. The key, the proxy's URL (empty for none)
- * and the needles come in hex with each byte masked, and are held otherwise only while they are handed over, so that
- * what is found is not this program's own copy. Each find is one line, "freed NAME ..." or "left NAME ...".
- * The needle called control is left on purpose.
+ * Exchanges for each user, caches and drops the tokens, frees everything, and searches for the needles
+ * twice: in each heap block when it is freed or moved, and in all writable memory at the end, except the
+ * stack. The key, the proxy's URL (empty for none) and the needles come in hex with each byte masked,
+ * and are unmasked only while they are passed on, so that a find is not this program's own copy. Each
+ * find is one line, "freed NAME ..." or "left NAME ...". The needle called control is left on purpose.
  */
 #define _GNU_SOURCE /* explicit_bzero */
 
@@ -20,7 +19,7 @@
 
 #include <spike_auth.h>
 
-/* A freed block loses its first bytes to the allocator: a secret is looked for piece by piece. */
+/* The allocator overwrites the first bytes of a freed block: a secret is searched piece by piece. */
 #define PIECE 16
 #define MASK 0xa5
 #define NEEDLES_MAX 16
@@ -34,7 +33,7 @@ typedef struct {
 
 static needle needles[NEEDLES_MAX];
 static size_t needle_count;
-static int watching; /* whether freed blocks are looked at */
+static int watching; /* whether freed blocks are searched */
 
 static int holds(const unsigned char *at, const unsigned char *masked)
 {
@@ -69,7 +68,7 @@ static void look(const void *memory, size_t len, const char *what, const char *w
         look_for(&needles[i], memory, len, what, where);
 }
 
-/* ---- the allocator, as the library sees it: this program's functions go before the C library's */
+/* ---- the allocator: these functions replace the C library's */
 
 void __libc_free(void *block);
 void *__libc_malloc(size_t size);
@@ -91,7 +90,7 @@ void free(void *block)
     errno = kept;
 }
 
-/* Always moves, as any realloc may: what it leaves behind is left for good. */
+/* Always moves, as any realloc may. */
 void *realloc(void *block, size_t size)
 {
     void *moved = __libc_malloc(size);
@@ -119,9 +118,9 @@ static void look_everywhere(void)
         int fields = sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s %*s %*s %*s %255s", &start, &end, rights, path);
         if (fields < 3 || strncmp(rights, "rw", 2) != 0)
             continue;
-        if (strcmp(path, "[stack]") == 0) /* what the compiler leaves there is out of the library's reach */
+        if (strcmp(path, "[stack]") == 0) /* the library cannot wipe what the compiler leaves there */
             continue;
-        look((const void *)start, end - start, "left", path); /* NOLINT: an address is what maps gives */
+        look((const void *)start, end - start, "left", path); /* NOLINT: maps has addresses */
     }
     fclose(maps);
 }
@@ -195,7 +194,7 @@ static void exchange(const spike_auth_client *client, const char *user)
     explicit_bzero(token, sizeof token);
 }
 
-/* Whether there is a token, which is kept from then on. */
+/* Whether there is a token, which is cached from then on. */
 static int get(const spike_auth_client *client, const char *user, size_t *len)
 {
     spike_auth_error err;
@@ -203,7 +202,7 @@ static int get(const spike_auth_client *client, const char *user, size_t *len)
            SPIKE_AUTH_STATUS_OK;
 }
 
-/* Leaves the token to be evicted by the next user's, or to go with the client. */
+/* The token is evicted by the next user's, or freed with the client. */
 static void keep(const spike_auth_client *client, const char *user)
 {
     size_t len = 0;
@@ -211,7 +210,7 @@ static void keep(const spike_auth_client *client, const char *user)
         explicit_bzero(token, sizeof token);
 }
 
-/* Drops the token in every other way that there is. */
+/* Drops the token in every other way. */
 static void drop(const spike_auth_client *client, const char *user)
 {
     size_t len = 0;
@@ -222,16 +221,16 @@ static void drop(const spike_auth_client *client, const char *user)
     if (get(client, user, &len))
         check(spike_auth_client_clear(client, &err), &err, "clear");
     if (get(client, user, &len))
-        check(spike_auth_client_invalidate(client, user, SPIKE_AUTH_NUL_TERMINATED, token, len, &err), &err, "invalidate");
-    spike_auth_status_t again = spike_auth_client_get_authorization(client, user, SPIKE_AUTH_NUL_TERMINATED, NULL, header,
-                                                                    sizeof header, &len, &err);
-    /* The service gives the same token always. */
+        check(spike_auth_client_invalidate(client, user, strlen(user), token, len, &err), &err, "invalidate");
+    spike_auth_status_t again =
+        spike_auth_client_get_authorization(client, user, strlen(user), NULL, header, sizeof header, &len, &err);
+    /* The service always gives the same token. */
     check(again == SPIKE_AUTH_STATUS_TOKEN_REJECTED ? SPIKE_AUTH_STATUS_OK : again, &err, "get_authorization");
     explicit_bzero(token, sizeof token);
     explicit_bzero(header, sizeof header);
 }
 
-/* Leaves one needle behind in each way, to show that it is found. */
+/* Leaves the control needle behind in each way, to show that it is found. */
 static void leave_control(void)
 {
     for (size_t i = 0; i < needle_count; i++) {

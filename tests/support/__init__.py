@@ -1,4 +1,4 @@
-"""What the Python side of the tests shares."""
+"""Shared by the Python-driven tests."""
 
 from support.surroundings import settle
 

@@ -1,4 +1,4 @@
-"""Certificates of a private authority, made by the `openssl` command when a test begins."""
+"""Certificates of a private authority, made by the `openssl` command at the start of a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.project import run
 
 HOUR = 3600
 
-# `openssl ca` is the one command that has always taken both ends of a lifetime.
+# `openssl ca` is the only command that takes both ends of a lifetime in every version.
 _CONFIG = """
 [ca]
 default_ca = default
@@ -43,17 +43,20 @@ def _moment(seconds_from_now: int) -> str:
 
 
 class Authority:
-    """An authority's certificate (`pem`), and what it signs. It is a root, unless another one issues it."""
+    """An authority's certificate (`pem`), and those that it signs. It is a root, unless it has an issuer.
+
+    A key is one of KEYS, or a file that has it.
+    """
 
     def __init__(
-        self, folder: Path, name: str, key: str = "P-256", issuer: Authority | None = None, may_sign: bool = True
+        self, folder: Path, name: str, key: str | Path = "P-256", issuer: Authority | None = None, may_sign: bool = True
     ) -> None:
         self.folder = folder / name
         self.folder.mkdir()
         self.config = self.folder / "openssl.cnf"
         self.config.write_text(_CONFIG.format(folder=self.folder))
         (self.folder / "index.txt").touch()
-        self.pem, self.key = self.folder / "ca.pem", self.folder / "ca.key"
+        self.pem, self.key = self.folder / "ca.pem", key if isinstance(key, Path) else self.folder / "ca.key"
         extensions = ["-addext", f"basicConstraints=critical,CA:{'TRUE' if may_sign else 'FALSE'}"]
         extensions += ["-addext", "keyUsage=critical,keyCertSign"]
         if issuer is None:
@@ -63,9 +66,9 @@ class Authority:
             self._request(f"ca {name}", key, extensions, self.key, request)
             issuer._sign(request, self.pem, -HOUR, HOUR)
 
-    def _request(self, name: str, kind: str, extensions: list[str], key: Path, out: Path, *more: str) -> None:
-        options = ["-newkey", *KEYS[kind], "-nodes", "-subj", f"/CN={name}"]
-        run("openssl", "req", *more, "-config", self.config, *options, *extensions, "-keyout", key, "-out", out)
+    def _request(self, name: str, kind: str | Path, extensions: list[str], key: Path, out: Path, *more: str) -> None:
+        new = ["-new", "-key", kind] if isinstance(kind, Path) else ["-newkey", *KEYS[kind], "-nodes", "-keyout", key]
+        run("openssl", "req", *more, "-config", self.config, *new, "-subj", f"/CN={name}", *extensions, "-out", out)
 
     def _sign(self, request: Path, certificate: Path, start: int, end: int, digest: str = "default") -> None:
         lifetime = ["-startdate", _moment(start), "-enddate", _moment(end)]
@@ -78,15 +81,16 @@ class Authority:
         names: str | None = "DNS:localhost,IP:127.0.0.1",
         start: int = -HOUR,
         end: int = HOUR,
-        key: str = "P-256",
+        key: str | Path = "P-256",
         digest: str = "default",
         more: Sequence[str] = (),
     ) -> Path:
         """A server's certificate with its key, in one file. It is valid from `start` to `end`, in seconds from now.
 
-        `more` are further extensions. There are none at all, and so it is of version 1, if the names are None.
+        `more` are further extensions. Without names there are none, and the certificate has version 1.
         """
         request, certificate, private, both = (self.folder / f"{name}.{kind}" for kind in ("csr", "crt", "key", "pem"))
+        private = key if isinstance(key, Path) else private
         extensions = ["-addext", f"subjectAltName={names}" if names else "keyUsage=digitalSignature"]
         extensions += [part for extension in more for part in ("-addext", extension)]
         if names is None:
@@ -104,3 +108,19 @@ class Authority:
         self._request(f"self {name}", "P-256", extensions, key, certificate, "-x509")
         both.write_text(certificate.read_text() + key.read_text())
         return both
+
+
+def rsa_chain(folder: Path) -> tuple[Path, Path]:
+    """The longest chain that the library's TLS follows: its root, and the server's file with the others.
+
+    All have one key, because it takes seconds to make one.
+    """
+    key, between = folder / "rsa.key", 6
+    run("openssl", "genrsa", "-out", key, 4096)
+    authorities = [Authority(folder, "root", key)]
+    for number in range(between):
+        authorities.append(Authority(folder, f"authority-{number}", key, issuer=authorities[-1]))
+    leaf = authorities[-1].leaf("localhost", key=key).read_text()
+    server = folder / "server.pem"
+    server.write_text(leaf + "".join(authority.pem.read_text() for authority in reversed(authorities[1:])))
+    return authorities[0].pem, server

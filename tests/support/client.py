@@ -1,4 +1,4 @@
-"""A client of the built library through ctypes, for tests: a failed call raises what the library said."""
+"""The built library through ctypes, for tests only: a failed call raises the library's message."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int32, c_size_t, c_uint32, c_void_p
 
-from support.library import Error, load
+from support.project import SHARED
 
-TOKEN_SIZE = 8193
+SIGNATURE_SIZE, TOKEN_SIZE = 65, 8193
 ROOTS_NONE = 2
+
+
+class Error(ctypes.Structure):
+    _fields_ = [
+        ("status", ctypes.c_int32),
+        ("http_status", ctypes.c_int32),
+        ("retry_after_ms", ctypes.c_int64),
+        ("attempts", ctypes.c_uint32),
+        ("retryable", ctypes.c_uint32),
+        ("message", ctypes.c_char * 424),
+        ("reserved", ctypes.c_uint64 * 8),
+    ]
+
 
 _HANDLE, _SIZE, _ERROR = POINTER(c_void_p), POINTER(c_size_t), POINTER(Error)
 _TEXT = [c_char_p, c_size_t]
@@ -31,18 +44,22 @@ _FUNCTIONS = {
     "client_sign_user": [c_void_p, *_TEXT, *_OUT, _ERROR],
     "client_exchange": [c_void_p, *_TEXT, c_void_p, *_OUT, _ERROR],
     "client_exchange_signature": [c_void_p, *_TEXT, *_TEXT, c_void_p, *_OUT, _ERROR],
+    "sign_user": [*_TEXT, *_TEXT, *_OUT, _ERROR],
     "verify_user": [*_TEXT, *_TEXT, *_TEXT, _ERROR],
 }
 
 
 def _load() -> ctypes.CDLL:
-    library = load()
+    library = ctypes.CDLL(str(SHARED))
     for name, arguments in _FUNCTIONS.items():
         function = getattr(library, f"spike_auth_{name}")
         function.argtypes, function.restype = arguments, c_int32
     for name in ("config_free", "client_close", "client_free"):
         function = getattr(library, f"spike_auth_{name}")
         function.argtypes, function.restype = [c_void_p], None
+    for name in ("status_name", "status_text"):
+        function = getattr(library, f"spike_auth_{name}")
+        function.argtypes, function.restype = [c_int32], c_char_p
     return library
 
 
@@ -50,7 +67,7 @@ LIBRARY = _load()
 
 
 class Failure(Exception):
-    """What a call failed with. `raw` is the whole struct, its reserved space included."""
+    """A call's failure. `raw` is the whole struct, with its reserved space."""
 
     def __init__(self, error: Error) -> None:
         self.raw = bytes(error)
@@ -60,12 +77,12 @@ class Failure(Exception):
         super().__init__(self.message)
 
 
-# Each gets every error struct whole, that of a success too.
+# Each receives every error struct, also that of a success.
 watchers: list[Callable[[bytes], None]] = []
 
 
 def call(name: str, *arguments: object) -> None:
-    """Calls `spike_auth_<name>` with an error struct that was full of other things before."""
+    """Calls `spike_auth_<name>` with an error struct that holds other bytes before."""
     error = Error()
     ctypes.memset(byref(error), 0x5A, ctypes.sizeof(error))
     status = getattr(LIBRARY, f"spike_auth_{name}")(*arguments, byref(error))
@@ -73,6 +90,18 @@ def call(name: str, *arguments: object) -> None:
         watch(bytes(error))
     if status != 0:
         raise Failure(error)
+
+
+def text_of(name: str, size: int, *arguments: object) -> bytes:
+    """Calls a function that writes a text."""
+    out, length = ctypes.create_string_buffer(size), c_size_t()
+    call(name, *arguments, out, len(out), byref(length))
+    return out.raw[: length.value]
+
+
+def sign(key: str, user_id: str) -> str:
+    key_bytes, id_bytes = key.encode(), user_id.encode()
+    return text_of("sign_user", SIGNATURE_SIZE, key_bytes, len(key_bytes), id_bytes, len(id_bytes)).decode()
 
 
 class Config:
@@ -110,15 +139,11 @@ class Client:
 
     def exchange(self, user: bytes | str) -> bytes:
         user = user.encode() if isinstance(user, str) else user
-        return self._out("client_exchange", user, len(user), None)
+        return text_of("client_exchange", TOKEN_SIZE, self.handle, user, len(user), None)
 
     def exchange_signature(self, user: bytes, signature: bytes) -> bytes:
-        return self._out("client_exchange_signature", user, len(user), signature, len(signature), None)
-
-    def _out(self, name: str, *arguments: object) -> bytes:
-        out, length = ctypes.create_string_buffer(TOKEN_SIZE), c_size_t()
-        call(name, self.handle, *arguments, out, len(out), byref(length))
-        return out.raw[: length.value]
+        arguments = (user, len(user), signature, len(signature), None)
+        return text_of("client_exchange_signature", TOKEN_SIZE, self.handle, *arguments)
 
     def __enter__(self):
         return self

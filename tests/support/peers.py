@@ -1,6 +1,6 @@
-"""Servers that real programs and libraries make: OpenSSL through Python, nginx, tinyproxy, and raw sockets.
+"""Servers beside the sandbox: OpenSSL through Python, nginx, tinyproxy, and raw sockets.
 
-Each takes a port from the system, on loopback, and is gone when its `with` is left.
+Each has a free port on loopback, and stops at the end of its `with`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ REPLY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %
 
 
 class Peer:
-    """Gives every connection to `serve`, each on a thread of its own, and keeps what it returns in `seen`.
+    """Passes each connection to `serve`, on a thread of its own, and collects the results in `seen`.
 
-    That is complete when the `with` is left; the clients must be gone by then.
+    `seen` is complete after the `with`; the clients must have ended by then.
     """
 
     def __init__(self, serve: Callable[[socket.socket], object]) -> None:
@@ -45,7 +45,7 @@ class Peer:
                 self._threads[-1].start()
 
     def _handle(self, connection: socket.socket) -> None:
-        # A client that does not trust us goes in the middle of the handshake.
+        # A client without trust leaves during the handshake.
         with connection, contextlib.suppress(OSError):
             connection.settimeout(10)
             self.seen.append(self._serve(connection))
@@ -62,7 +62,7 @@ class Peer:
 
 
 def read_request(stream: socket.socket) -> bytes:
-    """One request, to the end of the body whose length it gives; empty if there is none."""
+    """One request, to the end of its body; empty at the end of the stream."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = stream.recv(65536)
@@ -91,19 +91,19 @@ def tls_peer(
     ciphers: str | None = None,
     clients: Path | None = None,
 ) -> Peer:
-    """Python's own TLS, which is OpenSSL; `seen` holds the version of each handshake that went well.
+    """Python's TLS, which is OpenSSL; `seen` holds the version of each successful handshake.
 
-    With `clients`, an authority, it asks for a certificate of its clients.
+    With `clients`, an authority, it requires client certificates.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    if ciphers:  # first, since what the ciphers allow is asked of the certificate too
+    if ciphers:  # first: the ciphers' security level applies to the certificate too
         context.set_ciphers(ciphers)
     context.load_cert_chain(certificate)
     if clients:
         context.load_verify_locations(clients)
         context.verify_mode = ssl.CERT_REQUIRED
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the old versions are the point
+        warnings.simplefilter("ignore", DeprecationWarning)  # old versions are tested
         context.minimum_version, context.maximum_version = ssl.TLSVersion[oldest], ssl.TLSVersion[newest]
 
     def serve(connection: socket.socket) -> str | None:
@@ -116,7 +116,7 @@ def tls_peer(
 
 
 def raw_peer(reply: bytes) -> Peer:
-    """Reads what comes first, says `reply`, and closes."""
+    """Reads the first bytes, sends `reply`, and closes."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -136,7 +136,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _program(folder: Path, command: list[object], config: Callable[[int], str]) -> Iterator[int]:
-    """Runs a server that must be told its port. Another process may take the port first: then it gets another."""
+    """Runs a server with a configured port. If another process takes the port first, it gets another one."""
     pid_file = folder / "pid"
     for _ in range(5):
         port = _free_port()
@@ -147,7 +147,7 @@ def _program(folder: Path, command: list[object], config: Callable[[int], str]) 
             deadline = time.monotonic() + 10
             while process.poll() is None and not pid_file.exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            if process.poll() is None and pid_file.exists():  # it is written once the port is held
+            if process.poll() is None and pid_file.exists():  # it is written after the port is bound
                 yield port
                 return
         finally:
@@ -183,7 +183,7 @@ http {{
 
 
 def nginx(folder: Path, certificate: Path | None, *lines: str):
-    """nginx that answers every exchange, over TLS if it has a certificate."""
+    """nginx that answers every exchange; with a certificate, over TLS."""
     listen, both = "", list(lines)
     if certificate:
         listen = " ssl"
@@ -207,7 +207,7 @@ ConnectPort {target}
 
 
 def tinyproxy(folder: Path, target: int, *lines: str):
-    """tinyproxy that leads to one port of this machine. What it was asked is in the file `access`."""
+    """tinyproxy that connects to one port of this machine. The file `access` has its requests."""
     values = {"folder": folder, "target": target, "lines": "\n".join(lines)}
     command = ["tinyproxy", "-d", "-c", folder / "config"]
     return _program(folder, command, lambda port: _TINYPROXY.format(port=port, **values))

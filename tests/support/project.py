@@ -1,4 +1,4 @@
-"""Where things are, a clean environment, and a sandbox."""
+"""Paths, a clean environment, and a sandbox."""
 
 import json
 import os
@@ -22,32 +22,32 @@ APPLICATION_ID = "9999"
 CC = os.environ.get("CC", "cc")
 CXX = os.environ.get("CXX", "c++")
 
-# What the machine carries must not decide a test: it is taken out, and a test that needs one sets it.
+# These variables could decide a test. They are removed, and a test that needs one sets it.
 _FOREIGN = ("SPIKE_", "SSL_CERT_", "LD_LIBRARY_PATH", "LD_PRELOAD", "PKG_CONFIG", "RUST_BACKTRACE", "LANG", "LC_")
 
 
 def _home() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:  # a container gives any number to its user
+    except KeyError:  # a container's user may have no name
         return str(ROOT / "target")
 
 
 def clean_env(**extra: str) -> dict[str, str]:
-    """The environment without what could change a result, with what every program needs, and with `extra`."""
+    """The environment without variables that could change a result, plus `extra`."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith(_FOREIGN) and not name.lower().endswith("_proxy")
     }
-    kept["LC_ALL"] = "C.UTF-8"  # since messages of the system are compared
+    kept["LC_ALL"] = "C.UTF-8"  # messages of the system are compared
     if not kept.get("HOME"):  # as in a container or a service; Go builds nothing without one
         kept["HOME"] = _home()
     return {**kept, **extra}
 
 
 def run(*command: object, env: dict[str, str] | None = None, **options) -> str:
-    """Runs a command, returns its stdout, and fails with all that it said."""
+    """Runs a command and returns its stdout; a failure shows all its output."""
     done = subprocess.run(
         [str(part) for part in command],
         env=env or clean_env(),
@@ -65,13 +65,13 @@ def run(*command: object, env: dict[str, str] | None = None, **options) -> str:
 
 
 def native_libs() -> list[str]:
-    """What the archive needs of the system, as rustc said when it was built."""
+    """The system libraries of the archive, as rustc printed them."""
     return (ROOT / "target" / "native-static-libs").read_text().split()
 
 
 @contextmanager
 def sandbox(*args: str):
-    """A running sandbox: yields its addresses."""
+    """Runs a sandbox and yields its addresses."""
     with subprocess.Popen([str(SANDBOX), *args], stdout=subprocess.PIPE, text=True, env=clean_env()) as process:
         try:
             yield json.loads(process.stdout.readline())
@@ -80,14 +80,14 @@ def sandbox(*args: str):
 
 
 def counters(addresses: dict) -> dict:
-    """How often the sandbox was asked, and by how many connections."""
+    """The sandbox's counters of requests and connections."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(addresses["control"] + "/counters", timeout=10) as reply:
         return json.load(reply)
 
 
 def settings(addresses: dict, scheme: str = "http") -> dict[str, str]:
-    """The environment that points the library at a sandbox."""
+    """The library's environment for a sandbox."""
     return {
         "SPIKE_APPLICATION_ID": addresses["application_id"],
         "SPIKE_HMAC_KEY": addresses["hmac_key"],
@@ -97,7 +97,7 @@ def settings(addresses: dict, scheme: str = "http") -> dict[str, str]:
 
 
 def build_example(folder: Path) -> Path:
-    """examples/token.c, linked against the built library wherever it is run from."""
+    """examples/token.c, linked with the built library by its absolute path."""
     program = folder / "token"
     link = [f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", f"-Wl,-rpath,{RELEASE}"]
     run(CC, ROOT / "examples" / "token.c", *link, "-o", program)
@@ -105,5 +105,5 @@ def build_example(folder: Path) -> Path:
 
 
 def scratch():
-    """A directory that goes when it is left."""
+    """A temporary directory."""
     return tempfile.TemporaryDirectory(prefix="spike_auth-")

@@ -1,4 +1,4 @@
-"""What a program inherits beside variables: signals, descriptors, limits. `import support` settles them for all tests."""
+"""Signals, descriptors and limits, which a program inherits. `import support` sets them for all tests."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What nohup and a shell's & ignore on purpose, so that a terminal does not end what runs in the background. A test
-# that sends one of them to a program starts it `with default_sigint()`, or likewise.
+# nohup and a shell's & ignore these, so that a terminal does not end a background job. A test that sends SIGINT to a
+# program starts it `with default_sigint()`.
 _FOR_TERMINALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-# More descriptors than this no test needs, and programs that look at each are slow where there may be millions.
+# No test needs more descriptors, and programs that scan all of them are slow with millions.
 _DESCRIPTORS = 4096
-# Those that Python ignores, and gives back to what it starts.
+# Python ignores these, and restores them for its children.
 _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
 def settle() -> None:
-    """Makes this process, and so those that it starts, independent of where it was started.
+    """Makes this process and its children independent of how it was started.
 
-    With SIGCHLD ignored, Python takes every child for one that succeeded. With SIGALRM blocked, none that hangs is
-    ended. With stdin closed, the first socket gets its number.
+    With SIGCHLD ignored, Python reports success for every child. With SIGALRM blocked, no alarm ends a hanging
+    child. With stdin closed, the first socket gets descriptor 0.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - _FOR_TERMINALS - _OF_PYTHON:
@@ -31,14 +31,14 @@ def settle() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _DESCRIPTORS:
         raised = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
         resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
 
 
-# Where `make test` may be started too: from cron, by nohup or a shell's &, in a small container, by a service.
+# As cron, nohup, a shell's &, a small container or a service may start `make test`.
 _HARSH = """
 trap '' HUP INT QUIT TERM ALRM CHLD USR1
 umask 077
@@ -52,13 +52,13 @@ exec "$@" <&-
 
 
 def harshly(folder: str, *command: object) -> list[str]:
-    """The command, started where much is ignored, closed, left out or small; `folder` is for its temporary files."""
+    """The command with signals ignored, stdin closed, variables unset and low limits; `folder` is its TMPDIR."""
     return ["sh", "-c", _HARSH, "sh", folder, *map(str, command)]
 
 
 @contextmanager
 def default_sigint() -> Iterator[None]:
-    """What is started inside can be ended by Ctrl-C, even where all of this was started in the background."""
+    """Programs started inside react to Ctrl-C, also if the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
