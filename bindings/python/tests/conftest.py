@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import shutil
 
 import pytest
 
@@ -55,6 +56,16 @@ def own_client(own_sandbox):
 
     with client_of(own_sandbox) as made:
         yield made
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of the package, without a library in it."""
+    from helpers import SOURCE
+
+    copy = tmp_path / "site-packages"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    return copy
 
 
 @pytest.fixture

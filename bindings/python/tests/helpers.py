@@ -83,6 +83,13 @@ def environment(addresses: dict | None = None, **more: str) -> dict[str, str]:
     return project.clean_env(PYTHONPATH=str(SOURCE), SPIKE_AUTH_LIBRARY=library, **variables) | more
 
 
+def without_library(package: Path, **more: str) -> dict[str, str]:
+    """The environment of a package that must find the library by itself."""
+    env = environment(PYTHONPATH=str(package), **more)
+    del env["SPIKE_AUTH_LIBRARY"]
+    return env
+
+
 def python(*arguments: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run another Python, with warnings as errors."""
     command = [sys.executable, "-X", "dev", "-W", "error", *map(str, arguments)]

@@ -86,6 +86,7 @@ async def test_a_task_with_more_time_fetches_when_the_first_does_not_succeed(own
         # Two with about as much time as the first, and one with far more.
         others = [start(client.token(user, timeout=seconds)) for seconds in (0.9, 0.9, 20)]
         await asyncio.sleep(0.05)
+        assert len(threads()) > 1  # the last one made a call of its own
         if first == "cancelled":
             leader.cancel()
         outcomes = await asyncio.gather(leader, *others, return_exceptions=True)
@@ -248,12 +249,13 @@ async def test_close_ends_calls_in_flight(own_sandbox, freed):
 def test_a_loop_closed_during_a_call_leaves_nothing(own_sandbox):
     client = async_client_of(own_sandbox, timeout=60)
     loop = asyncio.new_event_loop()
-    coroutine = client.token("fault.stall")
-    task = loop.create_task(coroutine)
+    coroutines = [client.token("fault.stall") for _ in range(2)]
+    tasks = [loop.create_task(coroutine) for coroutine in coroutines]
     loop.run_until_complete(until_in_flight(own_sandbox, 1))
     loop.close()
-    coroutine.close()
-    task._log_destroy_pending = False  # it is abandoned on purpose
+    for coroutine, task in zip(coroutines, tasks, strict=True):
+        coroutine.close()
+        task._log_destroy_pending = False  # abandoned on purpose
     wait_until(lambda: in_flight(own_sandbox) == 0)
     assert user_of(asyncio.run(client.token("alice"))) == "alice"
     asyncio.run(client.aclose())

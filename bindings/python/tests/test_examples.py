@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
-from helpers import SOURCE, environment, in_flight, python, user_of, wait_until
+from helpers import SOURCE, environment, python, user_of, wait_until
 from support import project
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -211,14 +211,4 @@ def test_failures_are_answered_and_logged(sandbox, tmp_path, app):
         for user, status, error, retry_after in FAULTS:
             assert server.get(user) == (status, {"error": error}, retry_after), user
     assert server.output().count("no token: ") == len(FAULTS)
-    assert server.complaints() == []
-
-
-@pytest.mark.parametrize("app", APPS)
-def test_a_waiting_request_is_served_before_the_end(own_sandbox, tmp_path, app):
-    with app(own_sandbox, tmp_path) as server, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(server.token, "fault.delay.500")
-        wait_until(lambda: in_flight(own_sandbox) == 1)
-        server.process.terminate()
-        waiting.result()
     assert server.complaints() == []

@@ -195,9 +195,10 @@ def test_a_child_with_the_pid_of_its_parent_is_another_process(own_sandbox):
 
 def test_a_child_forked_without_pythons_hooks_is_another_process(own_sandbox):
     code = f"""{ASYNC}
-import ctypes
+import ctypes, time
 fork = ctypes.PyDLL(None).fork  # as a host in C does it
 use()
+time.sleep(0.5)  # until the pool's thread is idle: without the hooks, the child waits for one that waits for the GIL
 child = fork()
 if child == 0:
     print(check(), flush=True)

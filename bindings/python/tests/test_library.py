@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import spike_auth
-from helpers import SOURCE, environment, python, script
+from helpers import SOURCE, environment, python, script, without_library
 from support import project
 
 SHOW = "import spike_auth; info = spike_auth.library_info(); print(info.source, info.path)"
@@ -20,20 +20,6 @@ LOAD = "import spike_auth\ntry: spike_auth.Client\nexcept spike_auth.LibraryLoad
 LIBRARY = Path(os.environ["SPIKE_AUTH_LIBRARY"]).resolve()
 FAILED = "The spike_auth library cannot be loaded. Tried:\n"
 MISSING = "cannot open shared object file: No such file or directory"
-
-
-def without_variable(**more: str) -> dict[str, str]:
-    env = environment(**more)
-    del env["SPIKE_AUTH_LIBRARY"]
-    return env
-
-
-@pytest.fixture
-def package(tmp_path):
-    """A copy of the package, without a library in it."""
-    copy = tmp_path / "site"
-    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    return copy
 
 
 def test_the_variable_comes_first(package, tmp_path):
@@ -46,13 +32,13 @@ def test_the_variable_comes_first(package, tmp_path):
 def test_then_the_file_in_the_package(package):
     own = package / "spike_auth" / "libspike_auth.so"
     shutil.copy(LIBRARY, own)
-    assert script(SHOW, without_variable(PYTHONPATH=str(package))) == f"package {own}\n"
+    assert script(SHOW, without_library(package)) == f"package {own}\n"
 
 
 def test_then_the_systems_loader_by_the_soname(package, tmp_path):
     installed = tmp_path / "libspike_auth.so.1"
     shutil.copy(LIBRARY, installed)
-    env = without_variable(PYTHONPATH=str(package), LD_LIBRARY_PATH=str(tmp_path))
+    env = without_library(package, LD_LIBRARY_PATH=str(tmp_path))
     assert script(SHOW, env) == f"system {installed}\n"
 
 
@@ -60,7 +46,7 @@ def test_the_error_lists_paths_reasons_and_the_cure_and_the_current_directory_is
     for name in ("libspike_auth.so", "libspike_auth.so.1"):
         shutil.copy(LIBRARY, tmp_path / name)
     command = [sys.executable, "-c", LOAD]
-    env = without_variable(PYTHONPATH=str(package))
+    env = without_library(package)
     done = subprocess.run(command, cwd=tmp_path, env=env, text=True, capture_output=True, timeout=60, check=True)
     own = package / "spike_auth" / "libspike_auth.so"
     assert done.stdout == (
@@ -133,7 +119,7 @@ def test_the_library_is_loaded_once_for_all_threads(package):
         "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
         "print(len(set(found)))"
     )
-    assert script(code, without_variable(PYTHONPATH=str(package))) == "1\n"
+    assert script(code, without_library(package)) == "1\n"
 
 
 # ---- the package

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import builtins
 import re
-import shutil
 from pathlib import Path
 
 import spike_auth
-from helpers import SOURCE, environment, python
+from helpers import environment, python, without_library
 from spike_auth import Status
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
@@ -42,13 +41,9 @@ def test_the_table_lists_the_exceptions():
         assert advice
 
 
-def test_the_load_error_is_the_real_one(tmp_path):
+def test_the_load_error_is_the_real_one(package):
     (block,) = blocks("text")
-    package = tmp_path / "site-packages"
-    shutil.copytree(SOURCE, package, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    env = environment(PYTHONPATH=str(package))
-    del env["SPIKE_AUTH_LIBRARY"]
-    printed = python("-c", "from spike_auth import Client", env=env).stderr
+    printed = python("-c", "from spike_auth import Client", env=without_library(package)).stderr
     assert block.replace("/app/lib/python3/site-packages", str(package)) in printed
 
 

@@ -72,16 +72,6 @@ def test_surrogates_and_long_texts_are_invalid_input(client, user):
         assert caught.value.status is Status.INVALID_USER_ID
 
 
-def test_bad_signatures_and_tokens(client):
-    for bad in ("", "0" * 63, "é" * 32, "\0" * 64):
-        for call in (client.exchange, lambda user, signature: verify_user("key", user, signature)):
-            with pytest.raises(InvalidInput) as caught:
-                call("alice", bad)
-            assert caught.value.status is Status.INVALID_SIGNATURE
-    with pytest.raises(InvalidInput):
-        client.invalidate("alice", "")
-
-
 def test_verify():
     signature = sign_user("key", "alice")
     assert verify_user("key", "alice", signature)
