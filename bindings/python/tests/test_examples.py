@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -82,7 +81,7 @@ class Server:
 
     def tokens(self) -> dict[str, set[str]]:
         """The tokens of all users at once, each requested `ROUNDS` times, after one for the common user."""
-        start, tokens = threading.Barrier(len(USERS)), defaultdict(set)
+        start, tokens = threading.Barrier(len(USERS)), {user: set() for user in (COMMON, *USERS)}
 
         def use(user: str) -> None:
             start.wait(30)
