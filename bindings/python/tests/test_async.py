@@ -81,18 +81,18 @@ async def test_tasks_that_wait_for_one_user_hold_one_thread(own_sandbox):
 async def test_a_task_with_more_time_fetches_when_the_first_does_not_succeed(own_sandbox, first):
     async with async_client_of(own_sandbox, max_concurrency=4) as client:
         user = "fault.stall.x1"
-        leader = start(client.token(user, timeout=0.5 if first == "late" else 8))
+        # The first task has less time than the reply takes, or is cancelled.
+        leader = start(client.token(user, timeout=2 if first == "late" else 8))
         await until_in_flight(own_sandbox, 1)
-        # Two with about as much time as the first, and one with far more.
-        others = [start(client.token(user, timeout=seconds)) for seconds in (0.9, 0.9, 20)]
+        # Two with less than twice its time, which wait for it, and one with far more, which makes its own call.
+        others = [start(client.token(user, timeout=seconds)) for seconds in (3, 3, 20)]
         await asyncio.sleep(0.05)
-        assert len(threads()) > 1  # the last one made a call of its own
+        assert len(threads()) > 1
         if first == "cancelled":
             leader.cancel()
-        outcomes = await asyncio.gather(leader, *others, return_exceptions=True)
-        assert isinstance(outcomes[0], ExchangeTimeout if first == "late" else asyncio.CancelledError)
-        assert user_of(outcomes[3]) == user
-        assert all(isinstance(one, ExchangeTimeout) or user_of(one) == user for one in outcomes[1:3])
+        failure, *tokens = await asyncio.gather(leader, *others, return_exceptions=True)
+        assert isinstance(failure, ExchangeTimeout if first == "late" else asyncio.CancelledError)
+        assert [user_of(token) for token in tokens] == [user] * 3
         assert client._fetches == {}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -221,6 +223,10 @@ def test_calls_of_the_main_thread_share_one_helper(client):
     with ThreadPoolExecutor(4) as pool:  # other threads need none
         list(pool.map(client.exchange, ["alice"] * 20))
     assert idle_helpers() == 1
+    assert _interrupt._awaited == []
+    status = Path(f"/proc/self/task/{_interrupt._idle[0].native_id}/status").read_text()
+    blocked = int(re.search(r"^SigBlk:\t(\w+)$", status, re.MULTILINE)[1], 16)
+    assert blocked >> (signal.SIGINT - 1) & 1, "the main thread must receive signals"
 
 
 def test_an_error_in_the_helper_is_raised_in_the_main_thread():
