@@ -142,12 +142,12 @@ class Service(Peer):
         self.requests.append((path, authorization, body))
         is_redirect = path.startswith("/to/")
         if (self.checks_redirects or not is_redirect) and not self._accepts(authorization):
-            status, more = "401 Unauthorized", ""
+            status, more, reply = "401 Unauthorized", "", "refused"
         elif is_redirect:
-            status, more = "307 Temporary Redirect", f"Location: {self.target}\r\n"
+            status, more, reply = "307 Temporary Redirect", f"Location: {self.target}\r\n", ""
         else:
-            status, more = "200 OK", ""
-        return f"HTTP/1.1 {status}\r\n{more}Content-Length: 0\r\n\r\n".encode()
+            status, more, reply = "200 OK", "", ""
+        return f"HTTP/1.1 {status}\r\n{more}Content-Length: {len(reply)}\r\n\r\n{reply}".encode()
 
     def __exit__(self, *reason: object) -> None:
         for connection in self.connections:  # of clients that keep theirs

@@ -63,6 +63,7 @@ def test_each_function_is_declared_as_in_the_table():
     for name, (result, arguments) in PROTOTYPES.items():
         function = getattr(lib, name)
         assert (function.restype, tuple(function.argtypes)) == (result, arguments)
+        assert bool(function._flags_ & ctypes._FUNCFLAG_PYTHONAPI) == (name in KEEPS_GIL)
 
 
 def test_the_constants_equal_the_header():

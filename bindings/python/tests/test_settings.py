@@ -17,6 +17,7 @@ from spike_auth import (
     InvalidInput,
     NetworkError,
     Status,
+    _client,
     sign_user,
     verify_user,
 )
@@ -64,10 +65,14 @@ def test_texts_must_be_str(client):
         client.invalidate("alice", None)
 
 
-@pytest.mark.parametrize("user", ["\ud800", "a\udfff", "a" * 10_000_000])
-def test_surrogates_and_long_texts_are_invalid_input(client, user):
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [("\ud800", "0xed at position 0"), ("a\udfff", "0xed at position 1"), ("a" * 10_000_000, "10000000")],
+    ids=["first", "second", "long"],
+)
+def test_surrogates_and_long_texts_are_invalid_input(client, user, words):
     for call in (client.sign, client.token, client.exchange, lambda user: sign_user("key", user)):
-        with pytest.raises(InvalidInput, match="user id") as caught:
+        with pytest.raises(InvalidInput, match=words) as caught:
             call(user)
         assert caught.value.status is Status.INVALID_USER_ID
 
@@ -77,6 +82,8 @@ def test_verify():
     assert verify_user("key", "alice", signature)
     assert not verify_user("key", "bob", signature)
     assert not verify_user("other", "alice", signature)
+    with pytest.raises(InvalidInput):
+        verify_user("key", "alice", "not a signature")
 
 
 def test_keys():
@@ -106,7 +113,7 @@ def test_application_ids(sandbox):
 
 
 def test_seconds_become_milliseconds_rounded_up():
-    pairs = [(0.001, 1), (0.0011, 2), (1e-9, 1), (0.07, 70), (0.1, 100), (1, 1000), (600, 600_000), (1.0005, 1001)]
+    pairs = [(0.001, 1), (0.0011, 2), (1e-9, 1), (0.07, 70), (2.007, 2007), (1, 1000), (600, 600_000), (1.0005, 1001)]
     assert [milliseconds("timeout", seconds) for seconds, _ in pairs] == [expected for _, expected in pairs]
     assert [_ttl("cache_ttl", seconds) for seconds in (0, 0.0001, 10**12)] == [(0,), (1,), (10**15,)]
 
@@ -166,7 +173,7 @@ def test_values_that_c_types_would_hide(name, bad):
         ({"max_attempts": 11}, Status.INVALID_ARGUMENT, "11"),
         ({"tls_roots": "none"}, Status.TLS_ROOTS, "roots"),
         ({"proxy": "socks5://localhost"}, Status.INVALID_URL, "SOCKS"),
-        ({"max_concurrency": 1025}, Status.INVALID_ARGUMENT, "1025"),
+        ({"max_concurrency": 1025}, Status.INVALID_ARGUMENT, "1024"),
         ({"user_agent": "a\nb"}, Status.INVALID_ARGUMENT, "user agent"),
     ],
     ids=str,
@@ -267,6 +274,15 @@ def test_sign_many_names_the_first_bad_one(client, bad, index):
     with pytest.raises(InvalidInput, match=rf"\b{index}\b") as caught:
         client.sign_many(users)
     assert caught.value.status is Status.INVALID_USER_ID
+
+
+def test_sign_many_wipes_its_buffer(client, monkeypatch):
+    buffers = []
+    monkeypatch.setattr(_client, "split_signatures", lambda joined: buffers.append((joined, bytes(joined))))
+    client.sign_many(["alice"])
+    ((buffer, before),) = buffers
+    assert before == client.sign("alice").encode() + b"\0"
+    assert bytes(buffer) == bytes(65)
 
 
 def test_sign_many_needs_an_iterable_of_str(client):

@@ -229,6 +229,15 @@ def test_calls_of_the_main_thread_share_one_helper(client):
     assert blocked >> (signal.SIGINT - 1) & 1, "the main thread must receive signals"
 
 
+def test_a_call_works_if_no_helper_can_start(client, monkeypatch):
+    def start(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_interrupt, "start_new_thread", start)
+    monkeypatch.setattr(_interrupt, "_idle", [])
+    assert user_of(client.exchange("alice")) == "alice"
+
+
 def test_an_error_in_the_helper_is_raised_in_the_main_thread():
     def fail() -> None:
         raise MemoryError

@@ -90,7 +90,7 @@ def optional_milliseconds(name: str, seconds: float | None) -> int:
 
 
 def _whole_milliseconds(seconds: float) -> int:
-    # Rounded first, or 0.07 s would be 71 ms. At least 1, because 0 stands for the default or for no limit.
+    # Rounded first, or 2.007 s would be 2008 ms. At least 1, because 0 stands for the default or for no limit.
     return max(math.ceil(round(seconds * 1000, 6)), 1)
 
 
