@@ -1,8 +1,8 @@
-"""Gets a user's token twice: the second one comes from the client's cache.
+"""Gets a user's token twice. The second one comes from the client's cache.
 
     SPIKE_APPLICATION_ID=... SPIKE_HMAC_KEY=... python script.py USER_ID
 
-If there is none to be had, it says on stderr why, and exits with 1.
+On failure it prints the reason to stderr and exits with 1.
 """
 
 import sys
@@ -11,11 +11,11 @@ import spike_auth
 
 
 def main(user_id: str) -> None:
-    """Get the tokens, and tell of them without showing them."""
+    """Get the tokens, and describe them without showing them."""
     try:
         with spike_auth.Client.from_env() as client:
             token = client.token(user_id)
-            again = client.token(user_id, timeout=2.5)  # seconds, of the whole call
+            again = client.token(user_id, timeout=2.5)  # seconds, for the whole call
             requests = client.stats().requests
     except spike_auth.SpikeAuthError as error:
         sys.exit(f"{type(error).__name__}: {error}")

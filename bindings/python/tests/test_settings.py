@@ -1,4 +1,4 @@
-"""What can be passed, what cannot, and how that is said."""
+"""Conversion of arguments: accepted types, ranges, encodings. The rules for values are the library's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from spike_auth import (
     ConfigurationError,
     ExchangeTimeout,
     InvalidInput,
+    NetworkError,
     Status,
+    _client,
     sign_user,
     verify_user,
 )
@@ -23,271 +25,9 @@ from spike_auth._settings import _ttl, milliseconds
 from support import project
 
 
-class Text(str):
-    """A str that lies about its bytes."""
-
-    __slots__ = ()
-
-    def encode(self, *_: object) -> bytes:
-        return b"other"
-
-
-def test_users_are_str_and_nothing_else(client):
-    calls = [client.sign, client.token, client.exchange, client.authorization, client.forget]
-    calls += [lambda user: sign_user("key", user), lambda user: verify_user("key", user, "0" * 64)]
-    calls += [lambda user: client.invalidate(user, "token")]
-    for wrong in (b"alice", None, 1, True, ["alice"], bytearray(b"alice"), object()):
-        for call in calls:
-            with pytest.raises(TypeError, match=f"^user_id must be a str, not {type(wrong).__name__}$"):
-                call(wrong)
-    assert client.sign(Text("alice")) == client.sign("alice")
-
-
-@pytest.mark.parametrize("user", ["\ud800", "a\udfff", "a\0b", "", "é" * 1000, "a" * 10_000_000])
-def test_odd_users_are_bad_input_and_no_error_of_unicode(client, user):
-    for call in (client.sign, client.token, client.exchange, lambda user: sign_user("key", user)):
-        with pytest.raises(InvalidInput, match="user id") as caught:
-            call(user)
-        assert caught.value.status is Status.INVALID_USER_ID
-
-
-def test_a_nul_does_not_end_an_id(client):
-    with pytest.raises(InvalidInput, match="0x00 at position 5"):
-        client.token("alice\0")
-
-
-def test_signatures_and_tokens_are_str(client):
-    with pytest.raises(TypeError, match="^signature must be a str, not bytes$"):
-        client.exchange("alice", b"0" * 64)
-    with pytest.raises(TypeError, match="^rejected must be a str, not NoneType$"):
-        client.invalidate("alice", None)
-    for bad in ("", "0" * 63, "0" * 65, "g" * 64, "é" * 32, "\0" * 64):
-        with pytest.raises(InvalidInput) as caught:
-            client.exchange("alice", bad)
-        assert caught.value.status is Status.INVALID_SIGNATURE
-        with pytest.raises(InvalidInput):
-            verify_user("key", "alice", bad)
-    with pytest.raises(InvalidInput):
-        client.invalidate("alice", "")
-
-
-def test_verify():
-    signature = sign_user("key", "alice")
-    assert verify_user("key", "alice", signature)
-    assert not verify_user("key", "bob", signature)
-    assert not verify_user("other", "alice", signature)
-
-
-def test_keys():
-    assert sign_user("clé", "alice") == sign_user("clé".encode(), "alice")
-    assert sign_user(b"a\0b", "alice") != sign_user(b"a", "alice")
-    for wrong in (None, 1, bytearray(b"key"), memoryview(b"key")):
-        with pytest.raises(TypeError, match="^hmac_key must be a str or bytes, not"):
-            sign_user(wrong, "alice")
-    for bad in ("", b"", "k" * 4097):
-        with pytest.raises(ConfigurationError) as caught:
-            sign_user(bad, "alice")
-        assert caught.value.status is Status.INVALID_KEY
-        with pytest.raises(ConfigurationError):
-            Client("1", bad)
-
-
-def test_a_client_without_a_key(sandbox):
-    with Client(**settings_of(sandbox) | {"hmac_key": None}) as client:
-        for call in (client.sign, client.token, client.exchange, lambda user: client.sign_many([user])):
-            with pytest.raises(InvalidInput) as caught:
-                call("alice")
-            assert caught.value.status is Status.KEY_REQUIRED
-        assert client.exchange("alice", sign_user(sandbox["hmac_key"], "alice").upper())
-
-
-def test_application_ids(sandbox):
-    with Client(**settings_of(sandbox) | {"application_id": int(sandbox["application_id"])}) as client:
-        assert client.exchange("alice")
-    Client(0)
-    Client(2**63 - 1)
-    for bad in (-1, 2**63, 10**4000, "", "a b", "é", "x" * 65):
-        with pytest.raises(ConfigurationError) as caught:
-            Client(bad)
-        assert caught.value.status is Status.INVALID_APPLICATION_ID
-    for wrong in (True, 1.0, b"1", [1]):
-        with pytest.raises(TypeError, match="^application_id must be an int or a str, not"):
-            Client(wrong)
-    with pytest.raises(ConfigurationError) as caught:
-        Client()
-    assert caught.value.status is Status.INCOMPLETE_CONFIG
-
-
-def test_seconds_become_milliseconds_and_are_rounded_up():
-    pairs = [(0.001, 1), (0.0011, 2), (1e-9, 1), (0.07, 70), (0.1, 100), (1, 1000), (600, 600_000), (1.0005, 1001)]
-    assert [milliseconds("timeout", seconds) for seconds, _ in pairs] == [most for _, most in pairs]
-    assert [_ttl("cache_ttl", seconds) for seconds in (0, 0.0001, 10**12)] == [(0,), (1,), (10**15,)]
-
-
-@pytest.mark.parametrize(
-    "bad", [0, -1, -0.001, 0.0, math.nan, math.inf, -math.inf, 600.001, 10**400, 1e300], ids=lambda bad: str(bad)[:9]
-)
-def test_bad_timeouts(client, bad):
-    calls = [
-        lambda: client.token("alice", timeout=bad),
-        lambda: client.exchange("alice", timeout=bad),
-        lambda: client.authorization("alice", timeout=bad),
-        lambda: Client(1, timeout=bad),
-        lambda: Client(1, connect_timeout=bad),
-    ]
-    client.token("alice")  # it is bad for a hit too
-    for call in calls:
-        with pytest.raises(InvalidInput, match="timeout") as caught:
-            call()
-        assert caught.value.status is Status.INVALID_ARGUMENT
-
-
-def test_wrong_types_of_numbers(client):
-    for wrong in ("1", True, b"1", [1], 1j):
-        with pytest.raises(TypeError, match="^timeout must be a number of seconds, not"):
-            client.token("alice", timeout=wrong)
-        with pytest.raises(TypeError, match="^cache_ttl must be a number of seconds, not"):
-            Client(1, cache_ttl=wrong)
-    for name in ("max_attempts", "max_concurrency", "cache_capacity"):
-        for wrong in ("1", True, 1.0, b"1"):
-            with pytest.raises(TypeError, match=f"^{name} must be an int, not"):
-                Client(1, **{name: wrong})
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"max_attempts": 0},
-        {"max_attempts": 11},
-        {"max_attempts": -1},
-        {"max_attempts": 2**32 + 1},  # C would see a 1
-        {"max_concurrency": 0},
-        {"max_concurrency": 1025},
-        {"cache_capacity": -1},
-        {"cache_capacity": 2**32},
-        {"cache_capacity": 10**4000},
-        {"cache_ttl": -1},
-        {"cache_ttl": math.inf},
-        {"cache_ttl": 10**400},
-        {"cache_ttl": math.nan},
-        {"tls_roots": "all"},
-        {"user_agent": "a\nb"},
-        {"user_agent": "é"},
-        {"connect_timeout": 2, "timeout": 1},
-    ],
-    ids="-".join,
-)
-def test_settings_out_of_range(settings):
-    with pytest.raises(InvalidInput) as caught:
-        Client(1, **settings)
-    assert caught.value.status is Status.INVALID_ARGUMENT
-
-
-def test_none_is_the_default():
-    names = ("base_url", "timeout", "connect_timeout", "max_attempts", "ca_file", "tls_roots", "proxy")
-    Client(1, **dict.fromkeys((*names, "max_concurrency", "cache_capacity", "cache_ttl", "user_agent")))
-    Client(1, cache_ttl=0, cache_capacity=0, proxy="", user_agent="")
-
-
-def test_urls():
-    for settings in ({"base_url": "http://example.com"}, {"base_url": "\0"}, {"proxy": "socks5://localhost"}):
-        with pytest.raises(ConfigurationError) as caught:
-            Client(1, **settings)
-        assert caught.value.status is Status.INVALID_URL
-    with pytest.raises(TypeError, match="^base_url must be a str, not int$"):
-        Client(1, base_url=1)
-
-
-def test_ca_files(sandbox, tmp_path):
-    for path in (sandbox["ca_file"], Path(sandbox["ca_file"])):
-        with Client(**settings_of(sandbox, "https") | {"ca_file": path}) as client:
-            assert client.exchange("alice")
-    empty = tmp_path / "empty.pem"
-    empty.touch()
-    for bad, why in [
-        (tmp_path / "absent", "No such file"),
-        (tmp_path, "Is a directory"),
-        ("a\0b", "null"),
-        (empty, "CA"),
-    ]:
-        with pytest.raises(ConfigurationError, match=why) as caught:
-            Client(1, ca_file=bad)
-        assert caught.value.status is Status.TLS_ROOTS
-
-
-def test_a_ca_that_is_not_given_is_not_trusted(sandbox):
-    from spike_auth import NetworkError
-
-    settings = settings_of(sandbox, "https") | {"ca_file": None, "tls_roots": "bundled"}
-    with Client(**settings) as client, pytest.raises(NetworkError) as caught:
-        client.exchange("alice")
-    assert caught.value.status is Status.TLS
-
-
-@pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_the_environment_and_what_goes_before_it(sandbox, monkeypatch, kind):
-    for name, value in project.settings(sandbox).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("SPIKE_TIMEOUT_MS", "1500")
-    client = kind.from_env()
-    assert client.sign("alice") == sign_user(sandbox["hmac_key"], "alice")
-    assert client._timeout == 1.5
-    assert kind.from_env(timeout=0.25)._timeout == 0.25
-    assert kind.from_env(timeout=None)._timeout == 1.5
-    assert kind.from_env(hmac_key="other").sign("alice") == sign_user("other", "alice")
-    assert kind(1)._timeout == 10
-    with pytest.raises(TypeError, match="^timout is not a setting; there are application_id, "):
-        kind.from_env(timout=1)
-    with pytest.raises(TypeError, match="timout"):
-        kind(1, timout=1)
-
-
-def test_a_kept_token_comes_with_no_proxy_of_the_environment(sandbox, monkeypatch):
-    for name, value in project.settings(sandbox, "https").items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("https_proxy", sandbox["proxy_refusing"])
-    with Client.from_env(proxy="") as client:
-        assert client.token("alice")
-
-
-def test_sign_many(client):
-    users = [f"user{i}" * (1 + i % 7) for i in range(1000)]
-    signatures = [client.sign(user) for user in users]
-    assert client.sign_many(users) == client.sign_many(iter(users)) == client.sign_many(tuple(users)) == signatures
-    assert client.sign_many(user for user in users) == signatures
-    assert client.sign_many([]) == []
-    assert client.sign_many(["alice"]) == [client.sign("alice")]
-
-
-@pytest.mark.parametrize("bad", ["", "a b", "é", "\ud800", "a\0", "a" * 129])
-@pytest.mark.parametrize("index", [0, 2, 4])
-def test_sign_many_names_the_first_bad_one(client, bad, index):
-    users = [bad if i >= index else "éa"[1:] * 3 for i in range(5)]
-    with pytest.raises(InvalidInput, match=rf"\b{index}\b") as caught:
-        client.sign_many(users)
-    assert caught.value.status is Status.INVALID_USER_ID
-
-
-def test_sign_many_takes_no_lone_text(client):
-    for wrong in ("alice", b"alice"):
-        with pytest.raises(TypeError, match=f"^user_ids must be an iterable of str, not one {type(wrong).__name__}$"):
-            client.sign_many(wrong)
-    with pytest.raises(TypeError, match=r"^user_ids\[1\] must be a str, not bytes$"):
-        client.sign_many(["alice", b"bob"])
-    with pytest.raises(TypeError):
-        client.sign_many(1)
-
-
-def test_very_little_time_is_not_none(own_sandbox):
-    with client_of(own_sandbox, timeout=30) as client, pytest.raises(ExchangeTimeout):
-        client.exchange("fault.stall", timeout=1e-10)
-    with client_of(own_sandbox, cache_ttl=1e-10) as client:
-        first = client.token("alice")
-        time.sleep(0.005)
-        assert client.token("alice") != first
-
-
 class Liar(str):
+    """A str whose own methods tell other things than its text."""
+
     __slots__ = ()
 
     def __len__(self) -> int:
@@ -302,8 +42,8 @@ class LyingBytes(bytes):
         return 1000
 
 
-def test_what_a_subclass_tells_of_itself_does_not_count(client):
-    key = "HMAC_KEY_FROM_ADMIN_CONSOLE"
+def test_overridden_methods_of_a_subclass_are_ignored(client):
+    key = project.KEY
     expected = sign_user(key, "alice")
     assert sign_user(LyingBytes(key.encode()), Liar("alice")) == sign_user(Liar(key), "alice") == expected
     assert client.sign(Liar("alice")) == expected
@@ -311,7 +51,245 @@ def test_what_a_subclass_tells_of_itself_does_not_count(client):
         client.sign_many(["bob", Liar("alice")])
 
 
-def test_the_wrong_type_of_roots_is_a_type_error():
+def test_texts_must_be_str(client):
+    calls = [client.sign, client.token, client.exchange, client.authorization, client.forget]
+    calls += [lambda user: sign_user("key", user), lambda user: verify_user("key", user, "0" * 64)]
+    calls += [lambda user: client.invalidate(user, "token")]
+    for wrong in (b"alice", None, 1, bytearray(b"alice"), object()):
+        for call in calls:
+            with pytest.raises(TypeError, match=f"^user_id must be a str, not {type(wrong).__name__}$"):
+                call(wrong)
+    with pytest.raises(TypeError, match="^signature must be a str, not bytes$"):
+        client.exchange("alice", b"0" * 64)
+    with pytest.raises(TypeError, match="^rejected must be a str, not NoneType$"):
+        client.invalidate("alice", None)
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [("\ud800", "0xed at position 0"), ("a\udfff", "0xed at position 1"), ("a" * 10_000_000, "10000000")],
+    ids=["first", "second", "long"],
+)
+def test_surrogates_and_long_texts_are_invalid_input(client, user, words):
+    for call in (client.sign, client.token, client.exchange, lambda user: sign_user("key", user)):
+        with pytest.raises(InvalidInput, match=words) as caught:
+            call(user)
+        assert caught.value.status is Status.INVALID_USER_ID
+
+
+def test_verify():
+    signature = sign_user("key", "alice")
+    assert verify_user("key", "alice", signature)
+    assert not verify_user("key", "bob", signature)
+    assert not verify_user("other", "alice", signature)
+    with pytest.raises(InvalidInput):
+        verify_user("key", "alice", "not a signature")
+
+
+def test_keys():
+    assert sign_user("clé", "alice") == sign_user("clé".encode(), "alice")
+    assert sign_user(b"a\0b", "alice") != sign_user(b"a", "alice")
+    for wrong in (None, 1, bytearray(b"key"), memoryview(b"key")):
+        with pytest.raises(TypeError, match="^hmac_key must be a str or bytes, not"):
+            sign_user(wrong, "alice")
+    for call in (lambda: sign_user("", "alice"), lambda: Client(1, "")):
+        with pytest.raises(ConfigurationError) as caught:
+            call()
+        assert caught.value.status is Status.INVALID_KEY
+
+
+def test_application_ids(sandbox):
+    with Client(**settings_of(sandbox) | {"application_id": int(sandbox["application_id"])}) as client:
+        assert client.exchange("alice")
+    Client(0)
+    Client(2**63 - 1)
+    for bad in (-1, 2**63, 10**4000, "", "é"):
+        with pytest.raises(ConfigurationError) as caught:
+            Client(bad)
+        assert caught.value.status is Status.INVALID_APPLICATION_ID
+    for wrong in (True, 1.0, b"1", [1]):
+        with pytest.raises(TypeError, match="^application_id must be an int or a str, not"):
+            Client(wrong)
+
+
+def test_seconds_become_milliseconds_rounded_up():
+    pairs = [(0.001, 1), (0.0011, 2), (1e-9, 1), (0.07, 70), (2.007, 2007), (1, 1000), (600, 600_000), (1.0005, 1001)]
+    assert [milliseconds("timeout", seconds) for seconds, _ in pairs] == [expected for _, expected in pairs]
+    assert [_ttl("cache_ttl", seconds) for seconds in (0, 0.0001, 10**12)] == [(0,), (1,), (10**15,)]
+
+
+@pytest.mark.parametrize(
+    "bad", [0, -0.001, math.nan, math.inf, -math.inf, 600.001, 10**400], ids=lambda bad: str(bad)[:9]
+)
+def test_timeouts_out_of_range(client, bad):
+    client.token("alice")  # a hit refuses it too
+    for call in (
+        lambda: client.token("alice", timeout=bad),
+        lambda: client.exchange("alice", timeout=bad),
+        lambda: client.authorization("alice", timeout=bad),
+        lambda: Client(1, timeout=bad),
+        lambda: Client(1, connect_timeout=bad),
+    ):
+        with pytest.raises(InvalidInput, match="timeout") as caught:
+            call()
+        assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+def test_numbers_of_the_wrong_type(client):
+    for wrong in ("1", True, b"1", [1], 1j):
+        with pytest.raises(TypeError, match="^timeout must be a number of seconds, not"):
+            client.token("alice", timeout=wrong)
+        with pytest.raises(TypeError, match="^cache_ttl must be a number of seconds, not"):
+            Client(1, cache_ttl=wrong)
+    for name in ("max_attempts", "max_concurrency", "cache_capacity"):
+        for wrong in ("1", True, 1.0, b"1"):
+            with pytest.raises(TypeError, match=f"^{name} must be an int, not"):
+                Client(1, **{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        *(("max_attempts", bad) for bad in (0, -1, 2**32 + 1)),  # C would see 2**32 + 1 as 1
+        ("max_concurrency", 0),
+        *(("cache_capacity", bad) for bad in (-1, 2**32, 10**4000)),
+        *(("cache_ttl", bad) for bad in (-1, math.inf, 10**400, math.nan)),
+        ("tls_roots", "all"),
+    ],
+    ids=lambda value: str(value)[:15] if not isinstance(value, int) or value < 2**64 else "large",
+)
+def test_values_that_c_types_would_hide(name, bad):
+    with pytest.raises(InvalidInput, match=name) as caught:
+        Client(1, **{name: bad})
+    assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "words"),
+    [
+        ({}, Status.INCOMPLETE_CONFIG, "application id"),
+        ({"base_url": "http://example.com"}, Status.INVALID_URL, "base URL"),
+        ({"timeout": 1, "connect_timeout": 2}, Status.INVALID_ARGUMENT, "2000 ms.*1000 ms"),
+        ({"max_attempts": 11}, Status.INVALID_ARGUMENT, "11"),
+        ({"tls_roots": "none"}, Status.TLS_ROOTS, "roots"),
+        ({"proxy": "socks5://localhost"}, Status.INVALID_URL, "SOCKS"),
+        ({"max_concurrency": 1025}, Status.INVALID_ARGUMENT, "1024"),
+        ({"user_agent": "a\nb"}, Status.INVALID_ARGUMENT, "user agent"),
+    ],
+    ids=str,
+)
+def test_each_setting_reaches_the_library(settings, status, words):
+    with pytest.raises((InvalidInput, ConfigurationError), match=words) as caught:
+        Client(1 if settings else None, **settings)
+    assert caught.value.status is status
+
+
+def test_none_is_the_default():
+    names = ("base_url", "timeout", "connect_timeout", "max_attempts", "ca_file", "tls_roots", "proxy")
+    Client(1, **dict.fromkeys((*names, "max_concurrency", "cache_capacity", "cache_ttl", "user_agent")))
+    Client(1, cache_ttl=0, cache_capacity=0, proxy="", user_agent="")
+
+
+def test_a_tiny_time_is_not_zero(own_sandbox):
+    with client_of(own_sandbox, timeout=30) as client, pytest.raises(ExchangeTimeout):
+        client.exchange("fault.stall", timeout=1e-10)
+    for settings in ({"cache_ttl": 1e-10}, {"cache_capacity": 0}):
+        with client_of(own_sandbox, **settings) as client:
+            first = client.token("alice")
+            time.sleep(0.005)
+            assert client.token("alice") != first
+
+
+def test_ca_files(sandbox, tmp_path):
+    for path in (sandbox["ca_file"], Path(sandbox["ca_file"])):
+        with Client(**settings_of(sandbox, "https") | {"ca_file": path}) as client:
+            assert client.exchange("alice")
+    without = settings_of(sandbox, "https") | {"ca_file": None, "tls_roots": "bundled"}
+    with Client(**without) as client, pytest.raises(NetworkError) as caught:
+        client.exchange("alice")
+    assert caught.value.status is Status.TLS
+    for bad, why in [(tmp_path / "absent", "No such file"), (tmp_path, "Is a directory"), ("a\0b", "null")]:
+        with pytest.raises(ConfigurationError, match=why) as caught:
+            Client(1, ca_file=bad)
+        assert caught.value.status is Status.TLS_ROOTS
+
+
+def test_other_settings_of_the_wrong_type():
+    with pytest.raises(TypeError, match="^base_url must be a str, not int$"):
+        Client(1, base_url=1)
     for wrong in (1, b"platform", ["none"]):
         with pytest.raises(TypeError, match="^tls_roots must be a str, not"):
             Client("1", tls_roots=wrong)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_arguments_override_the_environment(sandbox, monkeypatch, kind):
+    for name, value in project.settings(sandbox).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SPIKE_TIMEOUT_MS", "1500")
+    client = kind.from_env()
+    assert client.sign("alice") == sign_user(sandbox["hmac_key"], "alice")
+    assert client._timeout == 1.5
+    assert kind.from_env(timeout=0.25)._timeout == 0.25
+    assert kind.from_env(timeout=None)._timeout == 1.5
+    assert kind.from_env(hmac_key="other").sign("alice") == sign_user("other", "alice")
+    assert kind(1)._timeout == 10
+    with pytest.raises(TypeError, match="^timout is not a setting; the settings are application_id, "):
+        kind.from_env(timout=1)
+    with pytest.raises(TypeError, match="timout"):
+        kind(1, timout=1)
+    monkeypatch.setenv("SPIKE_TIMEOUT_MS", "soon")
+    with pytest.raises(ConfigurationError, match="SPIKE_TIMEOUT_MS") as caught:
+        kind.from_env()
+    assert caught.value.status is Status.INVALID_ENVIRONMENT
+
+
+def test_an_empty_proxy_overrides_the_environment(sandbox, monkeypatch):
+    for name, value in project.settings(sandbox, "https").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("https_proxy", sandbox["proxy_refusing"])
+    with Client.from_env() as client, pytest.raises(NetworkError) as caught:
+        client.token("alice")
+    assert caught.value.status is Status.PROXY
+    for proxy in ("", sandbox["proxy"]):
+        with Client.from_env(proxy=proxy) as client:
+            assert client.token("alice")
+
+
+# ---- sign_many
+
+
+def test_sign_many(client):
+    users = [f"user{i}" * (1 + i % 7) for i in range(1000)]
+    signatures = [client.sign(user) for user in users]
+    assert client.sign_many(users) == client.sign_many(iter(users)) == client.sign_many(tuple(users)) == signatures
+    assert client.sign_many([]) == []
+    assert client.sign_many(["alice"]) == [client.sign("alice")]
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "é", "\ud800", "a\0", "a" * 129])
+@pytest.mark.parametrize("index", [0, 2, 4])
+def test_sign_many_names_the_first_bad_one(client, bad, index):
+    users = [bad if i >= index else "aaa" for i in range(5)]
+    with pytest.raises(InvalidInput, match=rf"\b{index}\b") as caught:
+        client.sign_many(users)
+    assert caught.value.status is Status.INVALID_USER_ID
+
+
+def test_sign_many_wipes_its_buffer(client, monkeypatch):
+    buffers = []
+    monkeypatch.setattr(_client, "split_signatures", lambda joined: buffers.append((joined, bytes(joined))))
+    client.sign_many(["alice"])
+    ((buffer, before),) = buffers
+    assert before == client.sign("alice").encode() + b"\0"
+    assert bytes(buffer) == bytes(65)
+
+
+def test_sign_many_needs_an_iterable_of_str(client):
+    for wrong in ("alice", b"alice"):
+        with pytest.raises(TypeError, match=f"^user_ids must be an iterable of str, not one {type(wrong).__name__}$"):
+            client.sign_many(wrong)
+    with pytest.raises(TypeError, match=r"^user_ids\[1\] must be a str, not bytes$"):
+        client.sign_many(["alice", b"bob"])
+    with pytest.raises(TypeError):
+        client.sign_many(1)

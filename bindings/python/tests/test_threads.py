@@ -1,37 +1,33 @@
-"""Many threads at once, the end of a client under them, and signals."""
+"""Threads, the end of a client during their calls, and signals."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from helpers import client_of, environment, in_flight, in_time, python, script, user_of, wait_until
-from spike_auth import ClientClosed, ExchangeTimeout, SpikeAuthError, Status, _interrupt
-from spike_auth._prototypes import CallHandle, ClientHandle
-from support import project
+from helpers import client_of, environment, in_flight, in_time, python, user_of, wait_until
+from spike_auth import Cancelled, ClientClosed, ExchangeTimeout, Status, _interrupt
+from spike_auth._client import prepare_call
+from spike_auth._library import lib
+from spike_auth._prototypes import CallHandle
 
 
-def test_one_exchange_for_all_threads_that_ask(own_sandbox):
-    with client_of(own_sandbox) as client, ThreadPoolExecutor(16) as pool:
-        tokens = set(pool.map(lambda _: client.token("fault.delay.100"), range(64)))
-    assert len(tokens) == 1
-    assert project.counters(own_sandbox)["requests"] == 1
-
-
-def test_no_thread_gets_anothers_token(client):
-    def ask(number: int) -> None:
+def test_no_thread_receives_anothers_token(client):
+    def use(number: int) -> None:
         user = f"user{number % 5}"
         assert user_of(client.token(user)) == user
         assert user_of(client.exchange(user)) == user
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, range(200)))
+        list(pool.map(use, range(200)))
 
 
 def test_other_threads_run_while_one_waits(client):
@@ -44,31 +40,22 @@ def test_other_threads_run_while_one_waits(client):
     assert steps > 1000
 
 
-@pytest.fixture
-def frees(monkeypatch):
-    """Every handle of a client that is freed, with the number of threads that were inside a call on it."""
-    freed = []
-    free = ClientHandle.free
-    monkeypatch.setattr(ClientHandle, "free", lambda address: (freed.append(address), free(address)))
-    return freed
-
-
-def test_eight_threads_inside_calls_while_another_closes(sandbox, frees):
+def test_close_ends_the_calls_of_other_threads_and_the_last_one_frees(sandbox, freed):
     client = client_of(sandbox, timeout=30)
     handle = client._handle.value
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(client.exchange, "fault.stall") for _ in range(4)]
         waiting += [pool.submit(client.token, f"fault.stall.{number}") for number in range(4)]
         wait_until(lambda: in_flight(sandbox) >= 8)
-        assert frees == []
+        assert freed == []
         client.close()
         for call in waiting:
             with pytest.raises(ClientClosed):
                 call.result(timeout=10)
-    assert frees == [handle]
+    assert freed == [handle]
 
 
-def test_clients_that_are_closed_at_any_moment(sandbox, frees):
+def test_clients_closed_at_any_moment(sandbox, freed):
     rounds = 40
     for seed in range(rounds):
         client = client_of(sandbox)
@@ -100,10 +87,10 @@ def test_clients_that_are_closed_at_any_moment(sandbox, frees):
             thread.join(10)
             assert not thread.is_alive()
     del client, work
-    assert len(frees) == rounds
+    assert len(freed) == rounds
 
 
-def test_every_handle_of_a_call_is_freed(sandbox, monkeypatch):
+def test_call_handles_are_freed(sandbox, monkeypatch):
     made, freed = [], []
     free, new = CallHandle.free, CallHandle.__init__
     monkeypatch.setattr(CallHandle, "free", lambda address: (freed.append(1), free(address)))
@@ -116,58 +103,58 @@ def test_every_handle_of_a_call_is_freed(sandbox, monkeypatch):
     assert len(made) == len(freed) == 3
 
 
+def test_a_cancelled_call(client):
+    call, perform = prepare_call((lib.client_exchange, (b"alice", 5), 0))
+    lib.call_cancel(call)
+    outcome = perform(client._handle)
+    assert (type(outcome), outcome.status) == (Cancelled, Status.CANCELLED)
+
+
 # ---- signals
 
 
 class Interrupt(Exception):
-    """What a signal's handler raises."""
+    """Raised by a signal handler."""
 
 
-def during_a_stalled_exchange(sandbox, act):
-    """Calls `act` in another thread when the exchange waits for its reply; gives what that returns."""
-    seen = []
+def raise_interrupt(*_: object) -> None:
+    raise Interrupt
+
+
+def signal_during_an_exchange(sandbox, number: int) -> tuple[threading.Thread, list[float]]:
+    """Send a signal from another thread once an exchange waits for its reply. The list receives the time."""
+    sent = []
 
     def watch() -> None:
         wait_until(lambda: in_flight(sandbox) > 0)
-        seen.append(act())
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=watch)
     thread.start()
-    return thread, seen
+    return thread, sent
 
 
-def helpers() -> list[object]:
-    return _interrupt._idle
+def idle_helpers() -> int:
+    return len(_interrupt._idle)
 
 
 @pytest.mark.parametrize("call", ["exchange", "token", "authorization"])
 @pytest.mark.parametrize(
     ("number", "handler", "raised"),
-    [
-        (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
-        (signal.SIGUSR1, None, Interrupt),
-    ],
+    [(signal.SIGINT, signal.default_int_handler, KeyboardInterrupt), (signal.SIGUSR1, raise_interrupt, Interrupt)],
 )
-def test_a_signal_ends_a_stalled_exchange_at_once(own_sandbox, call, number, handler, raised):
-    def own_handler(*_: object) -> None:
-        raise Interrupt
-
-    previous = signal.signal(number, handler or own_handler)
+def test_a_signal_ends_a_stalled_call_at_once(own_sandbox, call, number, handler, raised):
+    previous = signal.signal(number, handler)
     client = client_of(own_sandbox, timeout=60)
 
     def measure() -> float:
-        def act() -> float:
-            now = time.monotonic()
-            os.kill(os.getpid(), number)
-            return now
-
-        thread, sent = during_a_stalled_exchange(own_sandbox, act)
+        thread, sent = signal_during_an_exchange(own_sandbox, number)
         with pytest.raises(raised):
             getattr(client, call)("fault.stall")
         ended = time.monotonic()
         thread.join()
-        # Nothing is left: the helper is idle again, and the connection is closed.
-        wait_until(lambda: len(helpers()) == 1)
+        wait_until(lambda: idle_helpers() == 1)
         wait_until(lambda: in_flight(own_sandbox) == 0)
         return ended - sent[0]
 
@@ -179,19 +166,19 @@ def test_a_signal_ends_a_stalled_exchange_at_once(own_sandbox, call, number, han
     client.close()
 
 
-def test_a_signal_whose_handler_returns_ends_nothing(own_sandbox, own_client):
+def test_a_signal_handler_that_returns_ends_nothing(own_sandbox, own_client):
     seen = []
     previous = signal.signal(signal.SIGUSR1, lambda *_: seen.append(own_client.token("bob")))
     try:
-        thread, _ = during_a_stalled_exchange(own_sandbox, lambda: os.kill(os.getpid(), signal.SIGUSR1))
-        # The handler makes an exchange of its own meanwhile.
+        thread, _ = signal_during_an_exchange(own_sandbox, signal.SIGUSR1)
+        # Meanwhile the handler makes an exchange too.
         assert user_of(own_client.token("fault.delay.500.alice")) == "fault.delay.500.alice"
         thread.join()
         wait_until(lambda: seen)
     finally:
         signal.signal(signal.SIGUSR1, previous)
     assert user_of(seen[0]) == "bob"
-    wait_until(lambda: len(helpers()) == 1)
+    wait_until(lambda: idle_helpers() == 1)
 
 
 STORM = """
@@ -218,55 +205,37 @@ assert stopped > 50, stopped
 time.sleep(0.2)
 assert client.exchange("alice")
 assert len(os.listdir("/proc/self/task")) <= 3, os.listdir("/proc/self/task")
-print("calm")
+print("done")
 """
 
 
-def test_handlers_that_raise_at_any_moment_leave_no_thread(sandbox):
+def test_signal_handlers_that_raise_at_any_moment_leave_no_thread(sandbox):
     done = python("-c", STORM, env=environment(sandbox))
-    # What a signal interrupts in a __del__ is said by Python, and goes on.
-    assert (done.returncode, done.stdout) == (0, "calm\n"), done.stderr
+    # Python prints what a handler raises in a __del__, and goes on.
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     assert "KeyError" not in done.stderr
 
 
-CYCLE = """
-import gc, sys
-from spike_auth import Client, ClientClosed
-
-class Service:
-    def __init__(self, client): self.client, self.me = client, self
-    def __del__(self):
-        print(len(self.client.sign("alice")), self.client.stats().entries, len(self.client.token("alice")) > 64)
-        self.client.close()
-
-service = Service(Client.from_env())
-service.client.token("alice")
-del service
-gc.collect()
-last = Service(Client.from_env())
-last.client.token("alice")
-class Late:
-    def __del__(self):
-        print(len(client.exchange("bob")) > 64)
-client, late = Client.from_env(), Late()
-client.token("alice")
-"""
-
-
-def test_a_client_in_garbage_and_at_the_end_of_the_interpreter_can_be_used(sandbox):
-    # The two at the end go in whatever order the interpreter has.
-    said = script(CYCLE, environment(sandbox)).splitlines()
-    assert said[0] == "64 1 True"
-    assert sorted(said[1:]) == ["64 1 True", "True"]
-
-
-def test_one_helper_for_all_calls_of_the_main_thread(client):
+def test_calls_of_the_main_thread_share_one_helper(client):
     for _ in range(20):
         client.exchange("alice")
-    assert len(helpers()) == 1
-    with ThreadPoolExecutor(4) as pool:  # others need none
+    assert idle_helpers() == 1
+    with ThreadPoolExecutor(4) as pool:  # other threads need none
         list(pool.map(client.exchange, ["alice"] * 20))
-    assert len(helpers()) == 1
+    assert idle_helpers() == 1
+    assert _interrupt._awaited == []
+    status = Path(f"/proc/self/task/{_interrupt._idle[0].native_id}/status").read_text()
+    blocked = int(re.search(r"^SigBlk:\t(\w+)$", status, re.MULTILINE)[1], 16)
+    assert blocked >> (signal.SIGINT - 1) & 1, "the main thread must receive signals"
+
+
+def test_a_call_works_if_no_helper_can_start(client, monkeypatch):
+    def start(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_interrupt, "start_new_thread", start)
+    monkeypatch.setattr(_interrupt, "_idle", [])
+    assert user_of(client.exchange("alice")) == "alice"
 
 
 def test_an_error_in_the_helper_is_raised_in_the_main_thread():
@@ -275,14 +244,3 @@ def test_an_error_in_the_helper_is_raised_in_the_main_thread():
 
     with pytest.raises(MemoryError):
         _interrupt.interruptible(fail, lambda: None)
-
-
-def test_a_cancelled_call_is_said_so(client):
-    from spike_auth._client import prepare
-    from spike_auth._library import lib
-
-    call, perform = prepare((lib.client_exchange, (b"alice", 5), 0))
-    lib.call_cancel(call)
-    outcome = perform(client._handle)
-    assert isinstance(outcome, SpikeAuthError)
-    assert (outcome.status, type(outcome).__name__) == (Status.CANCELLED, "Cancelled")

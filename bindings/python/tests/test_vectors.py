@@ -1,4 +1,4 @@
-"""The vectors that every language runs."""
+"""The vectors that all languages share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from helpers import client_of
 from spike_auth import Client, InvalidInput, SpikeAuthError, Status, sign_user, verify_user
 from support.project import ROOT
 
-VECTORS = ROOT / "tests" / "vectors"
-
 
 def load(name: str) -> dict:
-    return json.loads((VECTORS / f"{name}.json").read_text())
+    return json.loads((ROOT / "tests" / "vectors" / f"{name}.json").read_text())
 
 
-SIGNATURES = load("signatures")
 USER_IDS = load("user_ids")
 
 
-def test_all_signatures():
-    key, signatures = SIGNATURES["key"], SIGNATURES["signatures"]
+def test_signatures():
+    vectors = load("signatures")
+    key, signatures = vectors["key"], vectors["signatures"]
     assert len(signatures) >= 1000
     client = Client("9999", key)
     for user, signature in signatures.items():
@@ -32,12 +30,12 @@ def test_all_signatures():
 
 
 @pytest.mark.parametrize("user", USER_IDS["valid"])
-def test_good_user_ids(user):
+def test_valid_user_ids(user):
     assert verify_user(b"key", user, sign_user(b"key", user))
 
 
 @pytest.mark.parametrize("row", USER_IDS["invalid"], ids=lambda row: ascii(row["id"])[:20])
-def test_bad_user_ids(row):
+def test_invalid_user_ids(row):
     client = Client("9999", "key")
     calls = [client.sign, client.token, client.exchange, client.authorization, client.forget]
     calls += [lambda user: sign_user("key", user), lambda user: client.invalidate(user, "token")]
@@ -52,7 +50,7 @@ def test_bad_user_ids(row):
 
 
 def test_rfc_4231():
-    """Of the cases whose data are a user id by our rule there is none, so the key paths are what is compared."""
+    """Compares the keys only: the data of these cases are not valid user ids."""
     from hashlib import sha256
     from hmac import new
 
@@ -65,7 +63,7 @@ def test_status_numbers():
     assert load("status_numbers") == {status.name: status.value for status in Status}
 
 
-def test_replies(sandbox):
+def test_http_statuses(sandbox):
     with client_of(sandbox, max_attempts=1) as client:
         for reply in load("statuses")["replies"]:
             with pytest.raises(SpikeAuthError) as caught:

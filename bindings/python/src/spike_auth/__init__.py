@@ -1,15 +1,15 @@
-"""Signs user ids, exchanges the signatures for Spike access tokens, and keeps the tokens.
+"""Signs user ids, exchanges the signatures for Spike access tokens, and caches the tokens.
 
     from spike_auth import Client
 
     with Client.from_env() as client:
         print(client.authorization("my_application_user_123"))
 
-`Client` is for threads, `AsyncClient` for asyncio. `spike_auth.requests` and `spike_auth.httpx` hold what these two
-libraries take as ``auth``. Everything that fails is a `SpikeAuthError`.
+`Client` is for threads, `AsyncClient` for asyncio. `spike_auth.requests` and `spike_auth.httpx` provide ``auth``
+objects for these two libraries. Every failure is a `SpikeAuthError`.
 
-The shared library is loaded by the first use of what needs it, such as ``from spike_auth import Client``, which raises
-`LibraryLoadError` if it cannot be found.
+The first use of a name that needs the shared library loads it, such as ``from spike_auth import Client``. It raises
+`LibraryLoadError` if the library cannot be loaded.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ __all__ = [
     "verify_user",
 ]
 
-# What needs the library, so that its absence can be caught by name, and the command can say it in a line.
+# The names that load the library. The others do not, so that LibraryLoadError can be imported and caught.
 _LAZY = {
     "AsyncClient": "._async",
     "Client": "._client",
@@ -77,15 +77,15 @@ _LAZY = {
 }
 
 
-if not TYPE_CHECKING:  # or every name would be one of the package's
+if not TYPE_CHECKING:  # a type checker would take every name for one of the package's
 
     def __getattr__(name: str) -> Any:
         if name not in _LAZY:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(_LAZY[name], __name__), name)
-        found.__module__ = __name__
-        globals()[name] = found
-        return found
+        value = getattr(import_module(_LAZY[name], __name__), name)
+        value.__module__ = __name__
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -13,11 +13,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._buffers import check, text_of
-from ._client import BaseClient, Request, prepare, result_of
+from ._client import BaseClient, Request, prepare_call, text_or_raise
 from ._errors import Cancelled, ExchangeTimeout, SpikeAuthError
 from ._fork import Process, this_process
 from ._library import lib
-from ._settings import DEFAULT_MAX_CONCURRENCY, encode, milliseconds
+from ._settings import DEFAULT_MAX_CONCURRENCY, encode, optional_milliseconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from ._stats import Stats
 
 
-class _Ahead(NamedTuple):
-    """A task that is in the library for a user, until when, and what comes of it: None if it was cancelled."""
+class _SharedFetch(NamedTuple):
+    """The fetch of one task for a user. Its outcome is None if the task was cancelled."""
 
-    end: float
+    deadline: float
     outcome: asyncio.Future[str | SpikeAuthError | None]
 
 
@@ -36,134 +36,135 @@ _Key = tuple[asyncio.AbstractEventLoop, bytes]
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The loop of asyncio, or an error that says what else to use."""
+    """Return the running asyncio loop."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise RuntimeError(
-            "AsyncClient needs the loop of asyncio. trio is not supported: use Client, with trio.to_thread.run_sync"
+            "AsyncClient needs a running asyncio loop. trio is not supported: use Client, with trio.to_thread.run_sync"
         ) from None
 
 
 class AsyncClient(BaseClient):
-    """`Client` for asyncio: made with the same settings, raises the same errors, never blocks the loop.
+    """`Client` for asyncio: same settings, same errors, never blocks the loop.
 
-    A token that is kept costs no change of thread. What waits for the service does so in a thread of a pool of its own,
-    with `max_concurrency` threads at the most (32 by default), made when they are needed. A call that finds no thread
-    free waits for one inside its own deadline. Cancelling a task cancels its call, and frees the thread at once.
+    A cached token costs no thread switch. Calls that wait for the service run in the client's own thread pool of at
+    most `max_concurrency` threads (32 by default), started on demand. A call waits for a free thread within its
+    deadline. Cancelling a task cancels its call and frees the thread at once.
 
-    One client may serve the loops of several threads, and works in the children of a fork. trio is not supported: use
-    `Client` there, with ``trio.to_thread.run_sync``.
+    One client can serve the loops of several threads, and works in forked children. trio is not supported: use `Client`
+    there, with ``trio.to_thread.run_sync``.
     """
 
     _pools: dict[Process, ThreadPoolExecutor]
-    _ahead: dict[_Key, _Ahead]  # of all who are in the library for a user, the one who can wait the longest
-    _followers: Counter[Process]  # the calls that ended by waiting for another, which the library has not seen
+    _fetches: dict[_Key, _SharedFetch]  # per user, the fetch with the latest deadline
+    _coalesced: Counter[Process]  # calls that ended by waiting for another fetch; the library does not see them
 
     def _open(self, settings: Mapping[str, Any], *, from_env: bool) -> None:
         super()._open(settings, from_env=from_env)
-        self._pools, self._ahead, self._followers = {}, {}, Counter()
+        self._pools, self._fetches, self._coalesced = {}, {}, Counter()
 
     async def exchange(self, user_id: str, signature: str | None = None, *, timeout: float | None = None) -> str:
-        """Get a new token from the service, as `Client.exchange` does."""
-        return result_of(await self._wait_for(self._exchange_request(user_id, signature, timeout)))
+        """Request a new token from the service, as `Client.exchange` does."""
+        return text_or_raise(await self._perform(self._exchange_request(user_id, signature, timeout)))
 
     async def token(self, user_id: str, *, timeout: float | None = None) -> str:
-        """Get the access token of a user, as `Client.token` does."""
-        timeout_ms = 0 if timeout is None else milliseconds("timeout", timeout)
+        """Return the access token of a user, as `Client.token` does."""
+        timeout_ms = optional_milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
-        kept = text_of(lib.bare_client_peek_token, self._handle, user)
-        return kept or result_of(await self._miss(user, timeout_ms))
+        cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
+        return cached or text_or_raise(await self._fetch(user, timeout_ms))
 
     async def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
-        """Get the value of an ``Authorization`` header for a user: ``"Bearer "`` and what `token` gives."""
+        """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
         return f"Bearer {await self.token(user_id, timeout=timeout)}"
 
     def stats(self) -> Stats:
-        """Read the counters of what is kept. Raises `ClientClosed`."""
-        seen, more = super().stats(), self._followers[this_process()]
-        return replace(seen, misses=seen.misses + more, coalesced=seen.coalesced + more)
+        """Return the counters of the cache. Raises `ClientClosed`."""
+        stats, coalesced = super().stats(), self._coalesced[this_process()]
+        return replace(stats, misses=stats.misses + coalesced, coalesced=stats.coalesced + coalesced)
 
     async def aclose(self) -> None:
-        """Close the client: calls in flight raise `ClientClosed` at once, and so do later ones. Ends its threads."""
+        """Close the client and stop its threads. Calls in flight raise `ClientClosed` at once, and so do later ones."""
         self._close()
         pool = self._pools.pop(this_process(), None)
         if pool is not None:
             await asyncio.to_thread(pool.shutdown)
 
-    async def _miss(self, user: bytes, timeout_ms: int) -> str | SpikeAuthError:
-        """A token that is not kept: by a call of one's own, or by that of a task which is ahead with the same user.
+    async def _fetch(self, user: bytes, timeout_ms: int) -> str | SpikeAuthError:
+        """Fetch a token, or wait for the fetch of another task for the same user.
 
-        The library would make one exchange for all of them, but each would hold a thread while it waits there, and keep
-        other users out. So only those go in who can wait more than twice as long as any who is there.
+        The library would coalesce these calls too, but each would hold a thread while it waits, and so delay other
+        users. A task makes a call of its own only if its remaining time is more than twice that of the current fetch.
         """
-        key, end = (running_loop(), user), monotonic() + (timeout_ms / 1000 or self._timeout)
-        while (left := end - monotonic()) > 0:
-            self._opened()
-            ahead = self._ahead.get(key)
-            if ahead is None or left > 2 * (ahead.end - monotonic()):
-                return await self._go_ahead(key, end, (lib.client_get_token, (user, len(user)), math.ceil(left * 1000)))
-            await asyncio.wait([ahead.outcome], timeout=left)
-            outcome = ahead.outcome.result() if ahead.outcome.done() else None
+        key, deadline = (running_loop(), user), monotonic() + (timeout_ms / 1000 or self._timeout)
+        while (remaining := deadline - monotonic()) > 0:
+            self._require_open()
+            current = self._fetches.get(key)
+            if current is None or remaining > 2 * (current.deadline - monotonic()):
+                request = (lib.client_get_token, (user, len(user)), math.ceil(remaining * 1000))
+                return await self._lead_fetch(key, deadline, request)
+            await asyncio.wait([current.outcome], timeout=remaining)
+            outcome = current.outcome.result() if current.outcome.done() else None
             if outcome is not None and not isinstance(outcome, (ExchangeTimeout, Cancelled)):
-                self._followers[this_process()] += 1
+                self._coalesced[this_process()] += 1
                 return copy(outcome)
-        self._followers[this_process()] += 1
+        self._coalesced[this_process()] += 1
         return ExchangeTimeout("The deadline of the call passed. Try again, or allow more time.", retryable=True)
 
-    async def _go_ahead(self, key: _Key, end: float, request: Request) -> str | SpikeAuthError:
-        mine = _Ahead(end, key[0].create_future())
-        self._ahead[key] = mine
-        outcome = None  # what it stays if the task is cancelled: another one goes on then
+    async def _lead_fetch(self, key: _Key, deadline: float, request: Request) -> str | SpikeAuthError:
+        own = _SharedFetch(deadline, key[0].create_future())
+        self._fetches[key] = own
+        outcome = None  # stays None if the task is cancelled; a waiting task then fetches
         try:
-            outcome = await self._wait_for(request)
+            outcome = await self._perform(request)
             return outcome
         finally:
-            if self._ahead.get(key) is mine:
-                del self._ahead[key]
+            if self._fetches.get(key) is own:
+                del self._fetches[key]
             if not key[0].is_closed():
-                mine.outcome.set_result(outcome)
+                own.outcome.set_result(outcome)
 
-    async def _wait_for(self, request: Request) -> str | SpikeAuthError:
-        loop, handle = running_loop(), self._opened()
-        call, perform = prepare(request)
-        allowed = request[2] / 1000 or self._timeout
-        end = monotonic() + allowed
+    async def _perform(self, request: Request) -> str | SpikeAuthError:
+        loop, handle = running_loop(), self._require_open()
+        call, perform = prepare_call(request)
+        timeout = request[2] / 1000 or self._timeout
+        deadline = monotonic() + timeout
         has_begun = False
 
         def work() -> str | SpikeAuthError:
             nonlocal has_begun
             has_begun = True
-            # What was spent waiting for this thread is gone from the deadline; with 1 ms left, the library says so.
-            check(lib.call_set_timeout_ms, call, max(1, int((end - monotonic()) * 1000)))
+            # The wait for this thread counts against the deadline. With 1 ms left, the library reports the timeout.
+            check(lib.call_set_timeout_ms, call, max(1, int((deadline - monotonic()) * 1000)))
             return perform(handle)
 
         try:
             future = loop.run_in_executor(self._pool(), work)
         except RuntimeError:
-            self._opened()  # closed meanwhile, or else the interpreter is at its end
+            self._require_open()  # closed meanwhile; otherwise the interpreter is finalizing
             raise
         try:
-            await asyncio.wait([future], timeout=allowed)
+            await asyncio.wait([future], timeout=timeout)
             if not (has_begun or future.done()):
                 return ExchangeTimeout(
-                    "The deadline of the call passed before a thread was free for it. Raise max_concurrency, or allow "
-                    "more time.",
+                    "The deadline of the call passed before a thread was free. Raise max_concurrency, or allow more "
+                    "time.",
                     retryable=True,
                 )
-            await asyncio.wait([future])  # the library keeps the deadline
+            await asyncio.wait([future])  # the library enforces the deadline
         finally:
             if not future.done():
-                lib.call_cancel(call)  # first: a loop that was closed meanwhile takes no future back
+                lib.call_cancel(call)  # first: the loop may have been closed, and future.cancel would raise
                 if not loop.is_closed():
                     future.cancel()
         return future.result()
 
     def _pool(self) -> ThreadPoolExecutor:
-        """The pool of this process: the threads of a parent's are not in its child."""
+        """Return the pool of this process. A forked child has none of its parent's threads."""
         pool = self._pools.get(this_process())
         if pool is None:
-            # No thread is started yet, so that one too many does no harm.
+            # A race makes a second pool, which is dropped before it starts a thread.
             new = ThreadPoolExecutor(self._max_concurrency or DEFAULT_MAX_CONCURRENCY, thread_name_prefix="spike_auth")
             pool = self._pools.setdefault(this_process(), new)
         return pool

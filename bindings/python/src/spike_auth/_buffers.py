@@ -1,4 +1,4 @@
-"""What a call writes into, made once for each thread and used again."""
+"""Output buffers of calls, reused per thread."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SIZE = c_size_t(TOKEN_SIZE)
 _ZEROS = bytes(TOKEN_SIZE)
 
 
-class Room:
-    """Place for one result: a text, and the details of a failure."""
+class CallBuffers:
+    """The buffers of one call: its text and its error."""
 
     __slots__ = ("_length", "error", "error_ref", "length_ref", "text", "text_ref", "user_len")
 
@@ -29,64 +29,62 @@ class Room:
         self.error = ErrorStruct()
         self.error_ref = byref(self.error)
 
-    def take(self) -> str:
-        """Gives the text, and wipes it here."""
+    def take_text(self) -> str:
+        """Return the text and wipe the buffer."""
         text: bytes = self.text.value
         self.text.raw = _ZEROS[: len(text)]
         return text.decode()
 
 
-class _Rooms(threading.local):
-    """The rooms of a thread that are free.
-
-    There are several because a call can begin inside another one: in a signal's handler, or in a `__del__`.
-    """
+class _FreeBuffers(threading.local):
+    """The free buffers of a thread. A signal handler or a `__del__` can call while another call uses one."""
 
     def __init__(self) -> None:
-        self.free: list[Room] = []
+        self.stack: list[CallBuffers] = []
 
 
-_rooms = _Rooms()
+_free = _FreeBuffers()
 
 
 def text_of(function: Callable[..., int], handle: ClientHandle | None, user: bytes) -> str | None:
-    """The text that a function has at once; None, without a reason, if it fails.
+    """Return the text of a function that does not wait; None, without a reason, if it fails.
 
-    The quick way to it: the function is a bare one, whose arguments ctypes takes as they are. So they must be what the
-    table of prototypes says.
+    The fast path: ctypes does not convert or check the arguments of an unchecked function, so their types must be
+    those in the table of prototypes.
     """
-    free = _rooms.free
-    room = free.pop() if free else Room()
-    room.user_len.value = len(user)
-    done: str | None = None
-    if not function(handle, user, room.user_len, room.text_ref, _SIZE, room.length_ref, None):
-        text = room.text
+    free = _free.stack
+    buffers = free.pop() if free else CallBuffers()
+    buffers.user_len.value = len(user)
+    result: str | None = None
+    if not function(handle, user, buffers.user_len, buffers.text_ref, _SIZE, buffers.length_ref, None):
+        # take_text, inlined for speed
+        text = buffers.text
         value: bytes = text.value
         text.raw = _ZEROS[: len(value)]
-        done = value.decode()
-    free.append(room)
-    return done
+        result = value.decode()
+    free.append(buffers)
+    return result
 
 
 def outcome_of(function: Callable[..., int], *inputs: Any) -> str | SpikeAuthError:
-    """The text that a function writes, or what it failed with.
+    """Return the text that a function writes, or its error.
 
-    That is returned and not raised, since another thread may have asked.
+    The error is not raised here, because the call may be on another thread than its caller.
     """
-    free = _rooms.free
-    room = free.pop() if free else Room()
+    free = _free.stack
+    buffers = free.pop() if free else CallBuffers()
     outcome: str | SpikeAuthError
-    if function(*inputs, room.text_ref, _SIZE, room.length_ref, room.error_ref):
-        outcome = error_from(room.error)
+    if function(*inputs, buffers.text_ref, _SIZE, buffers.length_ref, buffers.error_ref):
+        outcome = error_from(buffers.error)
     else:
-        outcome = room.take()
-    free.append(room)  # one that is lost to a signal's exception is made anew
+        outcome = buffers.take_text()
+    free.append(buffers)  # skipped if a signal handler raises: the next call allocates new ones
     return outcome
 
 
 def check(function: Callable[..., int], *inputs: Any) -> None:
-    """Call a function that writes no text, and raise what it fails with."""
+    """Call a function that writes no text, and raise its error."""
     error = ErrorStruct()
     if function(*inputs, byref(error)):
-        del inputs  # or the traceback would keep them: a handle, a key, a token
+        del inputs  # the traceback would keep the handle, key or token alive
         raise error_from(error)

@@ -1,4 +1,4 @@
-"""A list of texts as the library takes it, and what it wrote as a list of texts: the quickest ways that were found."""
+"""Conversion of lists of texts for bulk signing. The fastest variants of several that were measured."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from ._prototypes import SIGNATURE_SIZE
 
 SIGNATURE_LEN = SIGNATURE_SIZE - 1
 
-# So many at once: nearly as quick as all at once, and nothing large in between.
+# Nearly as fast as all at once, and without a large intermediate tuple.
 _BATCH = 128
 _TEXTS = Struct(f"{SIGNATURE_LEN}s" * _BATCH)
 
 
 def offsets_of(texts: Sequence[str]) -> bytearray:
-    """Where each begins, and where the last one ends, as int64_t.
+    """Return the start of each text and the end of the last, as int64_t.
 
-    In characters, which are bytes up to the first one beyond ASCII; the text that it is in is refused.
+    They count characters, which equal bytes up to the first character beyond ASCII. The library refuses the text that
+    contains it.
     """
     offsets = bytearray(8 * (len(texts) + 1))
     pack_into(f"={len(texts)}q", offsets, 8, *accumulate(map(len, texts)))
     return offsets
 
 
-def cut(signatures: bytearray) -> list[str]:
-    """The signatures that lie there one after the other."""
-    with memoryview(signatures) as all_of_them:
-        batches = len(signatures) // _TEXTS.size * _TEXTS.size
-        found: list[str] = []
-        for batch in _TEXTS.iter_unpack(all_of_them[:batches]):
-            found += map(bytes.decode, batch)
-        rest = f"{SIGNATURE_LEN}s" * ((len(signatures) - batches) // SIGNATURE_LEN)
-        found += map(bytes.decode, unpack_from(rest, all_of_them, batches))
-        return found
+def split_signatures(joined: bytearray) -> list[str]:
+    """Return the signatures in a buffer that holds them without separators."""
+    with memoryview(joined) as view:
+        end_of_batches = len(joined) // _TEXTS.size * _TEXTS.size
+        signatures: list[str] = []
+        for batch in _TEXTS.iter_unpack(view[:end_of_batches]):
+            signatures += map(bytes.decode, batch)
+        rest = f"{SIGNATURE_LEN}s" * ((len(joined) - end_of_batches) // SIGNATURE_LEN)
+        signatures += map(bytes.decode, unpack_from(rest, view, end_of_batches))
+        return signatures

@@ -1,4 +1,4 @@
-"""The client for threads, what it shares with the one for asyncio, and what needs neither."""
+"""The client for threads, its base class, and the functions that need no client."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ._buffers import check, outcome_of, text_of
-from ._bulk import SIGNATURE_LEN, cut, offsets_of
+from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
 from ._errors import ClientClosed, InvalidInput, SpikeAuthError
 from ._interrupt import interruptible
 from ._library import lib
 from ._prototypes import CallHandle, ClientHandle, StatsStruct, Status
-from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, milliseconds, open_client, timeout_of
+from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, open_client, optional_milliseconds, timeout_of
 from ._stats import Stats
 
 if TYPE_CHECKING:
@@ -27,22 +27,22 @@ _COUNTERS = tuple(Stats.__dataclass_fields__)
 def sign_user(hmac_key: str | bytes, user_id: str) -> str:
     """Sign a user id: HMAC-SHA256 as 64 lowercase hex characters.
 
-    `Client.sign` does the same faster, since it prepares the key once. The key is taken as the console shows it, never
-    hex- or base64-decoded; the signature never expires, so keep it as secret as a password. Safe in any thread.
+    `Client.sign` is faster because it prepares the key once. The key is used as the console shows it, without hex or
+    base64 decoding. A signature never expires: keep it as secret as a password. Thread-safe.
 
-    Raises `InvalidInput` for a bad user id, and `ConfigurationError` for a key that does not have 1 to 4096 bytes.
+    Raises `InvalidInput` for a bad user id, and `ConfigurationError` if the key is not 1 to 4096 bytes long.
     """
     key, user = key_bytes(hmac_key), encode("user_id", user_id)
-    return result_of(outcome_of(lib.sign_user, key, len(key), user, len(user)))
+    return text_or_raise(outcome_of(lib.sign_user, key, len(key), user, len(user)))
 
 
 def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
-    """Tell whether a signature is the one of this user id and key, in constant time.
+    """Return whether a signature matches a user id and key, in constant time.
 
-    Hex in either case is fine. Safe in any thread.
+    Hex digits may be in either case. Thread-safe.
 
-    Raises `InvalidInput` for a bad user id and for what is not 64 hex characters, and `ConfigurationError` for a key
-    that does not have 1 to 4096 bytes.
+    Raises `InvalidInput` for a bad user id or a signature that is not 64 hex characters, and `ConfigurationError` if
+    the key is not 1 to 4096 bytes long.
     """
     key, user, text = key_bytes(hmac_key), encode("user_id", user_id), encode("signature", signature)
     try:
@@ -54,14 +54,14 @@ def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
     return True
 
 
-def result_of(outcome: str | SpikeAuthError) -> str:
-    """The text, or the error raised."""
+def text_or_raise(outcome: str | SpikeAuthError) -> str:
+    """Return the text, or raise the error."""
     if isinstance(outcome, str):
         return outcome
     try:
         raise outcome
     finally:
-        del outcome  # or it would hold on to itself by its traceback, and so to the client
+        del outcome  # the traceback would make a reference cycle that keeps the client
 
 
 def _new_call(timeout_ms: int) -> CallHandle:
@@ -71,19 +71,19 @@ def _new_call(timeout_ms: int) -> CallHandle:
     return call
 
 
-# What makes a token: a function, its inputs between client and call, and the deadline in ms (0: the client's).
+# A function that gets a token, its arguments between client and call, and the timeout in ms (0: the client's).
 Request = tuple[Callable[..., int], tuple[Any, ...], int]
 
 
-def prepare(request: Request) -> tuple[CallHandle, Callable[[ClientHandle], str | SpikeAuthError]]:
-    """Make a handle that cancels the request, and what performs it."""
+def prepare_call(request: Request) -> tuple[CallHandle, Callable[[ClientHandle], str | SpikeAuthError]]:
+    """Return the handle that cancels a request, and the function that performs it."""
     function, inputs, timeout_ms = request
     call = _new_call(timeout_ms)
     return call, lambda handle: outcome_of(function, handle, *inputs, call)
 
 
 class BaseClient:
-    """What both clients can do without waiting."""
+    """The methods of both clients that do not wait."""
 
     _handle: ClientHandle | None = None
 
@@ -109,17 +109,17 @@ class BaseClient:
 
     @classmethod
     def from_env(cls, **overrides: Unpack[Settings]) -> Self:
-        """Make a client of the settings in the environment; what is passed here goes before them.
+        """Make a client with the settings of the environment. Arguments override them.
 
         Reads ``SPIKE_APPLICATION_ID``, ``SPIKE_HMAC_KEY`` or ``SPIKE_HMAC_KEY_FILE``, ``SPIKE_API_BASE_URL``,
-        ``SPIKE_TIMEOUT_MS``, ``SPIKE_CA_FILE``, and the variables for proxies. What is not set there has its default.
+        ``SPIKE_TIMEOUT_MS``, ``SPIKE_CA_FILE``, and the proxy variables. Unset variables leave the defaults.
 
-        Raises what making a client raises, and `ConfigurationError` for a variable with a bad value, which the text
-        names. A variable for proxies counts only where its proxy would be used. A program with raised privileges
-        (setuid, file capabilities) may not read its settings from there: `ConfigurationError`.
+        Raises the errors of the constructor, and `ConfigurationError` for a variable with a bad value; the text names
+        it. A proxy variable is checked only if its proxy would be used. A program with raised privileges (setuid, file
+        capabilities) cannot read its settings from the environment: `ConfigurationError`.
         """
         client = cls.__new__(cls)
-        client._open(overrides, from_env=True)  # noqa: SLF001  it is of this class
+        client._open(overrides, from_env=True)  # noqa: SLF001  of this class
         return client
 
     def _open(self, settings: Mapping[str, Any], *, from_env: bool) -> None:
@@ -130,19 +130,21 @@ class BaseClient:
     def sign(self, user_id: str) -> str:
         """Sign a user id with the client's key: HMAC-SHA256 as 64 lowercase hex characters.
 
-        It never expires: keep it as secret as a password. Sends nothing.
+        A signature never expires: keep it as secret as a password. Sends nothing.
 
         Raises `InvalidInput` for a bad user id or if the client has no key, and `ClientClosed`.
         """
         user = encode("user_id", user_id)
-        signature = text_of(lib.bare_client_sign_user, self._handle, user)
-        return signature or result_of(outcome_of(lib.client_sign_user, self._opened(), user, len(user)))
+        signature = text_of(lib.unchecked_client_sign_user, self._handle, user)
+        return signature or text_or_raise(outcome_of(lib.client_sign_user, self._require_open(), user, len(user)))
 
     def sign_many(self, user_ids: Iterable[str]) -> list[str]:
-        """Sign many user ids, in their order, with one call into the library, which is much faster than one by one.
+        """Sign many user ids with one call into the library, which is much faster than one by one.
 
-        Raises `InvalidInput` if any of them is bad, with the index of the first one in its text, and then signs none;
-        also if the client has no key; and `ClientClosed`.
+        Returns the signatures in the order of the ids. Signs all or none.
+
+        Raises `InvalidInput` if an id is bad, with the index of the first bad one in its text, or if the client has no
+        key; and `ClientClosed`.
         """
         if isinstance(user_ids, (str, bytes)):
             raise TypeError(f"user_ids must be an iterable of str, not one {type(user_ids).__name__}")
@@ -155,54 +157,54 @@ class BaseClient:
         run = encode("user_ids", joined)
         offsets, signatures = offsets_of(users), bytearray(SIGNATURE_LEN * len(users))
         if int.from_bytes(offsets[-8:], sys.byteorder) != len(joined):
-            raise TypeError("user_ids must be plain str: the length that one of them tells is not that of its text")
+            raise TypeError("user_ids must be plain str: the len() of one of them is not the length of its text")
         size = len(signatures)
-        signatures.append(0)  # since ctypes gives no address of nothing
+        signatures.append(0)  # ctypes has no address for an empty buffer
         start, out = c_int64.from_buffer(offsets), c_char.from_buffer(signatures)
         try:
             check(
                 lib.client_sign_users,
-                *(self._opened(), run, len(run), byref(start), len(users), addressof(out), size, None),
+                *(self._require_open(), run, len(run), byref(start), len(users), addressof(out), size, None),
             )
-            return cut(signatures)
+            return split_signatures(signatures)
         finally:
             memset(addressof(out), 0, size)
 
     def invalidate(self, user_id: str, rejected: str) -> None:
-        """Report that a service refused a token (a 401 to a call with it): the next `token` gets another one.
+        """Report that a service refused a token with a 401. The next `token` call returns another one.
 
-        Drops it only if it is still the one that is kept, so that a hundred workers who report the same token make one
-        exchange. In the five seconds after a report one new token is got; if that is refused too, `token` raises
-        `Rejected` until they are over. `rejected` is the token without ``"Bearer "``.
+        Drops the token only if it is still the cached one, so a hundred workers that report the same token cause one
+        exchange. At most one new token is requested per user within five seconds of a report. If it is refused too,
+        `token` raises `Rejected` until the five seconds are over. `rejected` is the token without ``"Bearer "``.
 
-        Raises `InvalidInput` for a bad user id or for what can be no token, and `ClientClosed`.
+        Raises `InvalidInput` for a bad user id or text that cannot be a token, and `ClientClosed`.
         """
         user, token = encode("user_id", user_id), encode("rejected", rejected)
-        check(lib.client_invalidate, self._opened(), user, len(user), token, len(token))
+        check(lib.client_invalidate, self._require_open(), user, len(user), token, len(token))
 
     def forget(self, user_id: str) -> None:
-        """Drop the token that is kept for a user, if there is one. After a 401 use `invalidate` instead.
+        """Drop the cached token of a user, if there is one. After a 401 use `invalidate` instead.
 
         Raises `InvalidInput` for a bad user id, and `ClientClosed`.
         """
         user = encode("user_id", user_id)
-        check(lib.client_forget, self._opened(), user, len(user))
+        check(lib.client_forget, self._require_open(), user, len(user))
 
     def clear(self) -> None:
-        """Drop all tokens that are kept. Raises `ClientClosed`."""
-        check(lib.client_clear, self._opened())
+        """Drop all cached tokens. Raises `ClientClosed`."""
+        check(lib.client_clear, self._require_open())
 
     def stats(self) -> Stats:
-        """Read the counters of what is kept. Raises `ClientClosed`."""
+        """Return the counters of the cache. Raises `ClientClosed`."""
         struct = StatsStruct()
-        check(lib.client_stats, self._opened(), byref(struct))
+        check(lib.client_stats, self._require_open(), byref(struct))
         return Stats(*(getattr(struct, name) for name in _COUNTERS))
 
-    def _opened(self) -> ClientHandle:
-        """The handle. Whoever calls the library holds on to it, so that `close` does not free it under the call."""
+    def _require_open(self) -> ClientHandle:
+        """Return the handle. Callers keep a reference during the call, so that `close` does not free it meanwhile."""
         handle = self._handle
         if not handle:
-            raise ClientClosed("The client was closed. Make a new one for further calls.")
+            raise ClientClosed("The client was closed. Make a new one.")
         return handle
 
     def _close(self) -> None:
@@ -212,7 +214,7 @@ class BaseClient:
 
     @staticmethod
     def _exchange_request(user_id: str, signature: str | None, timeout: float | None) -> Request:
-        timeout_ms = 0 if timeout is None else milliseconds("timeout", timeout)
+        timeout_ms = optional_milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         if signature is None:
             return lib.client_exchange, (user, len(user)), timeout_ms
@@ -226,78 +228,77 @@ class BaseClient:
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"{type(self).__name__} cannot be copied or pickled: share it between threads, make it before a fork, or "
-            "make another one in the process that needs it, with from_env()"
+            "make another one in the other process with from_env()"
         )
 
 
 class Client(BaseClient):
-    """Signs user ids, exchanges signatures for access tokens and keeps these, for one application.
+    """Signs user ids, exchanges signatures for access tokens, and caches the tokens, for one application.
 
-    Make one for each process and keep it: it keeps connections and tokens. Any number of threads may use it at once,
-    and it works in the children of a fork. While a call waits for the service, other threads run; in the main thread
-    Ctrl-C ends it at once.
+    Make one per process and keep it: it holds connections and tokens. It is thread-safe and works in forked children.
+    While a call waits for the service, other threads run; in the main thread Ctrl-C ends it at once.
 
-    `application_id` is what the console shows, and the one setting without a default. `hmac_key` is the key as the
-    console shows it, not decoded; without one, signatures that were made elsewhere can be exchanged.
+    `application_id` is the one setting without a default. `hmac_key` is the key as the console shows it, not decoded;
+    a client without a key can exchange signatures made elsewhere.
 
     All times are in seconds. None leaves a setting at its default.
 
-    - `base_url`: ``https``, or ``http`` for this machine alone.
-    - `timeout`: of a whole call, with all its attempts and waits; 10 s, at most 600.
-    - `connect_timeout`: within it a new connection must stand; 3.1 s.
-    - `max_attempts`: the first one included; 3, at most 10.
-    - `ca_file`: the path of a PEM file with certificates to trust beside the roots.
+    - `base_url`: ``https``, or ``http`` for this machine only.
+    - `timeout`: for a whole call, with all attempts and waits; 10 s, at most 600.
+    - `connect_timeout`: for a new connection; 3.1 s.
+    - `max_attempts`: including the first; 3, at most 10.
+    - `ca_file`: the path of a PEM file with certificates to trust in addition to the roots.
     - `tls_roots`: ``"platform"``, ``"bundled"`` (Mozilla's) or ``"none"`` (only those of `ca_file`).
     - `proxy`: ``http://[user:password@]host[:port]``; empty for none.
-    - `max_concurrency`: exchanges in flight at once; 32, at most 1024. More wait for their turn.
-    - `cache_capacity`: how many tokens are kept, within 64 MiB; 100 000. 0 keeps none.
-    - `cache_ttl`: the age at which a kept token is renewed; one hour. A token that does not say when it ends is kept
-      for twice this age. 0 for no limit.
-    - `user_agent`: what follows the library's own name in that header, such as ``"shop/1.2"``.
+    - `max_concurrency`: exchanges in flight at once; 32, at most 1024. Further ones wait.
+    - `cache_capacity`: cached tokens, within 64 MiB; 100 000. 0 caches none.
+    - `cache_ttl`: the age at which a cached token is renewed; one hour. A token without an expiry is kept for twice
+      this age. 0 for no limit.
+    - `user_agent`: text after the library's name in that header, such as ``"shop/1.2"``.
 
-    Raises `ConfigurationError` for a setting that cannot be used, `InvalidInput` for a number out of its range, and
+    Raises `ConfigurationError` for a setting that cannot be used, `InvalidInput` for a number out of range, and
     `TypeError`.
     """
 
     def exchange(self, user_id: str, signature: str | None = None, *, timeout: float | None = None) -> str:
-        """Get a new token from the service, whether one is kept or not, and keep it not.
+        """Request a new token from the service. Neither reads nor fills the cache.
 
-        With a `signature` (64 hex characters, made where the key is) no key is needed here. `timeout`, in seconds,
-        takes the place of the client's for this call.
+        With a `signature` (64 hex characters, made where the key is) the client needs no key. `timeout`, in seconds,
+        replaces the client's for this call.
 
-        Raises any `SpikeAuthError`: `InvalidInput` for bad arguments, `ClientClosed`, and what network and service can
-        do: `NetworkError`, `ExchangeTimeout`, `Rejected`, `RateLimited`, `ServerError`, `InvalidResponse`.
+        Raises any `SpikeAuthError`: `InvalidInput` for bad arguments, `ClientClosed`, and for failures of network and
+        service `NetworkError`, `ExchangeTimeout`, `Rejected`, `RateLimited`, `ServerError`, `InvalidResponse`.
         """
-        return result_of(self._wait_for(self._exchange_request(user_id, signature, timeout)))
+        return text_or_raise(self._perform(self._exchange_request(user_id, signature, timeout)))
 
     def token(self, user_id: str, *, timeout: float | None = None) -> str:
-        """Get the access token of a user: the one that is kept, else by an exchange whose token is then kept.
+        """Return the access token of a user: the cached one, or a new one, which is then cached.
 
-        However many threads ask for the same user at the same time, one exchange serves them all. `timeout`, in
-        seconds, takes the place of the client's for this call.
+        Concurrent calls for the same user share one exchange. `timeout`, in seconds, replaces the client's for this
+        call.
 
-        Raises what `exchange` raises.
+        Raises the errors of `exchange`.
         """
-        timeout_ms = 0 if timeout is None else milliseconds("timeout", timeout)
+        timeout_ms = optional_milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
-        kept = text_of(lib.bare_client_peek_token, self._handle, user)
-        return kept or result_of(self._wait_for((lib.client_get_token, (user, len(user)), timeout_ms)))
+        cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
+        return cached or text_or_raise(self._perform((lib.client_get_token, (user, len(user)), timeout_ms)))
 
     def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
-        """Get the value of an ``Authorization`` header for a user: ``"Bearer "`` and what `token` gives."""
+        """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
         return f"Bearer {self.token(user_id, timeout=timeout)}"
 
     def close(self) -> None:
         """Close the client: calls in flight raise `ClientClosed` at once, and so do later ones.
 
-        From any thread, as often as you like. Key and tokens are wiped when the last call has returned.
+        Thread-safe; closing twice is allowed. Key and tokens are wiped when the last call has returned.
         """
         self._close()
 
-    def _wait_for(self, request: Request) -> str | SpikeAuthError:
-        # Not raised here: the traceback would keep the handle.
-        handle = self._opened()
-        call, perform = prepare(request)
+    def _perform(self, request: Request) -> str | SpikeAuthError:
+        # The error is returned, not raised: the traceback would keep the handle.
+        handle = self._require_open()
+        call, perform = prepare_call(request)
         return interruptible(partial(perform, handle), partial(lib.call_cancel, call))
 
     def __enter__(self) -> Self:

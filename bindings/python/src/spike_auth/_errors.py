@@ -1,4 +1,4 @@
-"""The exceptions: one family for each thing that a caller can do about it."""
+"""The exceptions: one family for each way a caller can react."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from ._prototypes import ErrorStruct, Status
 
 
 class SpikeAuthError(Exception):
-    """Something failed; the text says what, and what to do about it.
+    """The base of all errors. The text says what failed and what to do.
 
-    It never holds a key, a signature, a token or a user id. It can be pickled.
+    It never contains a key, a signature, a token or a user id. It can be pickled.
     """
 
     statuses: ClassVar[tuple[Status, ...]] = (Status.INTERNAL,)
-    """The statuses that this family stands for."""
+    """The statuses of this family."""
     status: Status
-    """What the library calls it."""
+    """The library's status."""
     http_status: int | None
-    """The status of the HTTP reply; None if there was none."""
+    """The status of the HTTP response; None without a response."""
     retry_after: float | None
-    """How long to wait before the next try, in seconds; None if the service did not say."""
+    """Seconds to wait before the next try; None if unknown."""
     retryable: bool
     """Whether the same call may succeed later."""
     attempts: int
-    """How many requests were sent. 0 if no connection could be made, or none was needed to fail."""
+    """Requests sent; 0 if no connection could be made or none was needed."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class SpikeAuthError(Exception):
 
 
 class InvalidInput(SpikeAuthError, ValueError):
-    """An argument cannot be used: a user id, a signature, a number out of its range. Nothing was sent."""
+    """A bad argument: a user id, a signature, a number out of range. Nothing was sent."""
 
     statuses = (
         Status.INVALID_ARGUMENT,
@@ -62,7 +62,7 @@ class InvalidInput(SpikeAuthError, ValueError):
 
 
 class ConfigurationError(SpikeAuthError, ValueError):
-    """A setting of the client cannot be used, or one is missing. Nothing was sent."""
+    """A setting is bad or missing. Nothing was sent."""
 
     statuses = (
         Status.INCOMPLETE_CONFIG,
@@ -76,7 +76,7 @@ class ConfigurationError(SpikeAuthError, ValueError):
 
 
 class ClientClosed(SpikeAuthError):
-    """The client was closed, before the call or during it. Make a new one."""
+    """The client was closed before or during the call. Make a new one."""
 
     statuses = (Status.CLOSED,)
 
@@ -100,7 +100,7 @@ class Cancelled(SpikeAuthError):
 
 
 class Rejected(SpikeAuthError):
-    """The service said no. The same call would fail again, but for TOKEN_REJECTED, which passes."""
+    """The service refused. The same call fails again, except after TOKEN_REJECTED, which is temporary."""
 
     statuses = (
         Status.REFUSED,
@@ -112,7 +112,7 @@ class Rejected(SpikeAuthError):
 
 
 class RateLimited(SpikeAuthError):
-    """Too many requests (429). Wait for `retry_after` seconds if it is set."""
+    """Too many requests (429). Wait `retry_after` seconds if it is set."""
 
     statuses = (Status.RATE_LIMITED,)
 
@@ -124,19 +124,19 @@ class ServerError(SpikeAuthError):
 
 
 class InvalidResponse(SpikeAuthError):
-    """The reply holds no usable token. Something between may answer in the service's place."""
+    """The response has no usable token. A proxy or gateway may have answered instead of the service."""
 
     statuses = (Status.INVALID_RESPONSE, Status.RESPONSE_TOO_LARGE)
 
 
 class InternalError(SpikeAuthError):
-    """Something failed that should not be able to. Any status that is not known here is one too."""
+    """An internal failure, or a status unknown to this version."""
 
     statuses = (Status.INTERNAL, Status.PANIC)
 
 
 class LibraryLoadError(SpikeAuthError, ImportError):
-    """The library could not be loaded; the text lists what was tried, why each failed, and the cure."""
+    """The library could not be loaded. The text lists every path tried, why it failed, and the cure."""
 
 
 FAMILIES: tuple[type[SpikeAuthError], ...] = (
@@ -156,7 +156,7 @@ _FAMILY_OF = {status: family for family in FAMILIES for status in family.statuse
 
 
 def error_from(struct: ErrorStruct) -> SpikeAuthError:
-    """The exception for what the library said."""
+    """Return the exception for an error of the library."""
     status = Status(struct.status)
     return _FAMILY_OF.get(status, InternalError)(
         struct.message.decode("utf-8", "replace"),

@@ -1,4 +1,4 @@
-"""Which process this is, for what a child of fork must not share with its parent."""
+"""Identifies the process, for state that a forked child must not share with its parent."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ Process = tuple[int, int]
 _forks = 0
 
 
-def _count() -> None:
-    global _forks  # noqa: PLW0603  a fork copies the whole of a process, and so does this
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603  per process, as each fork copies it
     _forks += 1
 
 
-os.register_at_fork(after_in_child=_count)
+os.register_at_fork(after_in_child=_count_fork)
 
 
 def this_process() -> Process:
-    """Tell this process from those that it was forked from.
+    """Return a value that differs from that of every ancestor process.
 
-    The pid alone does not: in a PID namespace of its own a child can have its parent's. Nor does the count alone: a
-    host in C that forks by itself, as some servers do, calls none of Python's hooks.
+    The pid alone is not enough: in its own PID namespace a child can have its parent's pid. The count of forks alone is
+    not enough either: a C host that forks by itself, as some servers do, runs none of Python's hooks.
     """
     return _forks, os.getpid()

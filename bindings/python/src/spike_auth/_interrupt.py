@@ -1,7 +1,7 @@
-"""Lets Ctrl-C end a call that waits.
+"""Makes waiting calls interruptible by Ctrl-C.
 
-Python runs the handler of a signal in the main thread, between two of its own steps, and a call into the library is
-one step. So the main thread hands such a call to a helper thread, and waits for it where a signal can end the wait.
+Python runs signal handlers in the main thread, between bytecodes, and a call into the library is a single one. So the
+main thread hands a waiting call to a helper thread, and waits for it in a way that a signal can interrupt.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ._errors import Cancelled
 
 _T = TypeVar("_T")
 
-# What a thread does to itself must reach that thread; all other signals are for the main thread.
-_OWN = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+# A thread's own faults must reach that thread. All other signals are for the main thread.
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
 
 
 class _Helper:
-    """A thread that runs one call after the other, and is kept for the next.
+    """A reusable thread that runs one call at a time.
 
-    It is none of `threading`'s: to start one of those is to wait, and a handler that raises there leaves it half made.
+    Not a `threading.Thread`: starting one waits, and a signal handler that raises there leaves it half started.
     """
 
     def __init__(self) -> None:
@@ -36,80 +36,80 @@ class _Helper:
         self.native_id = 0
 
     def run(self, ready: SimpleQueue[Any]) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
         self.native_id = threading.get_native_id()
-        # By itself: whatever befalls the one who asked for it, it is not lost.
+        # It registers itself, so that it is not lost if its caller is interrupted.
         _idle.append(self)
         ready.put(None)
         del ready
         while (job := self.jobs.get()) is not None:
-            work, done = job
+            work, reply = job
             try:
                 result, error = work(), None
-            except BaseException as caught:  # noqa: BLE001  raised again by the one who waits
+            except BaseException as caught:  # noqa: BLE001  raised again by the caller
                 result, error = None, caught
-            del job, work  # with the client's handle
+            del job, work  # they hold the client's handle
             is_spare = bool(_idle)
             if not is_spare:
-                _idle.append(self)  # first of all, or the next call would find none
-            done.put((result, error))
-            del done, result, error
+                _idle.append(self)  # before the reply, or the next call would find no idle helper
+            reply.put((result, error))
+            del reply, result, error
             if is_spare:
                 return
 
 
 _idle: list[_Helper] = []
-# Where the main thread waits; more than one if a handler calls, too.
-_waited_for: list[SimpleQueue[Any]] = []
+# Queues that the main thread waits on; several if a signal handler makes a call too.
+_awaited: list[SimpleQueue[Any]] = []
 
 
-def _end_idle() -> None:
-    # Fork in a process with another thread is warned of, and rightly.
+def _stop_idle() -> None:
+    # Python warns of a fork in a process with several threads, with reason.
     while _idle:
         helper = _idle.pop()
         helper.jobs.put(None)
-        task, end = Path(f"/proc/self/task/{helper.native_id}"), monotonic() + 0.1
-        while task.exists() and monotonic() < end:
+        task, deadline = Path(f"/proc/self/task/{helper.native_id}"), monotonic() + 0.1
+        while task.exists() and monotonic() < deadline:
             sleep(0.0001)
 
 
-def _end_waits() -> None:
-    # Of a fork in a signal's handler: the thread that makes the call is the parent's.
+def _cancel_waits() -> None:
+    # A signal handler forked during a call. The helper that makes the call exists only in the parent.
     _idle.clear()
-    for done in _waited_for:
-        done.put((None, Cancelled("The process was forked during the call, which goes on in the parent alone.")))
+    for reply in _awaited:
+        reply.put((None, Cancelled("The process forked during the call. The call continues in the parent only.")))
 
 
-os.register_at_fork(before=_end_idle, after_in_child=_end_waits)
+os.register_at_fork(before=_stop_idle, after_in_child=_cancel_waits)
 
 
 def interruptible(work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
-    """Runs `work`. If a signal's handler raises in the main thread meanwhile, calls `cancel`, and lets that go on."""
-    # At its end the interpreter runs no other thread any more.
+    """Run `work`. If a signal handler raises in the main thread meanwhile, call `cancel` and let the exception pass."""
+    # A finalizing interpreter runs no other thread.
     if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():
         return work()
-    done: SimpleQueue[Any] = SimpleQueue()
+    reply: SimpleQueue[Any] = SimpleQueue()
     outcome = None
     try:
-        _waited_for.append(done)  # before anything that another thread has to answer
+        _awaited.append(reply)  # before any wait for another thread
         while not _idle and outcome is None:
             try:
-                start_new_thread(_Helper().run, (done,))
-            except RuntimeError:  # the interpreter is about to end, or the system has no thread left
+                start_new_thread(_Helper().run, (reply,))
+            except RuntimeError:  # the interpreter is about to finalize, or the system's thread limit is reached
                 return work()
-            outcome = done.get()
+            outcome = reply.get()
         if outcome is None:
-            # A handler runs after a call of Python's at the earliest, so none does between the look and the put.
+            # No signal handler runs before the put: the interpreter checks for signals only after a call.
             helper = _idle[-1]
             del _idle[-1]
-            helper.jobs.put((work, done))
-            outcome = done.get()
+            helper.jobs.put((work, reply))
+            outcome = reply.get()
     except BaseException:
         cancel()
         raise
     finally:
-        if done in _waited_for:
-            _waited_for.remove(done)
+        if reply in _awaited:
+            _awaited.remove(reply)
     result: _T
     result, error = outcome
     if error is None:
@@ -117,4 +117,4 @@ def interruptible(work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     try:
         raise error
     finally:
-        del error, outcome  # or it would hold on to itself by its traceback
+        del error, outcome  # the traceback would make a reference cycle

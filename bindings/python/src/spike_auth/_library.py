@@ -1,4 +1,4 @@
-"""Finds the shared library, declares its functions, and says what went wrong if it cannot."""
+"""Finds and loads the shared library, and declares its functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Literal
 
 from ._errors import LibraryLoadError
-from ._prototypes import ABI_VERSION, PROTOTYPES, QUICK, CallHandle, ClientHandle, ConfigHandle
+from ._prototypes import ABI_VERSION, KEEPS_GIL, PROTOTYPES, CallHandle, ClientHandle, ConfigHandle
 
 VARIABLE = "SPIKE_AUTH_LIBRARY"
 FILE = "libspike_auth.so"
@@ -18,30 +18,30 @@ FILE = "libspike_auth.so"
 Source = Literal["environment", "package", "system"]
 _NAMES: dict[Source, str] = {
     "environment": f"${VARIABLE}",
-    "package": "the package's own",
+    "package": "the package",
     "system": "the system's loader",
 }
 
 
 @dataclass(frozen=True)
 class LibraryInfo:
-    """The library that is loaded."""
+    """The loaded library."""
 
     path: str
-    """The file."""
+    """Its file."""
     source: Source
     """Where it was found: ``"environment"`` (``$SPIKE_AUTH_LIBRARY``), ``"package"`` or ``"system"``."""
     version: str
     """Its version, such as ``"0.1.0"``."""
     abi: int
-    """Its ABI, which is the one that this package was written for."""
+    """Its ABI version, which equals the package's."""
 
 
 def _candidates() -> list[tuple[Source, str]]:
-    """Never the current directory, and no guessing: what is named, what came with the package, what is installed."""
-    named = os.environ.get(VARIABLE)
-    if named is not None:
-        return [("environment", named)]
+    """Return the paths to try. The current directory is not one, and `find_library` is not used."""
+    path = os.environ.get(VARIABLE)
+    if path is not None:
+        return [("environment", path)]
     own = Path(__file__).absolute().with_name(FILE)
     return [("package", str(own)), ("system", f"{FILE}.{ABI_VERSION}")]
 
@@ -49,25 +49,24 @@ def _candidates() -> list[tuple[Source, str]]:
 def _declare(path: str) -> SimpleNamespace:
     if not path:
         raise OSError("the variable is empty")
-    waiting = ctypes.CDLL(path)
-    # The same library again; its functions are called without letting go of the GIL.
-    quick = ctypes.PyDLL(path, handle=waiting._handle)  # noqa: SLF001  there is no other way to it
+    releases_gil = ctypes.CDLL(path)
+    keeps_gil = ctypes.PyDLL(path, handle=releases_gil._handle)  # noqa: SLF001  no public name for it
     functions = SimpleNamespace()
     for name, (result, arguments) in PROTOTYPES.items():
         try:
-            function = getattr(quick if name in QUICK else waiting, f"spike_auth_{name}")
+            function = getattr(keeps_gil if name in KEEPS_GIL else releases_gil, f"spike_auth_{name}")
         except AttributeError:
-            is_another = name == "abi_version"
-            consequence = "it is not the library of spike_auth" if is_another else "it is older than this package"
-            raise OSError(f"it has no function spike_auth_{name}, so {consequence}") from None
+            is_foreign = name == "abi_version"
+            cause = "is not the spike_auth library" if is_foreign else "is older than this package"
+            raise OSError(f"it has no function spike_auth_{name}, so it {cause}") from None
         function.restype, function.argtypes = result, arguments
         setattr(functions, name, function)
-        if name in QUICK:
-            bare = quick[f"spike_auth_{name}"]
-            bare.restype = result
-            setattr(functions, f"bare_{name}", bare)
+        if name in KEEPS_GIL:
+            unchecked = keeps_gil[f"spike_auth_{name}"]  # another object, without argtypes
+            unchecked.restype = result
+            setattr(functions, f"unchecked_{name}", unchecked)
         if name == "abi_version" and (abi := function()) != ABI_VERSION:
-            raise OSError(f"its ABI is {abi}, and this package needs {ABI_VERSION}")
+            raise OSError(f"its ABI version is {abi}; this package needs {ABI_VERSION}")
     return functions
 
 
@@ -82,12 +81,12 @@ def _load() -> tuple[SimpleNamespace, Source, str]:
             reason = reason or "cannot be opened"
             tried.append(f"  {_NAMES[source]}, {path!r}: {reason}")
     cure = (
-        f"Nothing else is tried while {VARIABLE} is set: correct it, or unset it."
+        f"Nothing else is tried while {VARIABLE} is set. Correct or unset it."
         if VARIABLE in os.environ
-        else "Install a wheel of spike-auth for this platform; or install the library where the system's loader finds\n"
-        f"it (make install, then ldconfig); or set {VARIABLE} to the path of {FILE}."
+        else "Install a spike-auth wheel for this platform; or install the library where the system's loader finds it\n"
+        f"(make install, then ldconfig); or set {VARIABLE} to the path of {FILE}."
     )
-    raise LibraryLoadError("\n".join(["The library of spike_auth cannot be loaded. Tried:", *tried, cure]))
+    raise LibraryLoadError("\n".join(["The spike_auth library cannot be loaded. Tried:", *tried, cure]))
 
 
 class _Symbol(ctypes.Structure):
@@ -102,7 +101,7 @@ class _Symbol(ctypes.Structure):
 
 
 def _file_of(function: object, otherwise: str) -> str:
-    """The file that the loader took a function from."""
+    """Return the file that the loader took a function from."""
     found = _Symbol()
     dladdr = getattr(ctypes.CDLL(None), "dladdr", None)
     if dladdr is None or not dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(found)):  # type: ignore[arg-type]
@@ -116,7 +115,7 @@ ConfigHandle.free, ClientHandle.free, CallHandle.free = lib.config_free, lib.cli
 
 
 def library_info() -> LibraryInfo:
-    """Tell which library is loaded, and where it was found."""
+    """Return which library is loaded, and where it was found."""
     return LibraryInfo(
         path=_file_of(lib.version, _path),
         source=_source,

@@ -1,4 +1,4 @@
-"""What `spike_auth.h` declares: constants, statuses, structs, functions. A test compares them with the header."""
+"""The declarations of `spike_auth.h`: constants, statuses, structs, functions. A test compares them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TLS_ROOTS_NONE = 2
 
 
 class Status(enum.IntEnum):
-    """What a call came to, by number and name. A newer library may know more: these are named ``UNKNOWN_<number>``."""
+    """The result of a call. A status that only a newer library knows is named ``UNKNOWN_<number>``."""
 
     OK = 0
     NULL_POINTER = 1
@@ -66,7 +66,7 @@ class Status(enum.IntEnum):
         return unknown
 
     def __reduce_ex__(self, proto: object) -> tuple[Any, ...]:
-        # Some builds of 3.11 pickle a member by its name, which an unknown one is not found by.
+        # Some builds of 3.11 pickle a member by name, and an unknown status cannot be found by name.
         return type(self), (self._value_,)
 
 
@@ -104,8 +104,8 @@ class StatsStruct(Structure):
     ]
 
 
-class _Freed:
-    """What frees at its own end."""
+class _Finalizer:
+    """Frees an address when it is deleted itself."""
 
     __slots__ = ("_address", "_free")
 
@@ -117,19 +117,18 @@ class _Freed:
 
 
 class Handle(c_void_p):
-    """A handle of the library.
+    """A handle of the library, freed with its last reference.
 
-    What it points to is freed when the last reference to it goes. Whoever is inside a call has one, so that this is
-    never too early, in whichever thread it happens, and needs no lock.
+    A call holds a reference, so the handle outlives the call. This needs no lock, whichever thread drops the last one.
     """
 
     free: ClassVar[Any]  # set when the library is loaded; takes the address
 
     def __del__(self) -> None:
-        # In a cycle of garbage this may come before the `__del__` of an object that uses the handle. So it frees
-        # nothing itself: what it leaves here, which is no part of that garbage, goes with the handle, after all these.
+        # In a garbage cycle this may run before the `__del__` of an object that uses the handle. So it does not free
+        # the handle, but attaches a finalizer, which is not part of that garbage and runs after all these `__del__`.
         if self.value:
-            self._freed = _Freed(type(self).free, self.value)
+            self._finalizer = _Finalizer(type(self).free, self.value)
 
 
 class ConfigHandle(Handle):
@@ -200,6 +199,6 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "client_stats": (c_int32, (ClientHandle, POINTER(StatsStruct), _ERROR)),
 }
 
-# These are over in less time than it takes to let go of the GIL and get it back, which under load is a wait of
-# milliseconds. They wait for nothing.
-QUICK = frozenset({"client_sign_user", "client_peek_token", "config_free", "call_free"})
+# Functions that never wait. Releasing the GIL would take longer than the call: under load, to get it back takes
+# milliseconds.
+KEEPS_GIL = frozenset({"client_sign_user", "client_peek_token", "config_free", "call_free"})

@@ -1,4 +1,4 @@
-"""From what Python passes to what the library takes. What C types would hide is checked here, the rest there."""
+"""Converts settings for the library. Checks only what C types would hide; the library checks the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TLS_ROOTS = {"platform": TLS_ROOTS_PLATFORM, "bundled": TLS_ROOTS_BUNDLED, "non
 
 
 class Settings(TypedDict, total=False):
-    """What a client can be told. What each means is said at `Client`."""
+    """The settings of a client, as documented at `Client`."""
 
     application_id: int | str | None
     hmac_key: str | bytes | None
@@ -49,7 +49,7 @@ class Settings(TypedDict, total=False):
 
 
 def encode(name: str, value: str) -> bytes:
-    """The bytes of a text. What is not allowed in it, surrogates too, the library refuses with its position."""
+    """Return the bytes of a text, surrogates too: the library refuses bad characters, and reports their position."""
     try:
         return str.encode(value)
     except TypeError:
@@ -59,33 +59,38 @@ def encode(name: str, value: str) -> bytes:
 
 
 def key_bytes(key: str | bytes) -> bytes:
-    """The bytes of a key: a text as the console shows it, or its bytes."""
+    """Return the bytes of a key, given as text or bytes."""
     if isinstance(key, bytes):
-        return memoryview(key).tobytes()  # what a subclass tells of itself does not count
+        return memoryview(key).tobytes()  # ignores what a subclass overrides
     if not isinstance(key, str):
         raise _wrong_type("hmac_key", "a str or bytes", key)
     encoded = str.encode(key, "utf-8", "replace")
-    # Python's own error for surrogates would carry the key with it.
+    # Python's own error for surrogates would contain the key.
     if encoded.decode() != str.__str__(key):
         raise ConfigurationError(
-            "The HMAC key has surrogates, which stand for no characters. Pass it as the console shows it.",
+            "The HMAC key contains surrogates. Pass it as the console shows it.",
             status=Status.INVALID_KEY,
         )
     return encoded
 
 
 def milliseconds(name: str, seconds: float) -> int:
-    """The whole milliseconds of a timeout, rounded up."""
+    """Return the whole milliseconds of a timeout, rounded up."""
     _check_seconds(name, seconds)
     if not 0 < seconds <= MAX_TIMEOUT:
         raise InvalidInput(
-            f"The {name} is not a number of seconds above 0 and up to {MAX_TIMEOUT}.", status=Status.INVALID_ARGUMENT
+            f"The {name} is not above 0 and at most {MAX_TIMEOUT} seconds.", status=Status.INVALID_ARGUMENT
         )
     return _whole_milliseconds(seconds)
 
 
+def optional_milliseconds(name: str, seconds: float | None) -> int:
+    """Return the milliseconds of a call's timeout; 0, which stands for the client's, if it is None."""
+    return 0 if seconds is None else milliseconds(name, seconds)
+
+
 def _whole_milliseconds(seconds: float) -> int:
-    # Rounded first, or 0.07 s would be 71 ms. 0 means something else than very little.
+    # Rounded first, or 2.007 s would be 2008 ms. At least 1, because 0 stands for the default or for no limit.
     return max(math.ceil(round(seconds * 1000, 6)), 1)
 
 
@@ -141,7 +146,7 @@ def _ttl(name: str, value: float) -> tuple[int]:
     _check_seconds(name, value)
     if not 0 <= value <= MAX_TTL:
         raise InvalidInput(
-            f"The {name} is not a number of seconds from 0 to {MAX_TTL}; 0 is for no limit.",
+            f"The {name} is not from 0 to {MAX_TTL} seconds. Use 0 for no limit.",
             status=Status.INVALID_ARGUMENT,
         )
     return (_whole_milliseconds(value) if value else 0,)
@@ -160,7 +165,7 @@ def _tls_roots(name: str, value: str) -> tuple[int]:
     if not isinstance(value, str):
         raise _wrong_type(name, "a str", value)
     if value not in _TLS_ROOTS:
-        raise InvalidInput(f"The {name} are none of {', '.join(_TLS_ROOTS)}.", status=Status.INVALID_ARGUMENT)
+        raise InvalidInput(f"The {name} setting is not one of {', '.join(_TLS_ROOTS)}.", status=Status.INVALID_ARGUMENT)
     return (_TLS_ROOTS[value],)
 
 
@@ -182,14 +187,14 @@ _SETTERS: dict[str, tuple[str, Callable[[str, Any], tuple[Any, ...]]]] = {
 
 
 def open_client(settings: Mapping[str, Any], *, from_env: bool) -> ClientHandle:
-    """Make a client of the library; what is None is left as it is."""
+    """Make a client. A setting that is None keeps its value."""
     config, client = ConfigHandle(), ClientHandle()
     check(lib.config_new, byref(config))
     if from_env:
         check(lib.config_load_env, config)
     for name, value in settings.items():
         if name not in _SETTERS:
-            raise TypeError(f"{name} is not a setting; there are {', '.join(_SETTERS)}")
+            raise TypeError(f"{name} is not a setting; the settings are {', '.join(_SETTERS)}")
         if value is not None:
             setter, convert = _SETTERS[name]
             check(getattr(lib, f"config_set_{setter}"), config, *convert(name, value))
@@ -198,7 +203,7 @@ def open_client(settings: Mapping[str, Any], *, from_env: bool) -> ClientHandle:
 
 
 def timeout_of(settings: Mapping[str, Any], *, from_env: bool) -> float:
-    """How many seconds a call of such a client may take. The library, which has it too, took all of this already."""
+    """Return the timeout of a client in seconds. The library has already accepted these settings."""
     timeout = settings.get("timeout")
     if timeout is None and from_env:
         timeout = int(os.environ.get("SPIKE_TIMEOUT_MS", "0")) / 1000

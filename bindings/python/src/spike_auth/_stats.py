@@ -7,34 +7,34 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stats:
-    """What a client's cache has done since the client was made, and what it holds.
+    """Counters and contents of a client's cache.
 
-    It counts `token` and `authorization`; `exchange` does not touch the cache. The numbers add up: ``hits + misses`` is
-    the number of calls that asked, ``coalesced + exchanges <= misses``, ``failures <= exchanges`` and ``requests <=
-    exchanges + retries``. In a child of fork all begin at zero, but `entries`, `bytes` and `forks`.
+    They cover `token` and `authorization`; `exchange` does not use the cache. ``hits + misses`` is the number of calls,
+    ``coalesced + exchanges <= misses``, ``failures <= exchanges`` and ``requests <= exchanges + retries``. In a forked
+    child all start at zero, except `entries`, `bytes` and `forks`.
     """
 
     hits: int
-    """Calls that were answered from the cache."""
+    """Calls answered from the cache."""
     misses: int
-    """Calls that were not."""
+    """Calls not answered from the cache."""
     coalesced: int
-    """Misses that waited for an exchange which another call had begun."""
+    """Misses that waited for an exchange of another call."""
     exchanges: int
-    """Exchanges that misses began."""
+    """Exchanges that misses started."""
     requests: int
-    """Requests that these exchanges sent."""
+    """Requests sent by these exchanges."""
     retries: int
-    """Requests among them that were not the first of their exchange."""
+    """Requests after the first of their exchange."""
     failures: int
-    """Exchanges that ended without a token that could be handed out."""
+    """Exchanges that ended without a usable token."""
     invalidations: int
-    """Tokens that were dropped because `invalidate` reported them."""
+    """Tokens dropped because `invalidate` reported them."""
     evictions: int
-    """Tokens that were dropped to make room."""
+    """Tokens dropped because the cache was full."""
     entries: int
-    """Tokens that are held now. One that has ended is held until it is asked for, or evicted."""
+    """Cached tokens. An expired one counts until it is asked for or evicted."""
     bytes: int
-    """The memory that they take, in bytes."""
+    """Memory used by the cached tokens, in bytes."""
     forks: int
-    """How many forks lie between the process that made the client and this one."""
+    """Forks between the process that made the client and this one."""

@@ -13,15 +13,15 @@ __all__ = ["SpikeAuth"]
 
 
 class SpikeAuth(httpx.Auth):
-    """Adds the header of a user, and on a 401 gets another token and tries once more.
+    """Adds the header of a user. On a 401 it gets another token and retries once.
 
     ``httpx.Client`` needs a `spike_auth.Client`, ``httpx.AsyncClient`` a `spike_auth.AsyncClient`.
 
-    Of bodies, only what httpx has in memory (``json=``, ``data=``, ``content=`` with text or bytes) can be sent again;
-    with a stream or with files the 401 is returned, and the next request has another token. A redirect to another host
-    takes no token along. Safe to share between threads.
+    Only a body in memory (``json=``, ``data=``, ``content=`` with text or bytes) can be sent again. With a stream or
+    files the 401 is returned, and the next request uses another token. A redirect to another host carries no token.
+    Thread-safe.
 
-    A request raises what `Client.token` raises.
+    Requests raise the errors of `Client.token`.
     """
 
     def __init__(self, client: Client | AsyncClient, user_id: str) -> None:
@@ -31,35 +31,35 @@ class SpikeAuth(httpx.Auth):
         self.user_id = user_id
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Do it for ``httpx.Client``."""
+        """Run the flow for ``httpx.Client``."""
         client = self.client
         if not isinstance(client, Client):
             raise TypeError("httpx.Client needs a spike_auth.Client; an AsyncClient is for httpx.AsyncClient")
         request.headers["Authorization"] = header = client.authorization(self.user_id)
         response = yield request
-        if self._is_over(response, header, request):
+        if self._is_final(response, header, request):
             return
-        del header  # so that it is in no traceback
-        response.read()  # so that the connection can be used again
+        del header  # keeps it out of tracebacks
+        response.read()  # lets the connection be reused
         request.headers["Authorization"] = client.authorization(self.user_id)
         yield request
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Do it for ``httpx.AsyncClient``."""
+        """Run the flow for ``httpx.AsyncClient``."""
         client = self.client
         if not isinstance(client, AsyncClient):
             raise TypeError("httpx.AsyncClient needs a spike_auth.AsyncClient; a Client would block the loop")
         request.headers["Authorization"] = header = await client.authorization(self.user_id)
         response = yield request
-        if self._is_over(response, header, request):
+        if self._is_final(response, header, request):
             return
         del header
         await response.aread()
         request.headers["Authorization"] = await client.authorization(self.user_id)
         yield request
 
-    def _is_over(self, response: httpx.Response, header: str, request: httpx.Request) -> bool:
-        # The answer may be that of another host, to which a redirect led without the header.
+    def _is_final(self, response: httpx.Response, header: str, request: httpx.Request) -> bool:
+        # After a redirect to another host, the request had no header.
         if response.status_code != 401 or response.request.headers.get("Authorization") != header:
             return True
         self.client.invalidate(self.user_id, header.removeprefix("Bearer "))

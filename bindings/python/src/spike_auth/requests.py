@@ -18,12 +18,12 @@ __all__ = ["SpikeAuth"]
 
 
 class SpikeAuth(AuthBase):
-    """Adds the header of a user, and on a 401 gets another token and tries once more.
+    """Adds the header of a user. On a 401 it gets another token and retries once.
 
-    A body that cannot be sent again (a generator, a pipe) is not: its 401 is returned, and the next request has another
-    token. A redirect to another host takes no token along. Safe to share between threads.
+    If the body cannot be sent again (a generator, a pipe), the 401 is returned, and the next request uses another
+    token. A redirect to another host carries no token. Thread-safe.
 
-    A request raises what `Client.token` raises, also while it is prepared.
+    Requests raise the errors of `Client.token`, also while they are prepared.
     """
 
     def __init__(self, client: Client, user_id: str) -> None:
@@ -35,31 +35,30 @@ class SpikeAuth(AuthBase):
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         """Add the header to a request."""
         request.headers["Authorization"] = header = self.client.authorization(self.user_id)
-        request.register_hook("response", _Answered(self, header))
+        request.register_hook("response", _ResponseHook(self, header))
         return request
 
     def answered(self, header: str, response: Response, **options: Any) -> Response:
-        """Get another token if the answer is a 401, and send the request once more."""
-        # The hook also sees what a redirect led to: at another host the header has been taken off, and after the second
-        # try it is another one.
+        """If the response is a 401, get another token and send the request once more."""
+        # The hook also sees the responses to redirects. The header is gone at another host, and differs after a retry.
         request = response.request
         if response.status_code != 401 or request.headers.get("Authorization") != header:
             return response
         self.client.invalidate(self.user_id, header.removeprefix("Bearer "))
-        del header  # so that it is in no traceback
+        del header  # keeps it out of tracebacks
         if not _rewind(request):
             return response
-        _ = response.content  # so that the connection can be used again
+        _ = response.content  # lets the connection be reused
         response.close()
-        # In the request itself too, which is what a redirect of the second answer is made of.
+        # Set on the original request, because requests builds a later redirect from it.
         request.headers["Authorization"] = self.client.authorization(self.user_id)
         again: Response = response.connection.send(request.copy(), **options)
         again.history.append(response)
         return again
 
 
-class _Answered:
-    """The hook of one request. It shows no token, and goes when the response is pickled."""
+class _ResponseHook:
+    """The response hook of one request. Its repr shows no token, and pickling drops it."""
 
     __slots__ = ("_auth", "_header")
 
@@ -70,15 +69,15 @@ class _Answered:
         return self._auth.answered(self._header, response, **options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial, (_no_answer,)
+        return partial, (_ignore_response,)
 
 
-def _no_answer(response: Response, **_: Any) -> Response:
+def _ignore_response(response: Response, **_: Any) -> Response:
     return response
 
 
 def _rewind(request: PreparedRequest) -> bool:
-    """Whether the body can be sent again; if it is a file, it is where it was."""
+    """Return whether the body can be sent again. Rewinds a file."""
     if request.body is None or isinstance(request.body, (str, bytes)):
         return True
     try:
