@@ -1,13 +1,13 @@
-//! Puts the rooms together: one application, one key, one base URL.
+//! Puts the modules together: one application, one key, one base URL.
 
 use std::time::Duration;
 
-use crate::cache::{Cache, Fetched, Fetcher, Found, Lookup, Monotonic, Stats};
+use crate::cache::{Cache, Fetched, Found, Lookup, Monotonic, Stats};
 use crate::call::Call;
 use crate::config::{CacheLimits, Config};
 use crate::context::{CancelToken, Context};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Exchange, Outcome, Progress, SignedUser, Turn};
+use crate::exchange::{Exchange, SignedUser};
 use crate::fork::{PerProcess, generation};
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
@@ -27,8 +27,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client of `config`, which is copied. Loads the TLS roots; connects to nothing yet. Fails
-    /// where the system gives no randomness.
+    /// Makes a client from `config`, which is copied. Loads the TLS roots; does not connect yet. Fails with
+    /// [`ErrorKind::Internal`] if the system has no randomness, or the key fails its self-test.
     ///
     /// Fails with [`ErrorKind::InvalidEnvironment`] if it would use a proxy that
     /// [`Config::load_env`] found and that cannot be used.
@@ -60,7 +60,7 @@ impl Client {
         Ok(())
     }
 
-    /// What signs and what is signed, both known to be good.
+    /// The key and the checked user id.
     #[inline]
     pub(crate) fn signer<'a>(&self, user_id: &'a [u8]) -> Result<(&HmacKey, UserId<'a>), Error> {
         Ok((self.key()?, UserId::new(user_id)?))
@@ -157,13 +157,12 @@ impl Client {
         }
     }
 
-    /// The token that was found, if it is due: for a call that cannot renew it.
+    /// The token in `found`, if it is due, for a call that cannot renew it.
     pub(crate) fn without_fetch(&self, found: Lookup) -> Option<Fetched> {
         found.into_due().map(|due| self.cache().use_as_it_is(due))
     }
 
-    /// What the cache holds for `user_id`; fails with [`ErrorKind::NotCached`] if that is no live token.
-    /// Never blocks.
+    /// The live token of `user_id` in the cache, else [`ErrorKind::NotCached`]. Never blocks.
     pub(crate) fn peek(&self, user_id: &[u8]) -> Result<Found, Error> {
         self.check_open()?;
         self.cache().peek(UserId::new(user_id)?).ok_or_else(not_cached)
@@ -174,9 +173,9 @@ impl Client {
         self.peek(user_id)?.token().cloned().ok_or_else(not_cached)
     }
 
-    /// The service refused `rejected`, a token of `user_id`: drops it if it is still the one in the
-    /// cache. At most one exchange gets another within five seconds; if that is the same, or is
-    /// reported too, calls fail with [`ErrorKind::TokenRejected`] until they are over.
+    /// Reports that the service refused `rejected`, a token of `user_id`. Drops it if the cache still
+    /// holds it. At most one exchange is made for another within five seconds; if that brings the same
+    /// token, or its token is reported too, calls fail with [`ErrorKind::TokenRejected`] until then.
     pub fn invalidate(&self, user_id: &[u8], rejected: &[u8]) -> Result<(), Error> {
         self.check_open()?;
         let user = UserId::new(user_id)?;
@@ -184,7 +183,7 @@ impl Client {
             Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "The rejected token cannot be one: {why}. Pass the token that the service \
+                    "The rejected token is not a valid token: {why}. Pass the token that the service \
                      refused, without \"Bearer \"."
                 ),
             )
@@ -207,7 +206,7 @@ impl Client {
         Ok(())
     }
 
-    /// What the cache did and holds. In a child of a fork the counters begin at zero.
+    /// Counters of the cache, and what it holds. In a child of a fork the counters begin at zero.
     pub fn stats(&self) -> Result<Stats, Error> {
         self.check_open()?;
         Ok(self.cache().stats())
@@ -221,14 +220,13 @@ impl Client {
         })
     }
 
-    /// Ends the calls in flight at once, each with [`ErrorKind::Closed`]; every later call on this
-    /// client ends likewise. Idempotent.
+    /// Ends the calls in flight at once, and all later ones, with [`ErrorKind::Closed`]. Idempotent.
     pub fn close(&self) {
         self.closed.cancel();
         self.exchange.close_idle();
     }
 
-    /// Whether it was not closed.
+    /// Fails if the client was closed.
     pub(crate) fn check_open(&self) -> Result<(), Error> {
         if self.closed.is_cancelled() {
             return Err(Error::closed());
@@ -245,28 +243,6 @@ impl Client {
                 "The client has no HMAC key and cannot sign. Set the key, or pass a signature that was made elsewhere.",
             )
         })
-    }
-}
-
-impl Fetcher for Exchange {
-    type Turn<'a> = Turn<'a>;
-
-    fn wait_for_turn(
-        &self,
-        context: &Context,
-        progress: &mut Progress,
-    ) -> Result<Turn<'_>, Outcome> {
-        self.wait_for_turn(context, progress)
-    }
-
-    fn attempt(
-        &self,
-        turn: Turn<'_>,
-        user: &SignedUser<'_>,
-        context: &Context,
-        progress: &mut Progress,
-    ) -> Option<Outcome> {
-        self.attempt(turn, user, context, progress)
     }
 }
 

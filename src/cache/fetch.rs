@@ -15,32 +15,9 @@ use super::sync::Thread;
 use super::{Cache, Clock};
 use crate::context::Context;
 use crate::error::Error;
-use crate::exchange::{Outcome, Progress, SignedUser};
+use crate::exchange::{Fetcher, Outcome, Progress, SignedUser};
 use crate::fork::generation;
 use crate::token::TokenResponse;
-
-/// Makes exchanges. In its two steps, because the breaker is asked between them.
-pub(crate) trait Fetcher {
-    /// The right to send one request now.
-    type Turn<'a>
-    where
-        Self: 'a;
-
-    fn wait_for_turn(
-        &self,
-        context: &Context,
-        progress: &mut Progress,
-    ) -> Result<Self::Turn<'_>, Outcome>;
-
-    /// Sends a request. `None` if the exchange goes on with another turn.
-    fn attempt(
-        &self,
-        turn: Self::Turn<'_>,
-        user: &SignedUser<'_>,
-        context: &Context,
-        progress: &mut Progress,
-    ) -> Option<Outcome>;
-}
 
 impl<C: Clock> Cache<C> {
     /// A token by an exchange: this call's own, or the one that is under way. For a call that
@@ -153,7 +130,7 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    /// Ends a flight with a token: for all who wait, and for those who come.
+    /// Ends a flight with a token, for its waiters and later calls.
     fn succeed(&self, key: Key<'_>, progress: &Progress, response: TokenResponse) -> FlightResult {
         self.breaker.note_success();
         let now = self.clock.now();

@@ -1,21 +1,21 @@
-//! Tokens that were exchanged before, each kept until it ends, and one exchange per user for those
-//! that are not there.
+//! The cache: tokens by user, each until it expires, and single flight for the tokens it does not hold.
 //!
-//! It knows users, tokens and time; of the network it knows only that a [`Fetcher`] makes
-//! exchanges. It belongs to one process: a child of a fork [inherits](Cache::inherit).
+//! It knows users, tokens and time; of the network it knows only that a
+//! [`Fetcher`](crate::exchange::Fetcher) makes exchanges. It belongs to one process: a child of a fork
+//! [inherits](Cache::inherit) it.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `entry.rs` | one user's token |
 //! | `table.rs` | from a user to an entry, read without a lock |
-//! | `queues.rs` | which entry goes when there is no room |
-//! | `bounds.rs` | how much may be held, and how much is |
-//! | `shard.rs` | a part of the users, and the lock over all that may change for them |
-//! | `fetch.rs`, `flights.rs` | one exchange per user; those that are under way, and who waits for them |
-//! | `renewal.rs` | another token for one that will end soon |
-//! | `sync.rs` | how the threads of a flight reach each other |
-//! | `rejections.rs`, `breaker.rs` | when not to ask |
-//! | `counters.rs`, `clock.rs` | what was done; the time |
+//! | `queues.rs` | eviction: S3-FIFO |
+//! | `bounds.rs` | the limits on entries and bytes, and what is used |
+//! | `shard.rs` | a part of the users, and the lock over their state |
+//! | `fetch.rs`, `flights.rs` | single flight: its protocol; the flights under way and their waiters |
+//! | `renewal.rs` | a new token before the old one expires |
+//! | `sync.rs` | the primitives of `flights.rs`, which loom replaces |
+//! | `rejections.rs`, `breaker.rs` | when not to send: a rejected token, a wrong key |
+//! | `counters.rs`, `clock.rs` | statistics; the time |
 //!
 //! docs/ARCHITECTURE.md says why no cache crate is used.
 
@@ -51,12 +51,11 @@ use counters::Counters;
 pub use counters::Stats;
 pub(crate) use entry::Entry;
 use entry::{Key, Stage, Times, whole_ms};
-pub(crate) use fetch::Fetcher;
 pub(crate) use flights::Fetched;
 use shard::{Locked, Reservation, Shard};
 pub(crate) use table::Found;
 
-/// A shard for so many entries; fewer make the choice of a victim poor.
+/// Fewer entries per shard make eviction choose poorly.
 const ENTRIES_PER_SHARD: u64 = 128;
 /// No entry takes less.
 const ENTRY_BYTES_MIN: u64 = 256;
@@ -99,9 +98,9 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    /// The cache of a child: what its parent held at the fork, in the same memory; no flights, no
-    /// reports, and counters at zero. Waits for none of the parent's locks. `forks` lie
-    /// between the process that made the client and this one.
+    /// The cache of a child: its parent's tokens, in the same memory; no flights, no reports, and
+    /// counters at zero. Waits for no lock of the parent. `forks` is the number of forks since the
+    /// process that made the client.
     pub(crate) fn inherit(&self, clock: C, forks: u64) -> Self {
         let reports = REPORTS_MAX / self.shards.len();
         let shards: Box<[_]> =
@@ -119,9 +118,9 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    /// The token of `user`, if it is here and not due for renewal: a caller that looks first goes on to
-    /// [`Cache::get`], and renews it. Costs no lock, no allocation and no system call where it is; where
-    /// it is not, a lock for a few instructions.
+    /// The live token of `user`, unless it is due for renewal: a caller that looks here first goes on to
+    /// [`Cache::get`], and renews it. A hit takes no lock and no system call; only a thread's first hit
+    /// allocates. A miss takes a lock for a few instructions.
     #[inline]
     pub(crate) fn peek(&self, user: UserId<'_>) -> Option<Found> {
         match self.look(user) {
@@ -133,20 +132,19 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    /// The same for a call that can have another one made.
+    /// The same for a call that can fetch.
     #[inline]
     pub(crate) fn get(&self, user: UserId<'_>) -> Lookup {
         let found = self.look(user);
         match found {
             Lookup::Live(_) => self.counters.hit(),
-            Lookup::Due(_) => {} // it is counted by what comes of it
+            Lookup::Due(_) => {} // a hit or a miss, by what the call does then
             Lookup::Missing => self.counters.misses.add(1),
         }
         found
     }
 
-    /// The service refused `rejected`: drops the entry if it holds that very token, and remembers
-    /// the report.
+    /// Records that the service refused `rejected`, and drops the entry if it holds that token.
     pub(crate) fn invalidate(&self, user: UserId<'_>, rejected: &[u8]) {
         let key = self.key(user);
         let now = self.clock.now();
@@ -165,8 +163,7 @@ impl<C: Clock> Cache<C> {
         shard.state.rejections.report(key.hash, token, held.is_some(), now);
     }
 
-    /// Drops the entry of `user`, whatever it is. A flight under way brings its token to those who
-    /// wait, and leaves it to nobody else.
+    /// Drops the entry of `user`. A flight under way brings its token to its waiters only.
     pub(crate) fn forget(&self, user: UserId<'_>) {
         let key = self.key(user);
         let mut shard = self.lock(key);

@@ -1,28 +1,26 @@
-//! Another token for one that will end soon.
+//! A new token before the old one expires.
 //!
-//! From its time of renewal on, the first caller who comes makes an exchange, and the others go on with
-//! the token that they have. So a service that does not answer for a while costs nobody a token that
-//! is still good.
+//! The first call after the time of renewal makes an exchange; the others use the old token meanwhile. So
+//! a service that does not answer for a while costs no call a live token.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::{Entry, Key, Stage};
-use super::fetch::Fetcher;
 use super::flights::{Fetched, FlightResult};
 use super::{Cache, Clock};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Progress, SignedUser};
+use crate::exchange::{Fetcher, Progress, SignedUser};
 use crate::random;
 
-/// After a renewal has begun, or has failed, another one is begun in so much time at the earliest: random,
-/// so that the processes of a service do not all try at once.
+/// The pause after a renewal began or failed: random, so that the processes of a service do not all try
+/// at once.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
 
 impl<C: Clock> Cache<C> {
-    /// Another token for `held`, which is due, if this call is the first to try; else `held` itself. Fails
-    /// if the service refuses, or the caller is stopped.
+    /// A new token for `held`, which is due, if this call is the first to try; else `held`. Fails if the
+    /// service refuses with 401 or 403, or the call is stopped.
     pub(crate) fn renew<F: Fetcher>(
         &self,
         user: &SignedUser<'_>,
@@ -42,8 +40,8 @@ impl<C: Clock> Cache<C> {
             .or_else(|error| self.fall_back_on(key, held, error))
     }
 
-    /// Begins a flight, if there is none, `held` is still what the cache holds, and nothing speaks against
-    /// sending a request.
+    /// Begins a flight, unless there is one, the cache no longer holds `held`, or a rejected token or the
+    /// breaker forbids a request.
     fn begin_renewal(&self, key: Key<'_>, held: &Arc<Entry>, context: &Context) -> bool {
         let now = self.clock.now();
         let mut shard = self.lock(key);
@@ -64,8 +62,8 @@ impl<C: Clock> Cache<C> {
         Fetched { entry: held, attempts: 0 }
     }
 
-    /// What a caller gets whose renewal has failed: the token that it had, unless the service refused
-    /// another, that one has ended or was dropped on purpose, or the caller was stopped.
+    /// The result of a renewal that failed: the old token, unless the service refused a new one (401,
+    /// 403), the old one expired or was dropped on purpose, or the call was stopped.
     fn fall_back_on(&self, key: Key<'_>, held: Arc<Entry>, error: Error) -> FlightResult {
         let mut shard = self.lock(key);
         let current = shard.find(key);
@@ -77,7 +75,7 @@ impl<C: Clock> Cache<C> {
             return Err(error);
         }
         let is_stopped = matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Closed);
-        // Then another caller may try at once.
+        // After a call that was stopped, another may try at once.
         let pause = if is_stopped { Duration::ZERO } else { pause() };
         held.pause_renewal(self.clock.now(), pause);
         if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Expired {

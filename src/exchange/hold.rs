@@ -1,8 +1,7 @@
-//! The service's wish to be left alone, which all calls of a client keep.
+//! The hold: after a 429 or 503 with `Retry-After`, no call of the client sends until then.
 //!
-//! A 429 or a 503 that says how long to wait (`Retry-After`) speaks to the client, not to one of its
-//! users. Until then nothing is sent. Then one call goes first, and if it gets another answer the others
-//! follow.
+//! Such a response concerns the client, not one of its users. Afterwards one call goes first. If it
+//! receives another answer, the others follow.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +14,10 @@ use crate::fork::{PerProcess, generation, try_lock};
 
 /// The longest hold, whatever the header says.
 const MAX: Duration = Duration::from_secs(600);
-/// How long the others wait for the first: if it hangs, another goes.
+/// The others wait for the first call this long. If it hangs, another goes.
 const FIRST_MAX: Duration = Duration::from_secs(5);
 
-/// Asked before each request, told of its end. One lock for a few instructions.
+/// Asked before each request, and told of its end. Takes one lock for a few instructions.
 pub(crate) struct Hold(PerProcess<Mutex<Option<Held>>>);
 
 #[derive(Clone)]
@@ -30,7 +29,7 @@ struct Held {
     first: Option<Arc<First>>,
 }
 
-/// The call that goes first, for those that wait for its end.
+/// The call that goes first, as its waiters see it.
 pub(crate) struct First {
     gives_way_at: Instant,
     is_over: AtomicBool,
@@ -40,9 +39,9 @@ pub(crate) struct First {
 /// What a call may do now.
 pub(crate) enum Admission<'a> {
     Go(Pass<'a>),
-    /// Wait until then. The error stands for a call that cannot.
+    /// Wait until then. A call without so much time fails with the error.
     Wait(Instant, Error),
-    /// Wait until this call is over, for which it unparks the thread, or gives way.
+    /// Wait until this call is over, or gives way.
     Queue(Arc<First>),
 }
 

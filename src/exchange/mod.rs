@@ -1,6 +1,7 @@
 //! Step two: the signature for the access token, by the rules of `POST /v3/auth/hmac`.
 
 mod classify;
+mod fetcher;
 mod hold;
 mod problem;
 mod reply;
@@ -19,6 +20,7 @@ use crate::random;
 use crate::signing::Signature;
 use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
+pub(crate) use fetcher::Fetcher;
 use hold::{Admission, Hold, Pass};
 use request::RequestBody;
 use retry::Budget;
@@ -87,59 +89,6 @@ impl Exchange {
                 Some(Outcome::Failed(error) | Outcome::Interrupted(error)) => return Err(error),
             }
         }
-    }
-
-    /// Waits until the next request of an exchange may be sent: for the back-off after its last
-    /// attempt, as long as the service asked all calls to wait, and for a permit.
-    pub(crate) fn wait_for_turn(
-        &self,
-        context: &Context,
-        progress: &mut Progress,
-    ) -> Result<Turn<'_>, Outcome> {
-        let pass = self.admit(context, progress)?;
-        let permit = self.http.permit(context).map_err(|error| progress.interrupted(error))?;
-        Ok(Turn { pass, permit })
-    }
-
-    /// Sends a request. `None` if the exchange goes on: with another attempt, or because the service
-    /// asked all calls to wait before this one was sent.
-    pub(crate) fn attempt(
-        &self,
-        turn: Turn<'_>,
-        user: &SignedUser<'_>,
-        context: &Context,
-        progress: &mut Progress,
-    ) -> Option<Outcome> {
-        if turn.pass.was_withdrawn() {
-            return None;
-        }
-        let (result, requests) = self.send(turn, user, context);
-        progress.attempts += 1;
-        progress.sent += requests;
-        let failure = match result {
-            Ok(response) => {
-                if progress.attempts == 1 {
-                    self.budget.refund();
-                }
-                return Some(Outcome::Granted(response));
-            }
-            Err(failure) => failure.with_attempts(progress.sent),
-        };
-        if is_the_callers_own(&failure) {
-            progress.break_off(requests, self.max_attempts);
-            return Some(Outcome::Interrupted(failure));
-        }
-        let wait = retry::wait_before_next(
-            &failure,
-            progress.attempts,
-            self.max_attempts,
-            random::fraction(),
-        );
-        let Some(wait) = wait else {
-            return Some(Outcome::Failed(failure));
-        };
-        progress.pause = Some(Pause { until: Instant::now() + wait, failure, paid: false });
-        None
     }
 
     /// One request, its response, and how many requests were sent: none, one, or two where a kept
@@ -213,6 +162,59 @@ impl Exchange {
     /// Closes the connections that are idle.
     pub(crate) fn close_idle(&self) {
         self.http.close_idle();
+    }
+}
+
+impl Fetcher for Exchange {
+    type Turn<'a> = Turn<'a>;
+
+    fn wait_for_turn(
+        &self,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Result<Turn<'_>, Outcome> {
+        let pass = self.admit(context, progress)?;
+        let permit = self.http.permit(context).map_err(|error| progress.interrupted(error))?;
+        Ok(Turn { pass, permit })
+    }
+
+    fn attempt(
+        &self,
+        turn: Turn<'_>,
+        user: &SignedUser<'_>,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Option<Outcome> {
+        if turn.pass.was_withdrawn() {
+            return None;
+        }
+        let (result, requests) = self.send(turn, user, context);
+        progress.attempts += 1;
+        progress.sent += requests;
+        let failure = match result {
+            Ok(response) => {
+                if progress.attempts == 1 {
+                    self.budget.refund();
+                }
+                return Some(Outcome::Granted(response));
+            }
+            Err(failure) => failure.with_attempts(progress.sent),
+        };
+        if is_the_callers_own(&failure) {
+            progress.break_off(requests, self.max_attempts);
+            return Some(Outcome::Interrupted(failure));
+        }
+        let wait = retry::wait_before_next(
+            &failure,
+            progress.attempts,
+            self.max_attempts,
+            random::fraction(),
+        );
+        let Some(wait) = wait else {
+            return Some(Outcome::Failed(failure));
+        };
+        progress.pause = Some(Pause { until: Instant::now() + wait, failure, paid: false });
+        None
     }
 }
 

@@ -1,4 +1,4 @@
-//! When a failed attempt is followed by another, and after what wait. Pure: it knows no network and
+//! The retry policy: which failures are retried, after what wait, and the budget. It knows no network and
 //! no clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 
-/// The longest wait that the back-off itself asks for.
+/// The longest wait of the back-off itself.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// What must be left of the call's time after a wait: an attempt that has less would only replace the
-/// failure that is known by a timeout.
+/// No retry if less of the call's time is left after the wait: it would only replace the known failure by
+/// a timeout.
 const ATTEMPT_MIN: Duration = Duration::from_millis(10);
 /// The first step of the back-off.
 const BASE: Duration = Duration::from_millis(100);
-/// The same where the service said that it is overloaded, and not for how long.
+/// The same after a 429 or 503 without `Retry-After`.
 const BASE_OVERLOADED: Duration = Duration::from_secs(1);
 
-/// How long to wait before attempt `attempts` + 1, or `None` if there is to be none: the failure
-/// would come again, or the attempts are used up. `random` is a number from 0 up to and without 1.
+/// The wait before attempt `attempts` + 1. `None` if there is none: the failure is not retryable, or the
+/// attempts are used up. `random` is from 0 up to, not including, 1.
 pub(crate) fn wait_before_next(
     failure: &Error,
     attempts: u32,
@@ -61,8 +61,8 @@ fn backoff(failure: &Error, attempts: u32) -> Duration {
     (base * 2u32.pow(doublings)).min(BACKOFF_MAX)
 }
 
-/// What a client may spend on retries, so that a service which is down is not asked several times
-/// for each call: after a hundred failures it is asked once.
+/// The retry budget of a client: while a service is down, it receives one request per call after a
+/// hundred failed ones, and not several.
 pub(crate) struct Budget(AtomicI64);
 
 impl Budget {

@@ -1,22 +1,22 @@
 //! One POST over HTTP/1.1, on connections that are kept.
 //!
-//! ureq speaks HTTP; connecting, TLS, waiting and giving up are ours, so that a deadline and a
-//! closing client are felt in every phase, and no call costs a thread. It knows URLs and bytes,
-//! and nothing of users, tokens, or JSON.
+//! ureq speaks HTTP. Connecting, TLS, waiting and giving up are ours, so that a deadline and a stopped
+//! call take effect in every phase, and no call costs a thread. It knows URLs and bytes, not users,
+//! tokens, or JSON.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `call_io.rs`, `errors.rs` | how a call waits, what wakes it, and why it ended |
 //! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
-//! | `tls.rs`, `sessions.rs` | the TLS configuration; sessions to take up again |
-//! | `tls_roots.rs`, `trust_store.rs` | which roots are trusted; what of the platform's can be read |
-//! | `verifier.rs`, `tls_errors.rs` | a server's certificates; what is wrong with them, and with its TLS |
+//! | `tls.rs`, `sessions.rs` | the TLS configuration; sessions to resume |
+//! | `tls_roots.rs`, `trust_store.rs` | the trusted roots; the platform's trust store |
+//! | `verifier.rs`, `tls_errors.rs` | checks of a server's certificates; messages of TLS failures |
 //! | `agent.rs`, `transport.rs`, `buffers.rs` | ureq: one request and its response; its connections and buffers |
 //! | `socket.rs` | bytes to and from a connection |
-//! | `limits.rs` | how much is read, kept or tried |
-//! | `framing.rs`, `chunks.rs` | which bodies are read, and which are refused at once |
-//! | `own_socket.rs`, `poll.rs` | the system calls beneath |
-//! | `pool.rs` | the pool: a connection is one connection and whoever uses it now |
+//! | `limits.rs` | limits on sizes, numbers and ages |
+//! | `framing.rs`, `chunks.rs` | the framing of bodies: what is read, what is refused |
+//! | `own_socket.rs`, `poll.rs` | system calls |
+//! | `pool.rs` | idle connections, and permits |
 
 mod agent;
 mod buffers;
@@ -89,7 +89,7 @@ impl HttpClient {
         let uri = url.parse().map_err(|_| {
             Error::new(
                 ErrorKind::InvalidUrl,
-                "Invalid base URL: its path cannot stand in a request.",
+                "Invalid base URL: its path is not valid in a request.",
             )
         })?;
         let tls = if settings.base_url.https {

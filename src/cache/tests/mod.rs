@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::context::{CancelToken, Context};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Outcome, Progress, SignedUser};
+use crate::exchange::{Fetcher, Outcome, Progress, SignedUser};
 use crate::signing::Signature;
 
 use super::clock::manual::Manual;

@@ -22,8 +22,6 @@ mod fetch;
 #[allow(dead_code)] // for many users
 mod flights;
 
-pub(crate) use fetch::Fetcher;
-
 pub(crate) mod entry {
     use super::Token;
 

@@ -1,10 +1,11 @@
 //! The library's `src/cache/fetch.rs` and `flights.rs` on loom's primitives, and models of the threads that
-//! can meet in them. Everything else that these two files use has a stand-in here.
+//! can meet in them. Everything else that these files use has a stand-in here.
 
 #![cfg(test)]
 
 mod cache;
 mod context;
+mod exchange;
 mod models;
 mod sync;
 
@@ -25,40 +26,6 @@ mod error {
         pub(crate) fn with_attempts(self, _: u32) -> Self {
             self
         }
-    }
-}
-
-mod exchange {
-    use std::time::Instant;
-
-    use crate::error::Error;
-    use crate::token::TokenResponse;
-
-    pub(crate) struct SignedUser<'a> {
-        pub(crate) user: &'a [u8],
-    }
-
-    #[derive(Default)]
-    pub(crate) struct Progress {
-        pub(crate) requests: u32,
-        /// No request may be sent before.
-        pub(crate) pause: Option<Instant>,
-    }
-
-    impl Progress {
-        pub(crate) fn requests(&self) -> u32 {
-            self.requests
-        }
-
-        pub(crate) fn with_response(&self, error: Error) -> Error {
-            error
-        }
-    }
-
-    pub(crate) enum Outcome {
-        Granted(TokenResponse),
-        Failed(Error),
-        Interrupted(Error),
     }
 }
 

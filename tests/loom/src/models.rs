@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use loom::model::Builder;
 
-use crate::cache::{Cache, Fetcher};
+use crate::cache::Cache;
 use crate::context::{Context, Deadline};
 use crate::error::Error::{self, Refused, Stopped};
-use crate::exchange::{Outcome, Progress, SignedUser};
+use crate::exchange::{Fetcher, Outcome, Progress, SignedUser};
 use crate::token::{Token, TokenResponse};
 
 /// The result of each caller, in the order of the model: the number of the request that brought its

@@ -1,0 +1,37 @@
+//! A stand-in for the library's `src/exchange/`.
+
+#[path = "../../../src/exchange/fetcher.rs"]
+mod fetcher;
+
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::token::TokenResponse;
+pub(crate) use fetcher::Fetcher;
+
+pub(crate) struct SignedUser<'a> {
+    pub(crate) user: &'a [u8],
+}
+
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) requests: u32,
+    /// No request may be sent before.
+    pub(crate) pause: Option<Instant>,
+}
+
+impl Progress {
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests
+    }
+
+    pub(crate) fn with_response(&self, error: Error) -> Error {
+        error
+    }
+}
+
+pub(crate) enum Outcome {
+    Granted(TokenResponse),
+    Failed(Error),
+    Interrupted(Error),
+}
