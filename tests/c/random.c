@@ -55,7 +55,7 @@ static const int NUMBERS[] = {EPERM, ENOSYS, EACCES};
 static void check_no_randomness(int32_t status, const spike_auth_error *err)
 {
     CHECK_STATUS(status, SPIKE_AUTH_STATUS_INTERNAL);
-    CHECK_CONTAINS(err->message, "randomness");
+    CHECK_CONTAINS(err->message, "random numbers");
     CHECK_CONTAINS(err->message, "getrandom");
     CHECK_EQ_INT(err->retryable, 0);
     CHECK_EQ_INT(err->attempts, 0);

@@ -84,6 +84,14 @@ def _answer_all(stream: socket.socket) -> None:
         stream.sendall(REPLY)
 
 
+def _end(stream: socket.socket) -> None:
+    """Ends the connection and reads what still comes: a close with unread bytes could destroy what was sent last."""
+    stream.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError):
+        while stream.recv(65536):
+            pass
+
+
 def tls_peer(
     certificate: Path,
     oldest: str = "TLSv1_2",
@@ -107,9 +115,14 @@ def tls_peer(
         context.minimum_version, context.maximum_version = ssl.TLSVersion[oldest], ssl.TLSVersion[newest]
 
     def serve(connection: socket.socket) -> str | None:
-        with context.wrap_socket(connection, server_side=True) as stream:
-            version = stream.version()
-            _answer_all(stream)
+        with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as stream:
+            try:
+                stream.do_handshake()
+                version = stream.version()
+                _answer_all(stream)
+            except ssl.SSLError:
+                _end(stream)  # the client receives the alert
+                raise
             return version
 
     return Peer(serve)
@@ -121,10 +134,7 @@ def raw_peer(reply: bytes) -> Peer:
     def serve(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(reply)
-        connection.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(OSError):
-            while connection.recv(65536):
-                pass
+        _end(connection)
 
     return Peer(serve)
 
