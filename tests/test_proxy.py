@@ -8,7 +8,7 @@ import unittest
 from pathlib import Path
 
 from support.peers import tinyproxy
-from support.project import build_example, clean_env, counters, run, sandbox, scratch, settings
+from support.project import build_example, clean_env, counters, sandbox, scratch, settings
 
 USER, PASSWORD = "canary-proxy-user", "canary-proxy-pass"
 
