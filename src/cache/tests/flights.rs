@@ -1,9 +1,9 @@
 //! One flight and its waiters, in real threads; and the list of flights by itself, against a plain
 //! model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Condvar;
+use std::sync::{Condvar, Mutex};
 
 use proptest::prelude::*;
 
@@ -39,35 +39,21 @@ impl Gate {
         self.filled.notify_one();
     }
 
-    fn begun(&self) -> u64 {
-        self.begun.load(Ordering::SeqCst)
-    }
-}
-
-impl Fetcher for Gate {
-    type Turn<'a> = ();
-
-    fn wait_for_turn(&self, _: &Context, _: &mut Progress) -> Result<(), Outcome> {
-        Ok(())
-    }
-
-    fn attempt(
-        &self,
-        (): (),
-        _: &SignedUser<'_>,
-        _: &Context,
-        _: &mut Progress,
-    ) -> Option<Outcome> {
+    fn exchange(&self) -> Outcome {
         self.begun.fetch_add(1, Ordering::SeqCst);
         let outcomes = self.outcomes.lock().unwrap();
         let mut outcomes =
             self.filled.wait_while(outcomes, |outcomes| outcomes.is_empty()).unwrap();
-        let outcome = outcomes.pop_front();
+        let outcome = outcomes.pop_front().unwrap();
         drop(outcomes);
-        if matches!(&outcome, Some(Outcome::Failed(error)) if error.kind() == ErrorKind::Internal) {
+        if matches!(&outcome, Outcome::Failed(error) if error.kind() == ErrorKind::Internal) {
             panic!("provoked by a test")
         }
         outcome
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 }
 
@@ -92,7 +78,7 @@ fn with_waiters(
             let (cache, gate) = (&cache, &gate);
             let call = move || {
                 assert!(matches!(cache.get(user("a")), Lookup::Missing));
-                fetch(cache, "a", None, gate, &caller.context)
+                fetch(cache, "a", None, &Exchanges(|| gate.exchange()), &caller.context)
             };
             running.push(scope.spawn(move || catch_unwind(AssertUnwindSafe(call))));
             // The first one leads, the others join.

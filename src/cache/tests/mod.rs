@@ -7,8 +7,7 @@ mod inheritance;
 mod model;
 mod renewal;
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::context::{CancelToken, Context};
@@ -38,21 +37,14 @@ pub(super) fn grant(text: &str, lifetime: Option<u64>) -> Outcome {
     })
 }
 
-/// Gives what it was told to give, one by one, at once.
-#[derive(Default)]
-pub(super) struct Script {
-    outcomes: Mutex<VecDeque<Outcome>>,
-    pub(super) exchanges: AtomicU64,
-}
+/// Exchanges whose outcomes a function makes up.
+pub(super) struct Exchanges<F>(pub(super) F);
 
-impl Script {
-    pub(super) fn new(outcomes: impl IntoIterator<Item = Outcome>) -> Self {
-        Self { outcomes: Mutex::new(outcomes.into_iter().collect()), exchanges: AtomicU64::new(0) }
-    }
-}
-
-impl Fetcher for Script {
-    type Turn<'a> = ();
+impl<F: Fn() -> Outcome> Fetcher for Exchanges<F> {
+    type Turn<'a>
+        = ()
+    where
+        F: 'a;
 
     fn wait_for_turn(&self, _: &Context, _: &mut Progress) -> Result<(), Outcome> {
         Ok(())
@@ -65,9 +57,7 @@ impl Fetcher for Script {
         _: &Context,
         _: &mut Progress,
     ) -> Option<Outcome> {
-        self.exchanges.fetch_add(1, Ordering::Relaxed);
-        let over = || Outcome::Failed(Error::new(ErrorKind::Internal, "the script is over"));
-        Some(self.outcomes.lock().unwrap().pop_front().unwrap_or_else(over))
+        Some((self.0)())
     }
 }
 
@@ -103,7 +93,9 @@ pub(super) fn ask<C: Clock>(
     if let Some(token) = found.live_token() {
         return Ok(text(token));
     }
-    fetch(cache, id, found.into_due(), &Script::new([token]), &context())
+    let token = Cell::new(Some(token));
+    let exchange = Exchanges(|| token.take().expect("one exchange is enough"));
+    fetch(cache, id, found.into_due(), &exchange, &context())
 }
 
 fn text(token: &AccessToken) -> String {

@@ -99,35 +99,15 @@ fn after_its_end_a_token_is_no_answer_to_a_failure() {
     assert_eq!(renew(&cache, lost()), (Err(ErrorKind::ConnectionLost), 1));
 }
 
-/// Does something to the cache while its exchange is under way.
-struct Meanwhile<'a>(&'a dyn Fn(), ErrorKind);
-
-impl Fetcher for Meanwhile<'_> {
-    type Turn<'a>
-        = ()
-    where
-        Self: 'a;
-
-    fn wait_for_turn(&self, _: &Context, _: &mut Progress) -> Result<(), Outcome> {
-        Ok(())
-    }
-
-    fn attempt(
-        &self,
-        (): (),
-        _: &SignedUser<'_>,
-        _: &Context,
-        _: &mut Progress,
-    ) -> Option<Outcome> {
-        (self.0)();
-        Some(Outcome::Failed(Error::new(self.1, "")))
-    }
-}
-
+/// Does something to the cache while the exchange is under way, which then fails.
 fn renew_while(cache: &Cache<Manual>, deed: &dyn Fn()) -> Result<String, ErrorKind> {
     let due = cache.get(user("a")).into_due();
     assert!(due.is_some());
-    fetch(cache, "a", due, &Meanwhile(deed, ErrorKind::Connect), &context())
+    let exchange = Exchanges(|| {
+        deed();
+        Outcome::Failed(Error::new(ErrorKind::Connect, ""))
+    });
+    fetch(cache, "a", due, &exchange, &context())
 }
 
 #[test]
@@ -202,16 +182,20 @@ fn nothing_is_renewed_while_the_breaker_is_open() {
 #[test]
 fn of_many_threads_one_renews() {
     let cache = due();
-    let script = Script::new([grant("new", None)]);
+    let exchanges = AtomicU64::new(0);
+    let one = Exchanges(|| {
+        exchanges.fetch_add(1, Ordering::Relaxed);
+        grant("new", None)
+    });
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 if let Some(due) = cache.get(user("a")).into_due() {
-                    fetch(&cache, "a", Some(due), &script, &context()).unwrap();
+                    fetch(&cache, "a", Some(due), &one, &context()).unwrap();
                 }
             });
         }
     });
-    assert_eq!(script.exchanges.load(Ordering::Relaxed), 1);
+    assert_eq!(exchanges.load(Ordering::Relaxed), 1);
     assert_eq!(peek(&cache, "a").as_deref(), Some("new"));
 }
