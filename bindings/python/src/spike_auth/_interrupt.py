@@ -38,11 +38,13 @@ class _Helper:
     def run(self, ready: SimpleQueue[Any]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
         self.native_id = threading.get_native_id()
-        # It registers itself, so that it is not lost if its caller is interrupted.
-        _idle.append(self)
+        # It registers itself, so that it is not lost if its caller is interrupted. It ends if another one is idle.
+        is_spare = bool(_idle)
+        if not is_spare:
+            _idle.append(self)
         ready.put(None)
         del ready
-        while (job := self.jobs.get()) is not None:
+        while not is_spare and (job := self.jobs.get()) is not None:
             work, reply = job
             try:
                 result, error = work(), None
@@ -54,8 +56,6 @@ class _Helper:
                 _idle.append(self)  # before the reply, or the next call would find no idle helper
             reply.put((result, error))
             del reply, result, error
-            if is_spare:
-                return
 
 
 _idle: list[_Helper] = []
@@ -92,17 +92,21 @@ def interruptible(work: Callable[[], _T], cancel: Callable[[], None]) -> _T:
     outcome = None
     try:
         _awaited.append(reply)  # before any wait for another thread
-        while not _idle and outcome is None:
+        while outcome is None:
+            try:
+                # No signal handler runs between these and the put: Python checks for signals at calls and jumps only.
+                helper = _idle[-1]
+                del _idle[-1]
+            except IndexError:
+                pass
+            else:
+                helper.jobs.put((work, reply))
+                outcome = reply.get()
+                break
             try:
                 start_new_thread(_Helper().run, (reply,))
             except RuntimeError:  # the interpreter is about to finalize, or the system's thread limit is reached
                 return work()
-            outcome = reply.get()
-        if outcome is None:
-            # No signal handler runs before the put: the interpreter checks for signals only after a call.
-            helper = _idle[-1]
-            del _idle[-1]
-            helper.jobs.put((work, reply))
             outcome = reply.get()
     except BaseException:
         cancel()
