@@ -6,8 +6,8 @@ use std::{env, fs};
 
 /// The files of src/capi/ that declare something for C, in the header's order. A forgotten one shows in
 /// tests/test_artifact.py, which compares the header's functions with the exported ones.
-const SOURCES: [&str; 9] =
-    ["version", "status", "error", "sign", "config", "call", "client", "cache", "stats"];
+const SOURCES: [&str; 10] =
+    ["version", "status", "error", "sign", "config", "call", "client", "cache", "queue", "stats"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for input in ["build.rs", "include/cbindgen.toml", "src/capi"] {

@@ -227,6 +227,10 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_CLOSED = 14,
     /**
+     * The started call has not ended.
+     */
+    SPIKE_AUTH_STATUS_PENDING = 15,
+    /**
      * There are no usable TLS roots, or the given CA certificates cannot be read.
      */
     SPIKE_AUTH_STATUS_TLS_ROOTS = 20,
@@ -327,6 +331,14 @@ typedef struct spike_auth_client spike_auth_client;
  * setter checks its value at once, describes what is wrong, and changes nothing if it fails.
  */
 typedef struct spike_auth_config spike_auth_config;
+
+/**
+ * Hands out calls that were started, when they have ended. Make one for each event loop, for any number of
+ * clients. Its functions may be called from any thread; none of them waits, and none calls you. A queue
+ * belongs to the process that made it: in a forked child it hands out nothing, and nothing can be started
+ * with it.
+ */
+typedef struct spike_auth_queue spike_auth_queue;
 
 /**
  * A status as functions return it: a value of `enum spike_auth_status`, or a number of a later version.
@@ -435,9 +447,13 @@ typedef struct spike_auth_stats {
      */
     uint64_t forks;
     /**
+     * Started calls that have not ended.
+     */
+    uint64_t pending;
+    /**
      * Zero. Reserved for later versions.
      */
-    uint64_t reserved[20];
+    uint64_t reserved[19];
 } spike_auth_stats;
 
 #ifdef __cplusplus
@@ -861,6 +877,49 @@ SPIKE_AUTH_API
 void spike_auth_call_free(struct spike_auth_call *call);
 
 /**
+ * The access token of a call that was started, once it has ended: status, details and token as the waiting
+ * function would have given them, as often as asked, until the handle is started again or freed. Never
+ * waits.
+ *
+ * @param call       a handle that was passed to a start function
+ * @param token      receives the token and a NUL
+ * @param token_cap  its size in bytes; SPIKE_AUTH_TOKEN_SIZE is always enough
+ * @param token_len  receives the token's length without the NUL; may be NULL
+ * @param err        receives the error detail; may be NULL
+ *
+ * Fails with PENDING (the call is under way), INVALID_ARGUMENT (the handle was never started),
+ * BUFFER_TOO_SMALL (nothing is lost: call again), CANCELLED (also in a forked child of the process that
+ * started it), and with each status of the waiting function.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_call_get_token(const struct spike_auth_call *call,
+                                              char *token,
+                                              size_t token_cap,
+                                              size_t *token_len,
+                                              struct spike_auth_error *err);
+
+/**
+ * The value of an Authorization header of a call that was started: "Bearer ", and the token as
+ * spike_auth_call_get_token() gives it.
+ *
+ * @param call     as there
+ * @param out      receives the value and a NUL
+ * @param out_cap  its size in bytes; SPIKE_AUTH_AUTHORIZATION_SIZE is always enough
+ * @param out_len  receives the length without the NUL; may be NULL
+ * @param err      receives the error detail; may be NULL
+ *
+ * Fails as spike_auth_call_get_token() does.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_call_get_authorization(const struct spike_auth_call *call,
+                                                      char *out,
+                                                      size_t out_cap,
+                                                      size_t *out_len,
+                                                      struct spike_auth_error *err);
+
+/**
  * Makes a client from a configuration. The configuration is copied: it may be changed or freed afterwards.
  * Loads the trusted roots if the base URL is https. Does not connect.
  *
@@ -1161,6 +1220,133 @@ SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
 spike_auth_status_t spike_auth_client_clear(const struct spike_auth_client *client,
                                             struct spike_auth_error *err);
+
+/**
+ * Makes a queue. It takes one descriptor.
+ *
+ * @param queue  receives the handle, NULL on failure. Free it with spike_auth_queue_free().
+ * @param err    receives the error detail; may be NULL
+ *
+ * Fails with INTERNAL (no descriptor is left).
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_queue_new(struct spike_auth_queue **queue,
+                                         struct spike_auth_error *err);
+
+/**
+ * Returns the descriptor of a queue, for poll, epoll, or an event loop: it is readable while there is
+ * something to take. It may also be readable with nothing to take. Level-triggered; a program that waits for
+ * edges takes until `count` is less than `cap`. Do not read from it, write to it or close it. It is valid
+ * until the queue is freed. -1 in a forked child, and for NULL.
+ */
+SPIKE_AUTH_API
+int32_t spike_auth_queue_fd(const struct spike_auth_queue *queue);
+
+/**
+ * Takes the tags of calls that have ended, first ended first. Each started call is handed out exactly once,
+ * to one thread, whatever its result, unless its handle was freed before.
+ *
+ * @param queue  a queue
+ * @param tags   receives at most `cap` tags; NULL is allowed if `cap` is 0
+ * @param cap    how many tags have room
+ * @param count  receives how many were written. Less than `cap`: nothing is left.
+ * @param err    receives the error detail; may be NULL
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_queue_take(const struct spike_auth_queue *queue,
+                                          uint64_t *tags,
+                                          size_t cap,
+                                          size_t *count,
+                                          struct spike_auth_error *err);
+
+/**
+ * Frees a queue and closes its descriptor: remove that from your event loop first. Calls that were started
+ * with it continue, and are not handed out. NULL is ignored.
+ */
+SPIKE_AUTH_API
+void spike_auth_queue_free(struct spike_auth_queue *queue);
+
+/**
+ * Starts what spike_auth_client_get_token() does, and returns at once. When the call has ended, the queue
+ * hands out its tag, and spike_auth_call_get_token() or spike_auth_call_get_authorization() gives its result.
+ * The deadline counts from here. A token that is in the cache is handed out like any other;
+ * spike_auth_client_peek_token() first costs a tenth of that.
+ *
+ * Started calls are served in the order in which they were started, at most the client's maximum concurrency
+ * at once. There is no limit on how many wait.
+ *
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ - ; copied
+ * @param user_id_len  its length in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         a handle with nothing under way; required. It must stay until the call has ended, or
+ *                     freeing it ends the call.
+ * @param queue        hands out the call when it has ended
+ * @param tag          any number, such as an index or a pointer
+ * @param err          receives the error detail; may be NULL
+ *
+ * Fails with INVALID_USER_ID, KEY_REQUIRED, CLOSED, CANCELLED (the handle was cancelled before),
+ * INVALID_ARGUMENT (something is under way with the handle, or the queue belongs to a parent process): then
+ * nothing is handed out. Any other failure is the result of the call.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_start_token(const struct spike_auth_client *client,
+                                                  const char *user_id,
+                                                  size_t user_id_len,
+                                                  struct spike_auth_call *call,
+                                                  const struct spike_auth_queue *queue,
+                                                  uint64_t tag,
+                                                  struct spike_auth_error *err);
+
+/**
+ * Starts what spike_auth_client_exchange() does, as spike_auth_client_start_token() starts its call.
+ *
+ * @param user_id      as there
+ * @param user_id_len  as there
+ * @param call         as there
+ * @param queue        as there
+ * @param tag          as there
+ * @param err          receives the error detail; may be NULL
+ *
+ * Fails as spike_auth_client_start_token() does.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_start_exchange(const struct spike_auth_client *client,
+                                                     const char *user_id,
+                                                     size_t user_id_len,
+                                                     struct spike_auth_call *call,
+                                                     const struct spike_auth_queue *queue,
+                                                     uint64_t tag,
+                                                     struct spike_auth_error *err);
+
+/**
+ * Starts what spike_auth_client_exchange_signature() does, as spike_auth_client_start_token() starts its
+ * call. Needs no key.
+ *
+ * @param user_id        as there
+ * @param user_id_len    as there
+ * @param signature      64 hexadecimal characters; copied
+ * @param signature_len  its length in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call           as there
+ * @param queue          as there
+ * @param tag            as there
+ * @param err            receives the error detail; may be NULL
+ *
+ * Fails with INVALID_SIGNATURE, and as spike_auth_client_start_token() does, but not with KEY_REQUIRED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_start_exchange_signature(const struct spike_auth_client *client,
+                                                               const char *user_id,
+                                                               size_t user_id_len,
+                                                               const char *signature,
+                                                               size_t signature_len,
+                                                               struct spike_auth_call *call,
+                                                               const struct spike_auth_queue *queue,
+                                                               uint64_t tag,
+                                                               struct spike_auth_error *err);
 
 /**
  * Reads the counters of a client's cache.

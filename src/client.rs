@@ -1,14 +1,17 @@
 //! Puts the modules together: one application, one key, one base URL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::{Cache, Fetched, Found, Lookup, Monotonic, Stats};
+use crate::cache::{Cache, Fetched, Found, Lookup, Stats};
 use crate::call::Call;
-use crate::config::{CacheLimits, Config};
+use crate::config::Config;
 use crate::context::{CancelToken, Context};
+use crate::core::Core;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Exchange, SignedUser};
-use crate::fork::{PerProcess, generation};
+use crate::exchange::SignedUser;
+use crate::fork::PerProcess;
+use crate::requests::{Engine, Order, Queue, Request};
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::token::AccessToken;
 use crate::user_id::UserId;
@@ -16,11 +19,10 @@ use crate::user_id::UserId;
 /// Signs user ids and exchanges signatures for tokens. Shared by any number of threads.
 pub struct Client {
     key: Option<HmacKey>,
-    exchange: Exchange,
-    cache: PerProcess<Cache>,
-    cache_limits: CacheLimits,
-    /// The generation of the process that made the client.
-    made_in: u64,
+    core: Arc<Core>,
+    /// The started calls of this process.
+    engine: PerProcess<Arc<Engine>>,
+    max_concurrency: usize,
     timeout: Duration,
     /// Cancelled when the client is closed.
     closed: CancelToken,
@@ -43,10 +45,9 @@ impl Client {
         config.hmac_key.as_ref().map(HmacKey::check_proof).transpose()?;
         Ok(Self {
             key: config.hmac_key.clone(),
-            exchange: Exchange::new(config, application_id)?,
-            cache: PerProcess::new(Cache::new(config.cache, Monotonic)),
-            cache_limits: config.cache,
-            made_in: generation(),
+            core: Arc::new(Core::new(config, application_id)?),
+            engine: PerProcess::empty(),
+            max_concurrency: config.max_concurrency as usize,
             timeout: config.timeout,
             closed: CancelToken::new(),
         })
@@ -109,7 +110,7 @@ impl Client {
     }
 
     fn run(&self, user: &SignedUser<'_>, call: Option<&Call>) -> Result<(AccessToken, u32), Error> {
-        self.exchange.run(user, &self.context(call))
+        self.core.exchange.run(user, &self.context(call))
     }
 
     fn context(&self, call: Option<&Call>) -> Context {
@@ -151,9 +152,9 @@ impl Client {
         let context = self.context(call);
         let user = SignedUser { user, signature: &key.signature(user) };
         match found.into_due() {
-            None => cache.fetch(&user, &self.exchange, &context),
-            Some(due) if self.exchange.is_on_hold() => Ok(cache.use_as_it_is(due)),
-            Some(due) => cache.renew(&user, due, &self.exchange, &context),
+            None => cache.fetch(&user, &self.core.exchange, &context),
+            Some(due) if self.core.exchange.is_on_hold() => Ok(cache.use_as_it_is(due)),
+            Some(due) => cache.renew(&user, due, &self.core.exchange, &context),
         }
     }
 
@@ -209,21 +210,88 @@ impl Client {
     /// Counters of the cache, and what it holds. In a child of a fork the counters begin at zero.
     pub fn stats(&self) -> Result<Stats, Error> {
         self.check_open()?;
-        Ok(self.cache().stats())
+        let pending = self.engine.existing().map_or(0, |engine| engine.pending());
+        Ok(Stats { pending, ..self.cache().stats() })
     }
 
     #[inline]
     fn cache(&self) -> &Cache {
-        self.cache.get(|parent| match parent {
-            Some(parent) => parent.inherit(Monotonic, generation() - self.made_in),
-            None => Cache::new(self.cache_limits, Monotonic),
+        self.core.cache()
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.engine.get(|_| Arc::new(Engine::new(&self.core, self.max_concurrency)))
+    }
+
+    /// Starts [`Client::get_token`] and returns at once.
+    pub(crate) fn start_token(
+        &self,
+        user_id: &[u8],
+        call: &Call,
+        queue: &Arc<Queue>,
+        tag: u64,
+    ) -> Result<(), Error> {
+        let (key, user) = self.signer(user_id)?;
+        call.start(|| {
+            let order = self.order(user, call, queue, tag);
+            match self.look_up(user, Some(call))?.into_live() {
+                Ok(entry) => Ok(Request::hit(order, entry)),
+                Err(found) => Ok(Request::token(self.engine(), order, found, key.signature(user))),
+            }
         })
+    }
+
+    /// Starts [`Client::exchange`].
+    pub(crate) fn start_exchange(
+        &self,
+        user_id: &[u8],
+        call: &Call,
+        queue: &Arc<Queue>,
+        tag: u64,
+    ) -> Result<(), Error> {
+        let (key, user) = self.signer(user_id)?;
+        self.start_signed(user, key.signature(user), call, queue, tag)
+    }
+
+    /// Starts [`Client::exchange_signature`].
+    pub(crate) fn start_exchange_signature(
+        &self,
+        user_id: &[u8],
+        signature: &[u8],
+        call: &Call,
+        queue: &Arc<Queue>,
+        tag: u64,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        let user = UserId::new(user_id)?;
+        self.start_signed(user, Signature::parse(signature)?, call, queue, tag)
+    }
+
+    fn start_signed(
+        &self,
+        user: UserId<'_>,
+        signature: Signature,
+        call: &Call,
+        queue: &Arc<Queue>,
+        tag: u64,
+    ) -> Result<(), Error> {
+        call.start(|| {
+            let order = self.order(user, call, queue, tag);
+            Ok(Request::exchange(self.engine(), order, signature))
+        })
+    }
+
+    fn order<'a>(&self, user: UserId<'a>, call: &Call, queue: &Arc<Queue>, tag: u64) -> Order<'a> {
+        Order { user, context: self.context(Some(call)), tag, queue: Arc::clone(queue) }
     }
 
     /// Ends the calls in flight at once, and all later ones, with [`ErrorKind::Closed`]. Idempotent.
     pub fn close(&self) {
         self.closed.cancel();
-        self.exchange.close_idle();
+        if let Some(engine) = self.engine.existing() {
+            engine.close();
+        }
+        self.core.exchange.close_idle();
     }
 
     /// Fails if the client was closed.
@@ -252,4 +320,13 @@ pub(crate) fn not_cached() -> Error {
         ErrorKind::NotCached,
         "There is no token for this user in the cache. Get one with get_token or get_authorization.",
     )
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+        if let Some(engine) = self.engine.existing() {
+            engine.join();
+        }
+    }
 }

@@ -186,7 +186,7 @@ impl Context {
     /// Parks until `done` (true) or until `until` (false); fails if the call is stopped first. The thread
     /// that makes it `done` unparks this one.
     pub(crate) fn wait(&self, until: Instant, done: impl Fn() -> bool) -> Result<bool, Error> {
-        let _wake = self.wake_on_stop(&Waker::from(Arc::new(Parked(thread::current()))));
+        let _wake = self.wake_on_stop(&unparker());
         loop {
             if done() {
                 return Ok(true);
@@ -212,6 +212,11 @@ impl Context {
     pub(crate) fn sleep(&self, until: Instant) -> Result<(), Error> {
         self.wait(until, || false).map(|_| ())
     }
+}
+
+/// Unparks this thread.
+pub(crate) fn unparker() -> Waker {
+    Waker::from(Arc::new(Parked(thread::current())))
 }
 
 struct Parked(Thread);

@@ -1,7 +1,9 @@
-//! Descriptors above those of the standard streams.
+//! Descriptors above those of the standard streams, and one to wait for.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+#![allow(unsafe_code)] // eventfd(2)
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 const STANDARD_ERROR: i32 = 2;
 
@@ -15,4 +17,35 @@ pub(crate) fn above_stdio<T: AsFd + From<OwnedFd>>(owned: T) -> io::Result<T> {
     }
     // The copies of the standard library start at 3.
     owned.as_fd().try_clone_to_owned().map(T::from)
+}
+
+/// A descriptor that a program can wait for: readable from [`Event::set`] until [`Event::clear`].
+///
+/// An eventfd, which costs one descriptor and no buffer.
+pub(crate) struct Event(std::fs::File);
+
+impl Event {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: eventfd(2) takes two numbers; the descriptor that it returns has no other owner.
+        let owned = unsafe {
+            let descriptor = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+            if descriptor < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(descriptor)
+        };
+        Ok(Self(above_stdio(owned)?.into()))
+    }
+
+    pub(crate) fn descriptor(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+
+    pub(crate) fn set(&self) {
+        let _ = (&self.0).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn clear(&self) {
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
 }

@@ -28,13 +28,16 @@ pub mod capi;
 mod client;
 mod config;
 mod context;
+mod core;
 mod descriptor;
 mod error;
 mod exchange;
 mod fork;
 mod http;
 mod random;
+mod requests;
 mod signing;
+mod threads;
 mod token;
 mod user_id;
 

@@ -40,6 +40,21 @@ impl<'a> UserId<'a> {
     }
 }
 
+/// A user id that owns its bytes.
+pub(crate) struct OwnedUserId(Box<[u8]>);
+
+impl OwnedUserId {
+    pub(crate) fn as_id(&self) -> UserId<'_> {
+        UserId(&self.0)
+    }
+}
+
+impl From<UserId<'_>> for OwnedUserId {
+    fn from(user: UserId<'_>) -> Self {
+        Self(user.0.into())
+    }
+}
+
 /// Without the id, which may be personal data.
 impl fmt::Debug for UserId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -34,6 +34,8 @@ pub struct Stats {
     pub bytes: u64,
     /// The number of forks between the process that made the client and this one.
     pub forks: u64,
+    /// Started calls that have not ended.
+    pub pending: u64,
 }
 
 /// Up to so many threads count without sharing a stripe.

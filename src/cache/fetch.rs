@@ -6,16 +6,17 @@
 //! thread locks when and wakes whom; `flights.rs` holds the state. `tests/loom` compiles both and
 //! tries every order of threads.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use super::entry::Key;
-use super::flights::{Fetched, Flight, FlightResult, HandOff};
-use super::sync::Thread;
+use super::entry::{Entry, Key};
+use super::flights::{Fetched, Flight, FlightResult, Flights, HandOff, Waiter, WaiterId};
 use super::{Cache, Clock};
 use crate::context::Context;
 use crate::error::Error;
-use crate::exchange::{Fetcher, Outcome, Progress, SignedUser};
+use crate::exchange::{Fetcher, Later, Outcome, Progress, SignedUser};
 use crate::fork::generation;
 use crate::token::TokenResponse;
 
@@ -29,30 +30,39 @@ impl<C: Clock> Cache<C> {
         context: &Context,
     ) -> FlightResult {
         let key = self.key(user.user);
-        let now = self.clock.now();
-        let joined = {
-            let mut shard = self.lock(key);
-            if let Some((entry, _)) = self.live(&mut shard, key) {
-                return Ok(Fetched { entry, attempts: 0 });
-            }
-            // Also where a flight is under way: its token may be older than the report.
-            shard.state.rejections.check(key.hash, now)?;
-            let joined = shard.state.flights.join(key.user, context.deadline.at);
-            if joined.is_none() {
-                self.breaker.admit(key.hash, context.deadline.timeout, now)?;
-                shard.state.flights.begin(key.user);
-            }
-            joined
-        };
-        let Some((flight, waiter)) = joined else {
-            self.counters.exchanges.add(1);
-            return self.lead(key, user, Progress::default(), fetcher, context);
-        };
-        self.counters.coalesced.add(1);
-        match self.wait(key, &flight, waiter, context)? {
-            Joined::Completed(result) => result,
-            Joined::Leads(progress) => self.lead(key, user, progress, fetcher, context),
+        let id = WaiterId::new(context.deadline.at);
+        match self.enter(key, context, |flights| flights.join(key.user, id))? {
+            Entered::Found(entry) => Ok(Fetched { entry, attempts: 0 }),
+            Entered::Leads => self.lead(key, user, Progress::default(), fetcher, context),
+            Entered::Waits(flight) => match self.wait(key, &flight, id, context)? {
+                Joined::Completed(result) => result,
+                Joined::Leads(progress) => self.lead(key, user, progress, fetcher, context),
+            },
         }
+    }
+
+    /// Joins the user's flight, or begins one.
+    pub(super) fn enter<J>(
+        &self,
+        key: Key<'_>,
+        context: &Context,
+        join: impl FnOnce(&mut Flights) -> Option<J>,
+    ) -> Result<Entered<J>, Error> {
+        let now = self.clock.now();
+        let mut shard = self.lock(key);
+        if let Some((entry, _)) = self.live(&mut shard, key) {
+            return Ok(Entered::Found(entry));
+        }
+        // Also where a flight is under way: its token may be older than the report.
+        shard.state.rejections.check(key.hash, now)?;
+        if let Some(joined) = join(&mut shard.state.flights) {
+            self.counters.coalesced.add(1);
+            return Ok(Entered::Waits(joined));
+        }
+        self.breaker.admit(key.hash, context.deadline.timeout, now)?;
+        shard.state.flights.begin(key.user);
+        self.counters.exchanges.add(1);
+        Ok(Entered::Leads)
     }
 
     /// Makes the exchange of a flight, or goes on with it.
@@ -64,43 +74,59 @@ impl<C: Clock> Cache<C> {
         fetcher: &F,
         context: &Context,
     ) -> FlightResult {
+        let turn = |progress: &mut _| {
+            fetcher.wait_for_turn(context, progress).map_err(Later::<Infallible>::Over)
+        };
+        match self.lead_until(key, user, progress, fetcher, context, turn) {
+            Led::Ended(result) => result,
+            Led::Paused(_, never) => match never {},
+        }
+    }
+
+    /// The same, where `turn` does not wait.
+    pub(super) fn lead_until<'f, F: Fetcher, P>(
+        &self,
+        key: Key<'_>,
+        user: &SignedUser<'_>,
+        progress: Progress,
+        fetcher: &'f F,
+        context: &Context,
+        turn: impl Fn(&mut Progress) -> Result<F::Turn<'f>, Later<P>>,
+    ) -> Led<P> {
         let mut guard =
             LeaderGuard { cache: self, key, progress, made_in: generation(), is_over: false };
-        let outcome = self.exchange(key, user, fetcher, context, &mut guard.progress);
+        let outcome = loop {
+            let turn = match turn(&mut guard.progress) {
+                Ok(turn) => turn,
+                Err(Later::Over(outcome)) => break outcome,
+                Err(Later::At(time)) => {
+                    guard.is_over = true;
+                    return Led::Paused(std::mem::take(&mut guard.progress), time);
+                }
+            };
+            // After the wait, in which other users may have been refused.
+            if let Err(error) = self.breaker.check(key.hash, self.clock.now()) {
+                break Outcome::Failed(error.with_attempts(guard.progress.requests()));
+            }
+            if let Some(outcome) = fetcher.attempt(turn, user, context, &mut guard.progress) {
+                break outcome;
+            }
+        };
         let result = match outcome {
             Outcome::Granted(response) => self.succeed(key, &guard.progress, response),
             Outcome::Failed(error) => self.fail(key, &guard.progress, error),
             Outcome::Interrupted(error) => {
-                if !context.is_inherited() {
-                    self.breaker.note_interrupted(key.hash, context.deadline.timeout);
-                }
-                return Err(error); // dropping the guard hands the flight off
+                self.note_interrupted(key, context);
+                return Led::Ended(Err(error)); // dropping the guard hands the flight off
             }
         };
         guard.is_over = true;
-        result
+        Led::Ended(result)
     }
 
-    fn exchange<F: Fetcher>(
-        &self,
-        key: Key<'_>,
-        user: &SignedUser<'_>,
-        fetcher: &F,
-        context: &Context,
-        progress: &mut Progress,
-    ) -> Outcome {
-        loop {
-            let turn = match fetcher.wait_for_turn(context, progress) {
-                Ok(turn) => turn,
-                Err(outcome) => return outcome,
-            };
-            // After the wait, in which other users may have been refused.
-            if let Err(error) = self.breaker.check(key.hash, self.clock.now()) {
-                return Outcome::Failed(error.with_attempts(progress.requests()));
-            }
-            if let Some(outcome) = fetcher.attempt(turn, user, context, progress) {
-                return outcome;
-            }
+    pub(super) fn note_interrupted(&self, key: Key<'_>, context: &Context) {
+        if !context.is_inherited() {
+            self.breaker.note_interrupted(key.hash, context.deadline.timeout);
         }
     }
 
@@ -108,7 +134,7 @@ impl<C: Clock> Cache<C> {
         &self,
         key: Key<'_>,
         flight: &Arc<Flight>,
-        waiter: u64,
+        waiter: WaiterId,
         context: &Context,
     ) -> Result<Joined, Error> {
         let mut guard =
@@ -151,7 +177,7 @@ impl<C: Clock> Cache<C> {
         drop(shard);
         drop(retired);
         self.count_end(progress, result.is_ok());
-        wake(waiting);
+        wake(waiting, &result);
         result
     }
 
@@ -161,16 +187,37 @@ impl<C: Clock> Cache<C> {
         if error.http_status() == Some(401) {
             self.breaker.note_refusal(key.hash, self.clock.now());
         }
-        let waiting = self.lock(key).state.flights.complete(key.user, Err(error.clone()));
+        let result = Err(error);
+        let waiting = self.lock(key).state.flights.complete(key.user, result.clone());
         self.count_end(progress, false);
-        wake(waiting);
-        Err(error)
+        wake(waiting, &result);
+        result
     }
 
-    fn go_on(&self, next: HandOff) {
-        match next {
-            HandOff::Waiter(thread) => thread.unpark(),
-            HandOff::Over(progress) => self.count_end(&progress, false),
+    /// The leader leaves, and the flight is not over.
+    pub(super) fn hand_off(&self, key: Key<'_>, progress: Progress) {
+        let next = self.lock(key).state.flights.hand_off(key.user, progress);
+        self.go_on(key, next);
+    }
+
+    pub(super) fn leave(&self, key: Key<'_>, waiter: WaiterId) {
+        let next = self.lock(key).state.flights.leave(key.user, waiter);
+        if let Some(next) = next {
+            self.go_on(key, next);
+        }
+    }
+
+    /// Asks one waiter after the other, in a loop: a hundred thousand of them may have ended.
+    fn go_on(&self, key: Key<'_>, mut next: HandOff) {
+        loop {
+            next = match next {
+                HandOff::Thread(thread) => return thread.unpark(),
+                HandOff::Over(progress) => return self.count_end(&progress, false),
+                HandOff::Call(call, progress) => match call.lead(progress) {
+                    None => return,
+                    Some(progress) => self.lock(key).state.flights.hand_off(key.user, progress),
+                },
+            }
         }
     }
 
@@ -180,6 +227,21 @@ impl<C: Clock> Cache<C> {
         self.counters.requests.add(requests);
         self.counters.failures.add(u64::from(!granted));
     }
+}
+
+/// What a call finds that missed.
+pub(super) enum Entered<J> {
+    /// Another call has stored a token since.
+    Found(Arc<Entry>),
+    Waits(J),
+    Leads,
+}
+
+/// How far a leader came.
+pub(super) enum Led<P> {
+    Ended(FlightResult),
+    /// It still leads, and has to wait first.
+    Paused(Progress, P),
 }
 
 /// The end of a wait.
@@ -203,8 +265,7 @@ impl<C: Clock> Drop for LeaderGuard<'_, C> {
             return;
         }
         let progress = std::mem::take(&mut self.progress);
-        let next = self.cache.lock(self.key).state.flights.hand_off(self.key.user, progress);
-        self.cache.go_on(next);
+        self.cache.hand_off(self.key, progress);
     }
 }
 
@@ -212,7 +273,7 @@ impl<C: Clock> Drop for LeaderGuard<'_, C> {
 struct WaiterGuard<'a, C: Clock> {
     cache: &'a Cache<C>,
     key: Key<'a>,
-    waiter: u64,
+    waiter: WaiterId,
     made_in: u64,
     is_waiting: bool,
 }
@@ -222,13 +283,15 @@ impl<C: Clock> Drop for WaiterGuard<'_, C> {
         if !self.is_waiting || self.made_in != generation() {
             return;
         }
-        let next = self.cache.lock(self.key).state.flights.leave(self.key.user, self.waiter);
-        if let Some(next) = next {
-            self.cache.go_on(next);
-        }
+        self.cache.leave(self.key, self.waiter);
     }
 }
 
-fn wake(waiting: Vec<Thread>) {
-    waiting.iter().for_each(Thread::unpark);
+fn wake(waiting: BTreeMap<WaiterId, Waiter>, result: &FlightResult) {
+    for waiter in waiting.into_values() {
+        match waiter {
+            Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Call(call) => call.complete(result.clone()),
+        }
+    }
 }

@@ -3,8 +3,9 @@
 //! All of it is kept under the lock of the shard, so that nothing is between "fetched" and "stored": a
 //! call finds the flight or the entry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::entry::Entry;
@@ -21,7 +22,7 @@ pub(crate) struct Fetched {
 }
 
 /// The result that all callers of a flight share.
-pub(super) type FlightResult = Result<Fetched, Error>;
+pub(crate) type FlightResult = Result<Fetched, Error>;
 
 /// The part of a flight that waiters read without a lock.
 #[derive(Default)]
@@ -43,122 +44,180 @@ impl Flight {
 
 /// The flights of one shard's users.
 #[derive(Default)]
-pub(super) struct Flights {
-    by_user: HashMap<Box<[u8]>, InFlight, Keyed>,
-    next_waiter: u64,
-}
+pub(super) struct Flights(HashMap<Box<[u8]>, InFlight, Keyed>);
 
 #[derive(Default)]
 struct InFlight {
-    flight: Arc<Flight>,
-    waiters: Vec<Waiter>,
+    /// Made for the first thread that waits.
+    flight: Option<Arc<Flight>>,
+    /// By deadline: the last has the most time. A waiter leaves without a search.
+    waiters: BTreeMap<WaiterId, Waiter>,
     /// What was done so far, while it has no leader.
-    progress: Option<Progress>,
+    progress: Option<Box<Progress>>,
     /// The user was forgotten since it began.
     is_forgotten: bool,
 }
 
-struct Waiter {
-    /// Unlike those of all other waiters of the shard.
-    id: u64,
-    thread: Thread,
-    deadline: Instant,
+impl InFlight {
+    fn set_leaderless(&self, is_leaderless: bool) {
+        if let Some(flight) = &self.flight {
+            flight.is_leaderless.store(is_leaderless, Ordering::Release);
+        }
+    }
+}
+
+/// A waiter's deadline, and a number that no other waiter of the process has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WaiterId(Instant, u64);
+
+impl WaiterId {
+    pub(crate) fn new(deadline: Instant) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(deadline, NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn deadline(self) -> Instant {
+        self.0
+    }
+}
+
+/// What waits for a flight: a thread that is parked, or a call that was started.
+pub(super) enum Waiter {
+    Thread(Thread),
+    Call(Arc<dyn Follower>),
+}
+
+/// A started call, as the flight sees it.
+pub(crate) trait Follower: Send + Sync {
+    /// Receives the result. Takes no lock of the cache.
+    fn complete(self: Arc<Self>, result: FlightResult);
+
+    /// Becomes the leader, later and elsewhere. Returns `progress` if the call has ended meanwhile. Takes no
+    /// lock of the cache.
+    fn lead(self: Arc<Self>, progress: Progress) -> Option<Progress>;
 }
 
 /// What becomes of a flight that its leader left.
 pub(super) enum HandOff {
-    /// Unpark this waiter: it leads on, or leaves in its turn.
-    Waiter(Thread),
+    /// Unpark this thread: it leads on, or leaves in its turn.
+    Thread(Thread),
+    /// This call is no waiter any more: it leads on, or returns the progress.
+    Call(Arc<dyn Follower>, Progress),
     /// Nobody waits, and the flight is over.
     Over(Progress),
 }
 
 impl Flights {
-    /// Joins the flight of this user, if there is one. Returns the id of the waiter too.
-    pub(super) fn join(&mut self, user: &[u8], deadline: Instant) -> Option<(Arc<Flight>, u64)> {
-        let in_flight = self.by_user.get_mut(user)?;
-        let id = self.next_waiter;
-        self.next_waiter += 1;
-        in_flight.waiters.push(Waiter { id, thread: sync::current(), deadline });
-        Some((Arc::clone(&in_flight.flight), id))
+    /// This thread joins the flight of this user, if there is one.
+    pub(super) fn join(&mut self, user: &[u8], id: WaiterId) -> Option<Arc<Flight>> {
+        let in_flight = self.0.get_mut(user)?;
+        in_flight.waiters.insert(id, Waiter::Thread(sync::current()));
+        Some(Arc::clone(in_flight.flight.get_or_insert_default()))
+    }
+
+    /// A started call joins it. `None` if there is no flight.
+    pub(super) fn follow(
+        &mut self,
+        user: &[u8],
+        id: WaiterId,
+        call: Arc<dyn Follower>,
+    ) -> Option<()> {
+        self.0.get_mut(user)?.waiters.insert(id, Waiter::Call(call));
+        Some(())
     }
 
     /// Begins one, for a user that has none.
     pub(super) fn begin(&mut self, user: &[u8]) {
-        self.by_user.insert(user.into(), InFlight::default());
+        self.0.insert(user.into(), InFlight::default());
     }
 
     /// Whether an exchange for this user is under way.
     pub(super) fn is_under_way(&self, user: &[u8]) -> bool {
-        self.by_user.contains_key(user)
+        self.0.contains_key(user)
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.by_user.is_empty()
+        self.0.is_empty()
     }
 
     /// The token that a flight of this user brings may be older than now.
     pub(super) fn forget(&mut self, user: &[u8]) {
-        if let Some(in_flight) = self.by_user.get_mut(user) {
+        if let Some(in_flight) = self.0.get_mut(user) {
             in_flight.is_forgotten = true;
         }
     }
 
     pub(super) fn forget_all(&mut self) {
-        self.by_user.values_mut().for_each(|in_flight| in_flight.is_forgotten = true);
+        self.0.values_mut().for_each(|in_flight| in_flight.is_forgotten = true);
     }
 
     /// Whether the token that a flight brings may be cached.
     pub(super) fn may_keep(&self, user: &[u8]) -> bool {
-        self.by_user.get(user).is_some_and(|in_flight| !in_flight.is_forgotten)
+        self.0.get(user).is_some_and(|in_flight| !in_flight.is_forgotten)
     }
 
-    /// Ends a flight. All waiters find `result`: unpark them.
-    pub(super) fn complete(&mut self, user: &[u8], result: FlightResult) -> Vec<Thread> {
-        let Some(in_flight) = self.by_user.remove(user) else {
-            return Vec::new();
+    /// Ends a flight. Threads that wait find `result`: unpark them. Calls that wait receive it.
+    pub(super) fn complete(
+        &mut self,
+        user: &[u8],
+        result: FlightResult,
+    ) -> BTreeMap<WaiterId, Waiter> {
+        let Some(in_flight) = self.0.remove(user) else {
+            return BTreeMap::new();
         };
-        let _ = in_flight.flight.result.set(result);
-        in_flight.flight.is_leaderless.store(true, Ordering::Release);
-        in_flight.waiters.into_iter().map(|waiter| waiter.thread).collect()
+        if let Some(flight) = in_flight.flight {
+            let _ = flight.result.set(result);
+            flight.is_leaderless.store(true, Ordering::Release);
+        }
+        in_flight.waiters
     }
 
-    /// The leader leaves. The waiter with the most time is woken first.
+    /// The leader leaves. The waiter with the most time is asked first.
     pub(super) fn hand_off(&mut self, user: &[u8], progress: Progress) -> HandOff {
-        let Some(in_flight) = self.by_user.get_mut(user) else {
+        let Some(in_flight) = self.0.get_mut(user) else {
             return HandOff::Over(progress);
         };
-        match in_flight.waiters.iter().max_by_key(|waiter| waiter.deadline) {
-            Some(next) => {
-                in_flight.progress = Some(progress);
-                in_flight.flight.is_leaderless.store(true, Ordering::Release);
-                HandOff::Waiter(next.thread.clone())
-            }
+        match in_flight.waiters.last_entry() {
             None => {
-                self.by_user.remove(user);
+                self.0.remove(user);
                 HandOff::Over(progress)
             }
+            Some(next) => match next.get() {
+                Waiter::Thread(thread) => {
+                    let thread = thread.clone();
+                    in_flight.progress = Some(Box::new(progress));
+                    in_flight.set_leaderless(true);
+                    HandOff::Thread(thread)
+                }
+                Waiter::Call(call) => {
+                    let call = Arc::clone(call);
+                    next.remove();
+                    in_flight.set_leaderless(false);
+                    HandOff::Call(call, progress)
+                }
+            },
         }
     }
 
     /// A waiter leads from now on, if the flight has no leader. Returns what was done so far.
-    pub(super) fn lead(&mut self, user: &[u8], waiter: u64) -> Option<Progress> {
-        let in_flight = self.by_user.get_mut(user)?;
-        let at = in_flight.waiters.iter().position(|other| other.id == waiter)?;
+    pub(super) fn lead(&mut self, user: &[u8], waiter: WaiterId) -> Option<Progress> {
+        let in_flight = self.0.get_mut(user)?;
+        if !in_flight.waiters.contains_key(&waiter) {
+            return None;
+        }
         let progress = in_flight.progress.take()?;
-        in_flight.flight.is_leaderless.store(false, Ordering::Release);
-        in_flight.waiters.swap_remove(at);
-        Some(progress)
+        in_flight.set_leaderless(false);
+        in_flight.waiters.remove(&waiter);
+        Some(*progress)
     }
 
-    /// A waiter leaves. It may be the one that was woken to lead: if the flight has no leader, another is
-    /// woken.
-    pub(super) fn leave(&mut self, user: &[u8], waiter: u64) -> Option<HandOff> {
-        let in_flight = self.by_user.get_mut(user)?;
-        let at = in_flight.waiters.iter().position(|other| other.id == waiter)?;
-        in_flight.waiters.swap_remove(at);
+    /// A waiter leaves. It may be the thread that was woken to lead: if the flight has no leader, another
+    /// waiter is asked.
+    pub(super) fn leave(&mut self, user: &[u8], waiter: WaiterId) -> Option<HandOff> {
+        let in_flight = self.0.get_mut(user)?;
+        in_flight.waiters.remove(&waiter)?;
         let progress = in_flight.progress.take()?;
-        Some(self.hand_off(user, progress))
+        Some(self.hand_off(user, *progress))
     }
 }

@@ -30,6 +30,7 @@ mod queues;
 mod rejections;
 mod renewal;
 mod shard;
+mod started;
 mod sync;
 mod table;
 
@@ -51,8 +52,9 @@ use counters::Counters;
 pub use counters::Stats;
 pub(crate) use entry::Entry;
 use entry::{Key, Stage, Times, whole_ms};
-pub(crate) use flights::Fetched;
+pub(crate) use flights::{Fetched, FlightResult, Follower, WaiterId};
 use shard::{Locked, Reservation, Shard};
+pub(crate) use started::{Start, Step};
 pub(crate) use table::Found;
 
 /// Fewer entries per shard make eviction choose poorly.
@@ -199,6 +201,7 @@ impl<C: Clock> Cache<C> {
             entries: self.bounds.entries(),
             bytes: self.bounds.bytes(),
             forks: self.forks,
+            pending: 0,
         }
     }
 
@@ -350,6 +353,13 @@ impl Lookup {
         match self {
             Self::Live(found) => found.token(),
             Self::Due(_) | Self::Missing => None,
+        }
+    }
+
+    pub(crate) fn into_live(self) -> Result<Arc<Entry>, Self> {
+        match self {
+            Self::Live(found) => found.into_entry().ok_or(Self::Missing),
+            other => Err(other),
         }
     }
 

@@ -29,15 +29,22 @@ impl<C: Clock> Cache<C> {
         context: &Context,
     ) -> FlightResult {
         let key = self.key(user.user);
-        if !held.claim_renewal(self.clock.now(), pause())
-            || !self.begin_renewal(key, &held, context)
-        {
+        if !self.claim_renewal(key, &held, context) {
             return Ok(self.use_as_it_is(held));
         }
-        self.counters.misses.add(1);
-        self.counters.exchanges.add(1);
         self.lead(key, user, Progress::default(), fetcher, context)
             .or_else(|error| self.fall_back_on(key, held, error))
+    }
+
+    /// Whether this call is the first to renew `held`. Then it leads a flight.
+    pub(super) fn claim_renewal(&self, key: Key<'_>, held: &Arc<Entry>, context: &Context) -> bool {
+        let begins =
+            held.claim_renewal(self.clock.now(), pause()) && self.begin_renewal(key, held, context);
+        if begins {
+            self.counters.misses.add(1);
+            self.counters.exchanges.add(1);
+        }
+        begins
     }
 
     /// Begins a flight, unless there is one, the cache no longer holds `held`, or a rejected token or the
@@ -64,7 +71,12 @@ impl<C: Clock> Cache<C> {
 
     /// The result of a renewal that failed: the old token, unless the service refused a new one (401,
     /// 403), the old one expired or was dropped on purpose, or the call was stopped.
-    fn fall_back_on(&self, key: Key<'_>, held: Arc<Entry>, error: Error) -> FlightResult {
+    pub(super) fn fall_back_on(
+        &self,
+        key: Key<'_>,
+        held: Arc<Entry>,
+        error: Error,
+    ) -> FlightResult {
         let mut shard = self.lock(key);
         let current = shard.find(key);
         let is_held = current.as_ref().is_some_and(|entry| Arc::ptr_eq(entry, &held));

@@ -34,7 +34,7 @@ fn guard<T>(body: impl FnOnce() -> T) -> Option<T> {
 }
 
 #[cold]
-fn panicked() -> Failure {
+pub(super) fn panicked() -> Failure {
     Failure::new(
         spike_auth_status::Panic,
         "A bug in libspike_auth: it panicked, and the panic was caught. Report it with the output on stderr.",

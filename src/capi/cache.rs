@@ -13,7 +13,7 @@ use crate::call::Call;
 use crate::client::{Client, not_cached};
 
 /// The prefix of a token in the value of an Authorization header (RFC 6750, 2.1).
-const SCHEME: &[u8] = b"Bearer ";
+pub(super) const SCHEME: &[u8] = b"Bearer ";
 
 /// Returns the access token of a user: from the client's cache, or by an exchange whose token is then cached.
 /// Concurrent calls for the same user share one exchange and its result, also if it fails; each waits no longer

@@ -1,16 +1,21 @@
 //! The handle that carries the deadline and the cancellation of one call.
 
-use super::boundary::{run, run_quietly};
-use super::buffer::{HandleOut, free, handle};
-use super::error::spike_auth_error;
-use super::status::spike_auth_status_t;
+use std::ffi::c_char;
+
+use super::boundary::{panicked, run, run_quietly};
+use super::buffer::{HandleOut, TextOut, free, handle};
+use super::cache::SCHEME;
+use super::error::{Attempts, Failure, spike_auth_error};
+use super::status::{spike_auth_status, spike_auth_status_t};
 use crate::call::Call;
+use crate::error::Error;
+use crate::requests::{Ending, Peeked};
 
 /// The deadline and the cancellation of one call. Make a handle, pass it to a call, and cancel that call from
 /// any thread. Only one call at a time may use a handle. When the call has returned, the next call may use it,
 /// unless it was cancelled.
 pub struct spike_auth_call {
-    call: Call,
+    pub(super) call: Call,
 }
 
 /// Makes a call handle that uses the client's deadline and is not cancelled.
@@ -67,6 +72,92 @@ pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
 pub unsafe extern "C" fn spike_auth_call_free(call: *mut spike_auth_call) {
     // SAFETY: the caller keeps the header's contract.
     run_quietly(|| unsafe { free(call) });
+}
+
+/// The access token of a call that was started, once it has ended: status, details and token as the waiting
+/// function would have given them, as often as asked, until the handle is started again or freed. Never
+/// waits.
+///
+/// @param call       a handle that was passed to a start function
+/// @param token      receives the token and a NUL
+/// @param token_cap  its size in bytes; SPIKE_AUTH_TOKEN_SIZE is always enough
+/// @param token_len  receives the token's length without the NUL; may be NULL
+/// @param err        receives the error detail; may be NULL
+///
+/// Fails with PENDING (the call is under way), INVALID_ARGUMENT (the handle was never started),
+/// BUFFER_TOO_SMALL (nothing is lost: call again), CANCELLED (also in a forked child of the process that
+/// started it), and with each status of the waiting function.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_call_get_token(
+    call: *const spike_auth_call,
+    token: *mut c_char,
+    token_cap: usize,
+    token_len: *mut usize,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the caller keeps the header's contract.
+    unsafe {
+        run(err, || {
+            let out = TextOut::new(token, token_cap, token_len, "token")?;
+            write_result(&handle(call, "call")?.call, &out, b"")
+        })
+    }
+}
+
+/// The value of an Authorization header of a call that was started: "Bearer ", and the token as
+/// spike_auth_call_get_token() gives it.
+///
+/// @param call     as there
+/// @param out      receives the value and a NUL
+/// @param out_cap  its size in bytes; SPIKE_AUTH_AUTHORIZATION_SIZE is always enough
+/// @param out_len  receives the length without the NUL; may be NULL
+/// @param err      receives the error detail; may be NULL
+///
+/// Fails as spike_auth_call_get_token() does.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_call_get_authorization(
+    call: *const spike_auth_call,
+    out: *mut c_char,
+    out_cap: usize,
+    out_len: *mut usize,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the caller keeps the header's contract.
+    unsafe {
+        run(err, || {
+            let out = TextOut::new(out, out_cap, out_len, "out")?;
+            write_result(&handle(call, "call")?.call, &out, SCHEME)
+        })
+    }
+}
+
+fn write_result(call: &Call, out: &TextOut, prefix: &[u8]) -> Result<Attempts, Failure> {
+    let ending = match call.peek() {
+        Some(Peeked::Ended(ending)) => ending,
+        Some(Peeked::Inherited) => return Err(Error::cancelled().into()),
+        Some(Peeked::Pending) => {
+            return Err(Failure::new(
+                spike_auth_status::Pending,
+                "The call has not ended. Wait until its queue hands it out.",
+            ));
+        }
+        None => {
+            return Err(Failure::new(
+                spike_auth_status::InvalidArgument,
+                "Nothing was started with this call handle. Pass it to a start function first.",
+            ));
+        }
+    };
+    let (token, attempts) = match &ending {
+        Ending::Cached(entry, attempts) => (entry.token(), *attempts),
+        Ending::Exchanged(token, attempts) => (&**token, *attempts),
+        Ending::Failed(error) => return Err(error.clone().into()),
+        Ending::Panicked => return Err(panicked()),
+    };
+    out.write_both(prefix, token.as_bytes())?;
+    Ok(Attempts(attempts))
 }
 
 /// The call of a handle, or `None` for NULL.

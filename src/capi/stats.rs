@@ -47,8 +47,10 @@ pub struct spike_auth_stats {
     pub bytes: u64,
     /// The number of forks between the process that made the client and this one.
     pub forks: u64,
+    /// Started calls that have not ended.
+    pub pending: u64,
     /// Zero. Reserved for later versions.
-    pub reserved: [u64; 20],
+    pub reserved: [u64; 19],
 }
 
 const _: () = assert!(size_of::<spike_auth_stats>() == 256);
@@ -68,7 +70,8 @@ impl From<Stats> for spike_auth_stats {
             entries: stats.entries,
             bytes: stats.bytes,
             forks: stats.forks,
-            reserved: [0; 20],
+            pending: stats.pending,
+            reserved: [0; 19],
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum spike_auth_status {
     InvalidEnvironment = 13,
     /// The client is closed.
     Closed = 14,
+    /// The started call has not ended.
+    Pending = 15,
     // Errors of this machine.
     /// There are no usable TLS roots, or the given CA certificates cannot be read.
     TlsRoots = 20,
@@ -169,6 +171,7 @@ const STATUSES: &[Row] = {
         (Status::NotCached, c"SPIKE_AUTH_STATUS_NOT_CACHED", c"The cache holds no token for this user."),
         (Status::InvalidEnvironment, c"SPIKE_AUTH_STATUS_INVALID_ENVIRONMENT", c"An environment variable has an invalid value; the message names it."),
         (Status::Closed, c"SPIKE_AUTH_STATUS_CLOSED", c"The client is closed."),
+        (Status::Pending, c"SPIKE_AUTH_STATUS_PENDING", c"The started call has not ended."),
         (Status::TlsRoots, c"SPIKE_AUTH_STATUS_TLS_ROOTS", c"There are no usable TLS roots, or the given CA certificates cannot be read."),
         (Status::File, c"SPIKE_AUTH_STATUS_FILE", c"A file that an environment variable names cannot be used."),
         (Status::Resolve, c"SPIKE_AUTH_STATUS_RESOLVE", c"The host name could not be resolved."),

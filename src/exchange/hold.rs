@@ -5,10 +5,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::context::Context;
+use crate::context::{Context, unparker};
 use crate::error::{Error, ErrorKind, whole_ms};
 use crate::fork::{PerProcess, generation, try_lock};
 
@@ -33,7 +33,7 @@ struct Held {
 pub(crate) struct First {
     gives_way_at: Instant,
     is_over: AtomicBool,
-    waiting: Mutex<Vec<Thread>>,
+    waiting: Mutex<Vec<Waker>>,
 }
 
 /// What a call may do now.
@@ -70,7 +70,6 @@ impl Hold {
                 return Admission::Wait(held.until, held.failure(now));
             }
             if let Some(first) = held.first.as_ref().filter(|_| held.is_led(now)) {
-                lock(&first.waiting).push(std::thread::current());
                 return Admission::Queue(Arc::clone(first));
             }
             first = Some(Arc::new(First {
@@ -127,6 +126,15 @@ impl Held {
 }
 
 impl First {
+    /// Wakes `waker` when it is over. Returns when it gives way.
+    pub(crate) fn wake_at_end(&self, waker: &Waker) -> Instant {
+        lock(&self.waiting).push(waker.clone());
+        if self.is_over.load(Ordering::Acquire) {
+            waker.wake_by_ref(); // before it was in the list
+        }
+        self.gives_way_at
+    }
+
     #[cfg(test)]
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
@@ -134,6 +142,7 @@ impl First {
 
     /// Waits until it is over, or gives way.
     pub(crate) fn wait(&self, context: &Context) -> Result<(), Error> {
+        self.wake_at_end(&unparker());
         let deadline = context.deadline;
         let until = self.gives_way_at.min(deadline.at);
         let is_over = context.wait(until, || self.is_over.load(Ordering::Acquire))?;
@@ -145,7 +154,8 @@ impl First {
 
     fn end(&self) {
         self.is_over.store(true, Ordering::Release);
-        lock(&self.waiting).drain(..).for_each(|thread| thread.unpark());
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 

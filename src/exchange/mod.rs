@@ -10,6 +10,8 @@ mod retry;
 mod retry_after;
 mod scrub;
 
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::config::{ApplicationId, Config};
@@ -20,8 +22,8 @@ use crate::random;
 use crate::signing::Signature;
 use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
-pub(crate) use fetcher::Fetcher;
-use hold::{Admission, Hold, Pass};
+pub(crate) use fetcher::{Fetcher, Later};
+use hold::{Admission, First, Hold, Pass};
 use request::RequestBody;
 use retry::Budget;
 
@@ -115,12 +117,18 @@ impl Exchange {
         (result, requests)
     }
 
-    /// Waits for the next attempt: between two of this exchange, and as the service asked all calls.
-    fn admit(&self, context: &Context, progress: &mut Progress) -> Result<Pass<'_>, Outcome> {
+    /// Whether the next attempt may begin now: after the wait between two of this exchange, and as the
+    /// service asked all calls.
+    fn admit(
+        &self,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Result<Pass<'_>, Later<Obstacle>> {
         loop {
-            self.pause(context, progress)?;
+            self.check_pause(context, progress)?;
             match self.hold.admit(Instant::now()) {
                 Admission::Go(pass) => return Ok(pass),
+                Admission::Queue(first) => return Err(Later::At(Obstacle::First(first))),
                 Admission::Wait(until, failure) => {
                     progress.pause = Some(Pause {
                         until,
@@ -128,11 +136,18 @@ impl Exchange {
                         paid: true,
                     });
                 }
-                Admission::Queue(first) => {
-                    first.wait(context).map_err(|error| progress.interrupted(error))?;
-                }
             }
         }
+    }
+
+    fn turn<'a>(
+        &'a self,
+        pass: Pass<'a>,
+        context: &Context,
+        progress: &Progress,
+    ) -> Result<Turn<'a>, Outcome> {
+        let permit = self.http.permit(context).map_err(|error| progress.interrupted(error))?;
+        Ok(Turn { pass, permit })
     }
 
     /// Whether the service has asked to wait.
@@ -141,20 +156,25 @@ impl Exchange {
     }
 
     /// The wait between two attempts, if one is due.
-    fn pause(&self, context: &Context, progress: &mut Progress) -> Result<(), Outcome> {
+    fn check_pause(
+        &self,
+        context: &Context,
+        progress: &mut Progress,
+    ) -> Result<(), Later<Obstacle>> {
         let Some(pause) = &mut progress.pause else {
             return Ok(());
         };
         let wait = pause.until.saturating_duration_since(Instant::now());
         if !retry::fits(wait, context.deadline.left()) {
-            return Err(Outcome::Interrupted(pause.failure.clone()));
+            return Err(Later::Over(Outcome::Interrupted(pause.failure.clone())));
         }
         pause.paid = pause.paid || self.budget.pay(&pause.failure);
         if !pause.paid {
-            return Err(Outcome::Failed(pause.failure.clone()));
+            return Err(Later::Over(Outcome::Failed(pause.failure.clone())));
         }
-        let until = pause.until;
-        context.sleep(until).map_err(|error| progress.interrupted(error))?;
+        if !wait.is_zero() {
+            return Err(Later::At(Obstacle::Pause(pause.until)));
+        }
         progress.pause = None;
         Ok(())
     }
@@ -173,9 +193,29 @@ impl Fetcher for Exchange {
         context: &Context,
         progress: &mut Progress,
     ) -> Result<Turn<'_>, Outcome> {
-        let pass = self.admit(context, progress)?;
-        let permit = self.http.permit(context).map_err(|error| progress.interrupted(error))?;
-        Ok(Turn { pass, permit })
+        loop {
+            let waited = match self.admit(context, progress) {
+                Ok(pass) => return self.turn(pass, context, progress),
+                Err(Later::Over(outcome)) => return Err(outcome),
+                Err(Later::At(Obstacle::Pause(until))) => context.sleep(until),
+                Err(Later::At(Obstacle::First(first))) => first.wait(context),
+            };
+            waited.map_err(|error| progress.interrupted(error))?;
+        }
+    }
+
+    fn poll_turn(
+        &self,
+        context: &Context,
+        progress: &mut Progress,
+        waker: &Waker,
+    ) -> Result<Turn<'_>, Later<Instant>> {
+        match self.admit(context, progress) {
+            Ok(pass) => self.turn(pass, context, progress).map_err(Later::Over),
+            Err(Later::Over(outcome)) => Err(Later::Over(outcome)),
+            Err(Later::At(Obstacle::Pause(until))) => Err(Later::At(until)),
+            Err(Later::At(Obstacle::First(first))) => Err(Later::At(first.wake_at_end(waker))),
+        }
     }
 
     fn attempt(
@@ -216,6 +256,13 @@ impl Fetcher for Exchange {
         progress.pause = Some(Pause { until: Instant::now() + wait, failure, paid: false });
         None
     }
+}
+
+/// What an attempt has to wait for.
+enum Obstacle {
+    Pause(Instant),
+    /// The call that goes first after a hold.
+    First(Arc<First>),
 }
 
 /// Whether a failure says something about the call, and nothing about the exchange.

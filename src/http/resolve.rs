@@ -3,8 +3,6 @@
 //! The system's lookup blocks and cannot be interrupted. So it runs on a helper thread, which lives as long
 //! as the lookup, while the call waits on a descriptor until its deadline.
 
-#![allow(unsafe_code)] // pthread_sigmask(3)
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::panic::catch_unwind;
@@ -20,6 +18,7 @@ use super::poll::Ready;
 use crate::config::Host;
 use crate::error::Error;
 use crate::fork::PerProcess;
+use crate::threads;
 
 /// How long an answer is kept. The system reports no lifetime, and addresses seldom change.
 const KEPT: Duration = Duration::from_secs(30);
@@ -198,41 +197,7 @@ fn spawn(
         let waiting = lock(&names).end(started, &found);
         waiting.iter().for_each(|waiter| waiter.notify(found.clone()));
     };
-    let builder =
-        std::thread::Builder::new().name("spike_auth-dns".into()).stack_size(HELPER_STACK);
-    without_signals(|| builder.spawn(work).map(|_| ()))
-}
-
-/// Runs `body` with all signals blocked. A thread that it starts inherits this, so that it never runs a
-/// signal handler of the program.
-fn without_signals<T>(body: impl FnOnce() -> T) -> T {
-    let _restored = BlockedSignals::new();
-    body()
-}
-
-/// Blocks all signals in this thread until it is dropped; `None` if that failed.
-struct BlockedSignals(Option<libc::sigset_t>);
-
-impl BlockedSignals {
-    fn new() -> Self {
-        // SAFETY: both sets live on this stack; any numbers are a valid signal set, and the two functions
-        // write to nothing else.
-        unsafe {
-            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
-            libc::sigfillset(&mut all);
-            let failed = libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) != 0;
-            Self((!failed).then_some(before))
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            // SAFETY: pthread_sigmask(3) filled the set; nothing is written.
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
-        }
-    }
+    threads::spawn("spike_auth-dns", HELPER_STACK, work).map(drop)
 }
 
 fn loopback(port: u16) -> Vec<SocketAddr> {

@@ -1,0 +1,35 @@
+//! The parts of a client that its own threads use too.
+
+use crate::cache::{Cache, Monotonic};
+use crate::config::{ApplicationId, CacheLimits, Config};
+use crate::error::Error;
+use crate::exchange::Exchange;
+use crate::fork::{PerProcess, generation};
+
+pub(crate) struct Core {
+    pub(crate) exchange: Exchange,
+    cache: PerProcess<Cache>,
+    cache_limits: CacheLimits,
+    /// The generation of the process that made the client.
+    made_in: u64,
+}
+
+impl Core {
+    pub(crate) fn new(config: &Config, application_id: &ApplicationId) -> Result<Self, Error> {
+        Ok(Self {
+            exchange: Exchange::new(config, application_id)?,
+            cache: PerProcess::new(Cache::new(config.cache, Monotonic)),
+            cache_limits: config.cache,
+            made_in: generation(),
+        })
+    }
+
+    /// The cache of this process.
+    #[inline]
+    pub(crate) fn cache(&self) -> &Cache {
+        self.cache.get(|parent| match parent {
+            Some(parent) => parent.inherit(Monotonic, generation() - self.made_in),
+            None => Cache::new(self.cache_limits, Monotonic),
+        })
+    }
+}

@@ -1,0 +1,283 @@
+//! The threads behind started calls: workers that make exchanges, and one that keeps time.
+//!
+//! They are made when they are needed, and exist only while started calls are under way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Request;
+use crate::cache::WaiterId;
+use crate::core::Core;
+use crate::error::{Error, ErrorKind};
+use crate::fork::Inherit;
+use crate::threads;
+
+const NAME: &str = "spike_auth";
+/// A call needs up to 52 KiB.
+const STACK: usize = 256 * 1024;
+/// How long a thread without work stays, for the next call.
+const LINGER: Duration = Duration::from_millis(10);
+
+/// The started calls of one client in one process.
+pub(crate) struct Engine {
+    /// Weak: an engine that a child inherits is never freed, and must not keep tokens.
+    core: Weak<Core>,
+    workers_max: usize,
+    state: Mutex<State>,
+    work: Condvar,
+    time: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Calls that have not ended.
+    pending: u64,
+    /// The same by deadline, until it has passed.
+    deadlines: BTreeMap<WaiterId, Arc<Request>>,
+    /// First in, first out.
+    runnable: VecDeque<Arc<Request>>,
+    paused: BTreeMap<(Instant, WaiterId), Arc<Request>>,
+    workers: usize,
+    /// Workers that wait for work.
+    idle: usize,
+    has_timer: bool,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Engine {
+    pub(crate) fn new(core: &Arc<Core>, workers_max: usize) -> Self {
+        Self {
+            core: Arc::downgrade(core),
+            workers_max,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            time: Condvar::new(),
+        }
+    }
+
+    /// `None` once the client is being freed.
+    pub(super) fn core(&self) -> Option<Arc<Core>> {
+        self.core.upgrade()
+    }
+
+    /// The number of calls that are under way.
+    pub(crate) fn pending(&self) -> u64 {
+        self.state().pending
+    }
+
+    /// Keeps the deadline of a call. Call [`Engine::forget`] when it ends, also after a failure.
+    pub(super) fn register(self: &Arc<Self>, request: &Arc<Request>) -> Result<(), Error> {
+        let mut state = self.state();
+        state.pending += 1;
+        state.deadlines.insert(request.id(), Arc::clone(request));
+        self.keep_time_for(&mut state, request.id().deadline())
+    }
+
+    /// The call has ended.
+    pub(super) fn forget(&self, id: WaiterId) {
+        let mut state = self.state();
+        state.pending -= 1;
+        let request = state.deadlines.remove(&id);
+        if state.pending == 0 {
+            self.time.notify_one(); // nothing is left to wait for
+        }
+        drop(state);
+        drop(request);
+    }
+
+    /// Gives a call that has a job to a worker, in its turn.
+    pub(super) fn enqueue(self: &Arc<Self>, request: &Arc<Request>) -> Result<(), Error> {
+        let mut state = self.state();
+        state.runnable.push_back(Arc::clone(request));
+        self.provide_workers(&mut state)
+    }
+
+    /// Gives it to a worker at `time`.
+    pub(super) fn pause(self: &Arc<Self>, time: Instant, request: &Arc<Request>) {
+        let mut state = self.state();
+        state.paused.insert((time, request.id()), Arc::clone(request));
+        // The worker that calls this shows that threads can be made, and the timer is there.
+        let _ = self.keep_time_for(&mut state, time);
+    }
+
+    pub(super) fn unpause(&self, time: Option<Instant>, request: &Request) {
+        if let Some(time) = time {
+            let paused = self.state().paused.remove(&(time, request.id()));
+            drop(paused);
+        }
+    }
+
+    /// Gives it to a worker before its time.
+    pub(super) fn resume(self: &Arc<Self>, time: Instant, request: &Arc<Request>) {
+        let mut state = self.state();
+        if state.paused.remove(&(time, request.id())).is_some() {
+            state.runnable.push_back(Arc::clone(request));
+            let _ = self.provide_workers(&mut state);
+        }
+    }
+
+    /// The client was closed: ends all calls.
+    pub(crate) fn close(&self) {
+        let all = self.state().deadlines.values().cloned().collect::<Vec<_>>();
+        // Followers first: else each leader would hand over to the next.
+        all.iter().for_each(|request| request.stop_following(Error::closed()));
+        all.iter().for_each(|request| request.stop(Error::closed()));
+    }
+
+    /// Waits for the threads, after [`Engine::close`].
+    pub(crate) fn join(&self) {
+        self.work.notify_all();
+        self.time.notify_all();
+        loop {
+            let threads = std::mem::take(&mut self.state().threads);
+            if threads.is_empty() {
+                return;
+            }
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        }
+    }
+
+    fn provide_workers(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
+        self.work.notify_one();
+        if state.runnable.len() <= state.idle || state.workers >= self.workers_max {
+            return Ok(());
+        }
+        match self.spawn(state, Self::work) {
+            Ok(()) => state.workers += 1,
+            Err(error) if state.workers == 0 => return Err(no_thread(&error)),
+            Err(_) => {} // those that are there do it
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the timer looks at `time`.
+    fn keep_time_for(self: &Arc<Self>, state: &mut State, time: Instant) -> Result<(), Error> {
+        if state.has_timer {
+            if state.next_time().is_none_or(|next| time <= next) {
+                self.time.notify_one();
+            }
+            return Ok(());
+        }
+        self.spawn(state, Self::keep_time).map_err(|error| no_thread(&error))?;
+        state.has_timer = true;
+        Ok(())
+    }
+
+    fn spawn(self: &Arc<Self>, state: &mut State, run: fn(&Arc<Self>)) -> io::Result<()> {
+        state.threads.retain(|thread| !thread.is_finished());
+        let this = Arc::clone(self);
+        let thread = threads::spawn(NAME, STACK, move || run(&this))?;
+        state.threads.push(thread);
+        Ok(())
+    }
+
+    /// A worker.
+    fn work(self: &Arc<Self>) {
+        while let Some(request) = self.next() {
+            request.run(self);
+        }
+    }
+
+    /// The next call to run; `None` if there is none for a while.
+    fn next(&self) -> Option<Arc<Request>> {
+        let mut state = self.state();
+        loop {
+            if let Some(request) = state.runnable.pop_front() {
+                return Some(request);
+            }
+            state.idle += 1;
+            let (guard, timeout) =
+                self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            state.idle -= 1;
+            if timeout.timed_out() && state.runnable.is_empty() {
+                state.workers -= 1;
+                return None;
+            }
+        }
+    }
+
+    /// The timer.
+    fn keep_time(self: &Arc<Self>) {
+        let mut state = self.state();
+        loop {
+            let now = Instant::now();
+            let (resumed, expired) = (state.take_resumed(now), state.take_expired(now));
+            if resumed || !expired.is_empty() {
+                let failed = if resumed { self.provide_workers(&mut state).err() } else { None };
+                let stranded = failed.map(|error| (error, std::mem::take(&mut state.runnable)));
+                drop(state);
+                if let Some((error, stranded)) = stranded {
+                    stranded.iter().for_each(|request| request.stop(error.clone()));
+                }
+                expired.iter().for_each(Request::expire);
+                drop(expired);
+                state = self.state();
+                continue;
+            }
+            let next = state.next_time();
+            let wait = next.map_or(LINGER, |next| next.saturating_duration_since(now));
+            let (guard, timeout) =
+                self.time.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            if next.is_none() && timeout.timed_out() && state.next_time().is_none() {
+                state.has_timer = false;
+                return;
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next_time(&self) -> Option<Instant> {
+        let deadline = self.deadlines.keys().next().map(|id| id.deadline());
+        let pause = self.paused.keys().next().map(|(time, _)| *time);
+        deadline.into_iter().chain(pause).min()
+    }
+
+    /// Calls whose pause is over become runnable.
+    fn take_resumed(&mut self, now: Instant) -> bool {
+        let before = self.runnable.len();
+        while let Some(first) = self.paused.first_entry()
+            && first.key().0 <= now
+        {
+            self.runnable.push_back(first.remove());
+        }
+        self.runnable.len() > before
+    }
+
+    fn take_expired(&mut self, now: Instant) -> Vec<Arc<Request>> {
+        let mut expired = Vec::new();
+        while let Some(first) = self.deadlines.first_entry()
+            && first.key().deadline() <= now
+        {
+            expired.push(first.remove());
+        }
+        expired
+    }
+}
+
+/// A child has none of the threads, and a thread of the parent may have held the lock.
+impl Inherit for Arc<Engine> {
+    fn abandon(self) {
+        std::mem::forget(self);
+    }
+}
+
+fn no_thread(error: &io::Error) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        format!(
+            "The operating system refused a thread: {error}. Check the limits of the process (RLIMIT_NPROC, \
+             the pids controller of its cgroup, memory)."
+        ),
+    )
+    .with_retryable(true)
+}
