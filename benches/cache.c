@@ -1,13 +1,13 @@
-/* Tokens that the library holds: `cache BASE_URL IDS_FILE`. See step.h for the conversation and crowd.h for the
- * threads, which share one client.
+/* Cached tokens of the library: `cache BASE_URL IDS_FILE`. step.h has the protocol, crowd.h the threads, which share
+ * one client. IDS_FILE has the user ids in random order, 23 bytes each, without separators.
  *
- * "fill COUNT" puts in the tokens of COUNT users, each by an exchange that spike_auth_client_get_token()
- * makes; COUNT 0 only opens the connections. "held 0" answers with no times, but with the bytes and the entries
- * that spike_auth_client_stats() tells. "FUNCTION:hot:THREADS COUNT" asks for one user, "FUNCTION:random:THREADS
- * COUNT" for all in turn, in the order of IDS_FILE: a random one, 23 bytes each, without anything between.
+ * "fill COUNT" caches the tokens of COUNT users, each by a spike_auth_client_get_token() that makes an exchange;
+ * COUNT 0 only opens the connections. "stats 0" answers with the bytes and the entries of
+ * spike_auth_client_stats() instead of times. "FUNCTION:hot:THREADS COUNT" asks for one user,
+ * "FUNCTION:random:THREADS COUNT" for all in the order of IDS_FILE.
  *
- * In the timed loop: one call with an error struct, which copies the token into a buffer of the thread's own.
- * That no call made an exchange is checked after each step.
+ * In the timed loop: one call with an error struct, which copies the token into the thread's own buffer. Each step
+ * checks that no call made an exchange.
  */
 
 #define _GNU_SOURCE
@@ -22,8 +22,8 @@
 #define ID_LEN 23
 #define FILLING 8 /* threads */
 #define ASKING_MAX 2
-#define PIECE 256 /* calls that a thread makes before it looks whether there is more to do; COUNTs are multiples */
-#define BYTES_PER_ENTRY 1024 /* what the cache is allowed: more than it needs */
+#define PIECE 256 /* calls that a thread makes before it takes the next piece; COUNTs are multiples */
+#define BYTES_PER_ENTRY 1024 /* the cache's bound: more than it needs */
 
 static spike_auth_client *client;
 static char *ids;
@@ -31,7 +31,7 @@ static size_t users;
 
 /* --- the functions that are measured --- */
 
-typedef spike_auth_status_t asking(const char *user, char *out, size_t *len, spike_auth_error *err);
+typedef spike_auth_status_t getter(const char *user, char *out, size_t *len, spike_auth_error *err);
 
 static spike_auth_status_t get_token(const char *user, char *out, size_t *len, spike_auth_error *err)
 {
@@ -51,7 +51,7 @@ static spike_auth_status_t peek_token(const char *user, char *out, size_t *len, 
 
 static const struct function {
     const char *name;
-    asking *ask;
+    getter *ask;
     const char *before_token;
 } functions[] = {
     {"get_token", get_token, ""},
@@ -60,12 +60,12 @@ static const struct function {
 };
 #define FUNCTIONS (sizeof functions / sizeof *functions)
 
-/* --- asking --- */
+/* --- reading cached tokens --- */
 
-static asking *ask;
+static getter *ask;
 static int is_random;
-static size_t walked;     /* where in the ids the next step begins */
-static atomic_long drawn; /* how many pieces of the step under way are taken */
+static size_t walked;     /* where in the ids the next step starts */
+static atomic_long drawn; /* how many pieces of the current step are taken */
 static long pieces;       /* how many it has */
 
 static struct share {
@@ -73,7 +73,7 @@ static struct share {
     int64_t cpu, wall;
 } shares[ASKING_MAX];
 
-/* How long this thread has waited for a core that others had, since it was made. */
+/* How long this thread has waited for a core since it was started. */
 static int64_t waited_ns(void)
 {
     long long waited = 0;
@@ -86,13 +86,13 @@ static int64_t waited_ns(void)
     return waited;
 }
 
-/* One piece of a step, from the place in the ids where it begins. */
+/* One piece of a step, from its place in the ids. */
 static void ask_piece(size_t place)
 {
     spike_auth_error err;
     char out[SPIKE_AUTH_AUTHORIZATION_SIZE];
     size_t len, step = is_random ? 1 : 0;
-    asking *function = ask;
+    getter *function = ask;
     for (int i = 0; i < PIECE; i++) {
         if (function(ids + place * ID_LEN, out, &len, &err) != SPIKE_AUTH_STATUS_OK)
             die("spike_auth", err.message);
@@ -120,7 +120,7 @@ static void ask_pieces(int thread, long count)
     shares[thread] = mine;
 }
 
-/* Two threads that share a core for a while would be measured as two that wait for each other. */
+/* Pins each thread: sharing a core for a while would look like waiting for each other. */
 static void take_core(int thread)
 {
     cpu_set_t all, mine;
@@ -149,13 +149,13 @@ static spike_auth_stats stats(void)
     return stats;
 }
 
-/* A step goes on where the one before has ended, so that a token that it asks for was not asked for lately.
+/* A step continues where the previous one ended, so each token was last used long ago.
  *
- * The threads take pieces of it until none is left: so none waits for another at the end, though cores are not equally
- * fast. Each reads its own clocks. The CPU time of the process would lack what its threads on other cores have used
- * since the last tick, which is much of such a step; and of the time on the clock each leaves out what it has waited
- * for a core that another process had. WALL is for all calls at the sum of the threads' rates. */
-static int run_asking(const struct function *function, const char *which, int threads, long count, int64_t *cpu,
+ * The threads take pieces until none is left, so that none waits for a slower core at the end. Each reads its own
+ * clocks: the CPU time of the process would lack what threads on other cores have used since the last tick, which
+ * is much of such a short step. Its wall time excludes the waiting for a core that another process used. WALL is
+ * for all calls at the sum of the threads' rates. */
+static int run_getter(const struct function *function, const char *which, int threads, long count, int64_t *cpu,
                       int64_t *wall)
 {
     uint64_t exchanges = stats().exchanges;
@@ -205,7 +205,7 @@ static void fill(int thread, long count)
     }
 }
 
-/* Each function must give the token that an exchange for the same user gives. */
+/* Each function must return the token that an exchange for the same user returns. */
 static void check_functions(void)
 {
     spike_auth_error err;
@@ -229,7 +229,7 @@ static int run_filling(long count, int64_t *cpu, int64_t *wall)
     run_crowd(FILLING, count, connect_one, fill, cpu, wall);
     if (count > 0) {
         if (stats().entries != users)
-            die("spike_auth", "does not hold all tokens");
+            die("spike_auth", "not all tokens are cached");
         check_functions();
     }
     return 1;
@@ -241,7 +241,7 @@ static int run(const char *name, long count, int64_t *cpu, int64_t *wall)
     int threads;
     if (strcmp(name, "fill") == 0)
         return run_filling(count, cpu, wall);
-    if (strcmp(name, "held") == 0) {
+    if (strcmp(name, "stats") == 0) {
         spike_auth_stats now = stats();
         *cpu = (int64_t)now.bytes;
         *wall = (int64_t)now.entries;
@@ -250,7 +250,7 @@ static int run(const char *name, long count, int64_t *cpu, int64_t *wall)
     if (sscanf(name, "%31[^:]:%31[^:]:%d", function, which, &threads) == 3)
         for (size_t i = 0; i < FUNCTIONS; i++)
             if (strcmp(functions[i].name, function) == 0)
-                return run_asking(&functions[i], which, threads, count, cpu, wall);
+                return run_getter(&functions[i], which, threads, count, cpu, wall);
     return 0;
 }
 

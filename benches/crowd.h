@@ -1,4 +1,4 @@
-/* Some threads that do the same at once, timed from when all of them are warm. */
+/* Threads that do the same work at once, timed from when all have warmed up. */
 
 #ifndef CROWD_H
 #define CROWD_H
@@ -27,7 +27,7 @@ static void *member(void *number)
     return NULL;
 }
 
-/* `count` operations of all threads together. Returns 0 for a number of threads that cannot be. */
+/* `count` operations of all threads together. Returns 0 for an invalid number of threads. */
 static int run_crowd(int threads, long count, void (*warm_up)(int thread), void (*work)(int thread, long count),
                      int64_t *cpu, int64_t *wall)
 {

@@ -1,7 +1,8 @@
-/* Exchanges through the library: `exchange BASE_URL CA_FILE` (an empty CA_FILE over HTTP). See step.h for the
- * conversation and crowd.h for the threads, which share one client.
+/* Exchanges through the library: `exchange BASE_URL CA_FILE` (an empty CA_FILE over HTTP). step.h has the
+ * protocol, crowd.h the threads, which share one client.
  *
- * In the timed loop: spike_auth_client_exchange(), which signs, asks and reads the token, on kept connections.
+ * In the timed loop: spike_auth_client_exchange(), which signs, sends the request and reads the token, on kept
+ * connections.
  */
 
 #include "exchange.h"

@@ -1,11 +1,11 @@
-/* What exchange.c and exchange_curl.c share: which users they ask for, and how often before the clocks are read. */
+/* What exchange.c and exchange_curl.c share: the users, and the warm-up. */
 
 #ifndef EXCHANGE_H
 #define EXCHANGE_H
 
 #include "crowd.h"
 
-#define WARM_UP 20 /* exchanges of each thread before the clock starts: connections stand then */
+#define WARM_UP 20 /* exchanges of each thread before the clock starts, to open the connections */
 #define USER_SIZE 32
 
 /* Exchanges for one user on thread number `thread`; does not return if it fails. */

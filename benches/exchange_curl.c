@@ -1,8 +1,8 @@
 /* The same exchanges with libcurl and OpenSSL: `exchange_curl BASE_URL CA_FILE` (an empty CA_FILE over HTTP).
- * See step.h for the conversation and crowd.h for the threads: each has an easy handle of its own, and keeps it.
+ * step.h has the protocol, crowd.h the threads. Each thread keeps its own easy handle.
  *
  * In the timed loop: EVP_MAC with the key kept, the JSON body, curl_easy_perform() on a kept connection, and the
- * token cut out of the reply by a plain search, which is less than a program should do.
+ * token cut out of the response by a plain search, which is less work than a program should do.
  */
 
 #include "exchange.h"

@@ -1,11 +1,11 @@
-/* What it costs to have a library in a process: `load spike|curl LIBRARY BASE_URL CA_FILE`, one run per figure.
+/* What loading a library costs a process: `load spike|curl LIBRARY BASE_URL CA_FILE`, one run per figure.
  *
- * Timed: dlopen() of LIBRARY with RTLD_NOW in a process that has nothing but libc, and whatever that pulls in;
- * then the first exchange, with all that it takes (the trusted root is read, a connection made, TLS shaken hands).
- * Memory is what /proc says of the process, less what it said before the library was loaded: the resident size,
- * and of that the part written to, which is shared with no other process.
+ * Timed: dlopen() of LIBRARY and its dependencies with RTLD_NOW, in a process with nothing but libc; then the first
+ * exchange with all its parts (the trusted root is read, a connection opened, the TLS handshake made). Memory is
+ * what /proc shows for the process, less its value before the library was loaded: the resident size, and the part
+ * of it that was written to, which is shared with no other process.
  *
- * Answers with lines "NAME VALUE", and "object PATH" for every shared object that came with the library.
+ * Prints lines "NAME VALUE", and "object PATH" for every shared object that was loaded with the library.
  */
 
 #define _GNU_SOURCE
@@ -52,7 +52,7 @@ static void show(const char *when, struct memory before)
 
 static void *library;
 
-/* A function of the library; the cast is what POSIX asks for. */
+/* A function of the library. POSIX asks for the cast. */
 #define FIND(name) __typeof__(&name) p_##name = (__typeof__(&name))find(#name)
 
 static void *find(const char *name)
@@ -74,7 +74,7 @@ static const char *read_ca(const char *path, size_t *len)
     return text;
 }
 
-/* The user's signature is not what is measured here: a token for one that was made elsewhere. */
+/* Signing is not measured here: this signature was made elsewhere. */
 static const char SIGNATURE[] = "387cad859e5c02a67d0a17afee7d6aef95fb3f24dc1e7311ebfe7c98d5531656";
 
 static void exchange_spike(const char *base_url, const char *ca_file)

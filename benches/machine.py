@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""The machine and the versions that the figures are for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from programs import GO
 
 
 def describe(versions: list[str]) -> str:
-    """One line: the processor, then the versions of what was measured."""
+    """One line: the processor, then the measured versions."""
     info = cpu_info()
     sha = "yes" if "sha_ni" in info.get("flags", "").split() else "no"
     cpu = f"{info.get('model name', platform.machine())}, {os.cpu_count()} cores, sha_ni {sha}"

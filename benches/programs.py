@@ -1,4 +1,4 @@
-"""Building the programs that are measured, and talking to them."""
+"""Builds the measured programs, and runs their steps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CC = os.environ.get("CC", "cc")
 CARGO = os.environ.get("CARGO", "cargo")
 GO = os.environ.get("GO", "go")
 
-# What the machine carries must not decide a figure.
+# Variables of the machine that could change a figure.
 _FOREIGN = ("SPIKE_", "SSL_CERT_", "OPENSSL_", "CURL_", "REQUESTS_", "LD_", "GODEBUG", "GOGC", "GOMAXPROCS",
             "NODE_OPTIONS", "PYTHON", "MALLOC_", "GLIBC_TUNABLES", "RUST_BACKTRACE")
 
 
 class MissingTool(Exception):
-    """Something that a part of the benchmarks needs, with the command that installs it."""
+    """A tool that a part of the benchmarks needs, with the command that installs it."""
 
 
 def clean_env(**extra: str) -> dict[str, str]:
@@ -35,7 +35,7 @@ def clean_env(**extra: str) -> dict[str, str]:
 
 
 def run(*command: object, both: bool = False, env: dict[str, str] | None = None) -> str:
-    """Runs a command and returns its stdout (`both`: stderr too); a failure ends the run with all that it said."""
+    """Runs a command and returns its stdout (`both`: stderr too); a failure ends the run with its output."""
     done = subprocess.run(
         [str(part) for part in command], env=env or clean_env(), text=True, timeout=600, check=False,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT if both else subprocess.PIPE,
@@ -75,13 +75,13 @@ class Cost:
 
 
 def pin(process: subprocess.Popen[str], cores: set[int]) -> None:
-    """Lets all threads of a process run on `cores` alone, and those that it makes later."""
+    """Runs all threads of a process, and those that it starts later, on `cores` only."""
     for thread in os.listdir(f"/proc/{process.pid}/task"):
         os.sched_setaffinity(int(thread), cores)
 
 
 class Program:
-    """A running program that does what it is asked for and says what that cost (step.h)."""
+    """A running program that runs steps on request and answers with their cost (step.h)."""
 
     def __init__(self, *command: object, **env: str) -> None:
         self.name = Path(str(command[0])).name
@@ -93,7 +93,7 @@ class Program:
         self.requests, self.answers = self.process.stdin, self.process.stdout
 
     def step(self, name: str, count: int) -> tuple[float, float]:
-        """The two figures that a step answers with."""
+        """The two figures of a step."""
         self.requests.write(f"{name} {count}\n")
         self.requests.flush()
         answer = self.answers.readline().split()
@@ -106,7 +106,7 @@ class Program:
         return Cost(cpu / count, wall / count)
 
     def private_memory(self) -> int:
-        """Bytes of the process that were written to, which it shares with no other."""
+        """Bytes that the process has written to, so that no other shares them."""
         for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Private_Dirty:"):
                 return int(line.split()[1]) * 1024
@@ -129,7 +129,7 @@ class Workshop:
         built = lib_dir / "libspike_auth.so"
         if not built.exists():
             raise SystemExit(f"There is no libspike_auth.so in {lib_dir}. Build it with: make")
-        # A copy: a build that goes on meanwhile changes no figure.
+        # A copy: a build during the run changes no figure.
         self.lib_dir = directory / "lib"
         self.lib_dir.mkdir()
         self.library = Path(shutil.copy(built, self.lib_dir))
@@ -164,15 +164,15 @@ class Workshop:
         return output
 
     def build_go_binding(self, source: str) -> Path:
-        """A program of the Go binding: the peer's source, and what the binding puts in the peer's place."""
+        """A program of the Go binding: the peer's source, and the binding's file that replaces parts of it."""
         go = need_go()
         need("pkg-config", "apt-get install pkg-config")
         found = ROOT / "target" / "go" / "spike_auth.pc"
         if not found.exists():
-            raise MissingTool("what the Go binding finds the library with (make go)")
+            raise MissingTool("target/go/spike_auth.pc, by which the Go binding finds the library (make go)")
         pc = re.sub(r"^libdir=.*", f"libdir={self.lib_dir}", found.read_text(), flags=re.MULTILINE)
         (self.directory / "spike_auth.pc").write_text(pc)
-        # Under a name of its own: go's cache knows a package by its place, and not what pkg-config said of it.
+        # Under its own path: go caches a package by path, without pkg-config's output.
         binding = self.directory / "go_binding"
         if not binding.exists():
             binding.symlink_to(ROOT / "bindings" / "go")
@@ -189,12 +189,12 @@ class Workshop:
 
     @property
     def python_binding(self) -> dict[str, str]:
-        """The variables by which a program finds the Python binding, and the binding the library that is measured."""
+        """The variables by which a program finds the Python binding, and the binding finds the measured library."""
         package = ROOT / "bindings" / "python" / "src"
         return {"PYTHONPATH": f"{BENCHES}{os.pathsep}{package}", "SPIKE_AUTH_LIBRARY": str(self.library)}
 
     def python_with(self, *packages: str) -> Path:
-        """A Python of our own that has `packages`."""
+        """The Python of a virtual environment with `packages`."""
         venv = self.directory / "venv"
         python = venv / "bin" / "python"
         command = f"{Path(sys.executable).name} -m pip install {' '.join(packages)}"

@@ -17,12 +17,12 @@ class Row:
     what: str
     values: Sequence[float]
     more: dict[str, str] = field(default_factory=dict)
-    kind: str = "peer"  # or "ours", "limit", "note": how the picture paints it; a note stays out of it
+    kind: str = "peer"  # or "ours", "limit", "note": its colour in the picture, which omits notes
 
 
 @dataclass
 class Group:
-    """What is compared with each other. Ratios are taken round by round, against the row named `base`."""
+    """Rows to compare. Ratios are taken round by round, against the row named `base`."""
 
     title: str
     unit: str
@@ -34,14 +34,14 @@ class Group:
         return next(row for row in self.rows if row.what == what)
 
     def ratio(self, what: str, to: str | None = None) -> tuple[float, float, float]:
-        """Median, least and greatest of the ratios of one round each."""
+        """Median, least and greatest of the rounds' ratios."""
         ratios = [a / b for a, b in zip(self.row(what).values, self.row(to or self.base).values, strict=True)]
         return median(ratios), min(ratios), max(ratios)
 
 
 @dataclass
 class Target:
-    """What a figure is meant to reach, and what it was."""
+    """What a figure should reach, and what was measured."""
 
     what: str
     reach: str
@@ -60,8 +60,8 @@ class Report:
         parts = ["# Benchmark results", f"Machine: {self.machine}"]
         parts.append(
             "Every figure is the median over the rounds, with the least and the greatest in brackets. Within a round "
-            "all rows took turns, and a ratio is the median of the ratios of single rounds. benches/README.md says "
-            "what each row is."
+            "all rows took turns, and a ratio is the median of the rounds' ratios. benches/README.md "
+            "describes each row."
         )
         if self.targets:
             parts += ["## Targets", table(["what", "reach", "measured", "reached"], [
@@ -103,7 +103,7 @@ def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([one(heads), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(one, lines)])
 
 
-# The picture: one block of bars per group, each with a scale of its own that begins at 0.
+# The picture: one block of bars per group, each with its own scale from 0.
 
 WIDTH, LABEL, VALUE, BAR, GAP = 960, 330, 190, 16, 6
 COLOURS = {"ours": "#2563a8", "limit": "#4a9a5b", "peer": "#a9adb3"}

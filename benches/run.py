@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures the library against its peers and against the limit: `python3 benches/run.py --help`.
 
-Builds what it needs in a temporary directory, lets everything that is compared take turns, and writes a table and a
-picture. It never fails because of a figure. benches/README.md says how to read it.
+Builds what it needs in a temporary directory, measures all rows of a table in turns, and writes a table and a picture.
+No figure makes it fail. benches/README.md says how to read the result.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ FROM_PYTHON_BULK = {ids: f"{FROM_PYTHON}, sign_many of {ids}, per id" for ids in
 GO_DOCUMENTED = "Go crypto/hmac, as documented"
 PYTHON_DOCUMENTED = "Python hmac, as documented"
 
-SIGN_STEP = 4096  # counts of signatures are multiples of this: whole calls of bulk signing
+SIGN_STEP = 4096  # counts of signatures are multiples of this, so that bulk calls are whole
 FEW_USERS = 20_000
 
 
 @dataclass
 class Pace:
-    """How much is measured; quick is for looking whether it works."""
+    """How much is measured. Quick only checks that the benchmarks work."""
 
     quick: bool
 
@@ -82,7 +82,7 @@ class Contestant:
 
 
 class Bench:
-    """What the benchmarks share, and what they leave for the report."""
+    """What the benchmarks share, and their results for the report."""
 
     def __init__(self, workshop: Workshop, pace: Pace, stack: ExitStack) -> None:
         self.workshop = workshop
@@ -100,7 +100,7 @@ class Bench:
         return program
 
     def optional(self, make: Callable[[], list[Contestant]]) -> list[Contestant]:
-        """The contestants that `make` makes, or none and a note of what is missing."""
+        """The contestants that `make` returns, or none and a note of what is missing."""
         try:
             return make()
         except MissingTool as tool:
@@ -109,7 +109,7 @@ class Bench:
             return []
 
     def take_header(self, header: str, define: str, library: str, package: str) -> list[str]:
-        """The flags for a C library that a program can do without."""
+        """The flags for an optional C library."""
         if self.workshop.has_header(header):
             return [f"-D{define}", f"-l{library}"]
         self.missing.append(f"{package} (apt-get install {package})")
@@ -128,7 +128,7 @@ class Bench:
 
 
 def take_turns(contestants: list[Contestant], rounds: int) -> dict[str, list[Cost]]:
-    """All of them in each round, each time in another order, so that none always follows the same one."""
+    """Measures all of them in each round, in an order that changes, so that none always follows the same one."""
     costs: dict[str, list[Cost]] = {one.what: [] for one in contestants}
     order = random.Random(1)
     for number in range(rounds):
@@ -140,7 +140,7 @@ def take_turns(contestants: list[Contestant], rounds: int) -> dict[str, list[Cos
 
 
 def progress(words: str) -> None:
-    """One line that is written over, where somebody may be looking."""
+    """One line that is overwritten, on a terminal only."""
     if sys.stderr.isatty():
         print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
 
@@ -159,7 +159,7 @@ def sign(bench: Bench) -> None:
         for what, series in costs.items()
     ]
     group = Group("Signing one user id of 23 bytes", "ns of CPU", LIMIT, rows,
-                  "CPU time per signature, 64 hex characters included but for the limits.")
+                  "CPU time per signature, including the 64 hex characters except for the limits.")
     against_ours = {row.what: group.ratio(row.what, OURS) for row in rows}
     for row in rows:
         row.more[f"x {OURS}"] = span(against_ours[row.what], 2)
@@ -195,7 +195,7 @@ def bindings_sign_targets(bench: Bench, group: Group, costs: dict[str, list[Cost
 
 
 def calibrate(one: Contestant, slice_ns: float) -> None:
-    """Sets the count to what takes about `slice_ns`."""
+    """Sets the count so that a step takes about `slice_ns`."""
     one.program.measure(one.name, one.unit)
     cost = one.program.measure(one.name, one.unit)
     one.count = max(1, math.ceil(slice_ns / max(cost.wall, 1) / one.unit)) * one.unit
@@ -263,12 +263,12 @@ def sign_contestants(bench: Bench) -> list[Contestant]:
 
 # --- exchanging ---
 
-# Exchanges per step, by threads: enough for a steady figure, and bounded.
+# Exchanges per step, by number of threads.
 COUNTS = {1: 600, 8: 1600}
 COUNTS_PYTHON = {1: 100, 8: 240}
 PACKAGES = ("urllib3", "httpx", "requests")
 FROM_PYTHON_MAIN = f"{FROM_PYTHON}, main thread"
-# Who takes less CPU time than whom, and who makes exchanges at how many times whose rate.
+# Targets: less CPU time than the peer, and a multiple of the peer's rate.
 CPU_REACH = [(OURS, "libcurl"), (OURS, "Go net/http"), (FROM_GO, "Go net/http")]
 RATE_REACH = [(what, peer, reach) for what in (FROM_PYTHON, FROM_PYTHON_MAIN)
               for peer, reach in (("Python urllib3", 3), ("Python requests", 5))]
@@ -283,8 +283,8 @@ def exchange(bench: Bench) -> None:
         opened = {what: connections_opened(place, program) for what, program in programs.items()}
         for threads in (1, 8):
             print(f"exchange: {protocol}, {threads}", file=sys.stderr)
-            # One thread and the server never work at the same time. On one core they cost what they do; on two,
-            # most of it would be the waking of a core that sleeps, or not, as the scheduler pleases.
+            # One thread and the server never work at the same time. On two cores most of the figure would be the
+            # cost of waking an idle core, which depends on the scheduler.
             cores = {min(os.sched_getaffinity(0))} if threads == 1 else os.sched_getaffinity(0)
             for process in [place.process, *(program.process for program in programs.values())]:
                 pin(process, cores)
@@ -325,7 +325,7 @@ def exchange_group(bench: Bench, protocol: str, threads: int, costs: dict[str, l
 
 
 def whose(what: str) -> str:
-    """What a target adds of the name of its row."""
+    """The part of a row's name that its target shows."""
     return what.removeprefix(OURS)
 
 
@@ -339,7 +339,7 @@ def exchange_columns(series: list[Cost], ours: list[Cost]) -> dict[str, str]:
 
 
 def connections_opened(place: server.Server, program: Program) -> str:
-    """A first step, which also shows that connections are kept."""
+    """A first step, and how many connections it opened."""
     if not place.status:
         program.measure("8", 160)
         return "not counted"
@@ -350,7 +350,7 @@ def connections_opened(place: server.Server, program: Program) -> str:
 
 @dataclass
 class Client:
-    """How it is started, and how many exchanges a step of it has, by threads."""
+    """The command that starts it, and its exchanges per step, by number of threads."""
 
     command: list[object]
     counts: dict[int, int]
@@ -391,15 +391,15 @@ def exchange_clients(bench: Bench) -> dict[str, Client]:
 
 # The functions of cache.c.
 CACHED = {OURS: "get_token", f"{OURS}, get_authorization": "get_authorization", f"{OURS}, peek_token": "peek_token"}
-# ns of CPU that a call may take, by which user it asks for.
+# Targets: ns of CPU per call, by user.
 CACHE_REACH = {OURS: {"hot": 150, "random": 2000}, FROM_GO: {"hot": 300}, FROM_PYTHON: {"hot": 4000}}
 ENTRY_REACH = 400  # bytes
 
 
 @dataclass
-class Holders:
-    """Those who hold tokens, each filled with those of `users`. The bindings, which keep to the library's 64 MiB, hold
-    those of a few, and are asked for the hot one."""
+class Caches:
+    """The programs with cached tokens, each for `users`. The bindings, limited to the library's 64 MiB, cache
+    FEW_USERS and are asked only for the hot user."""
 
     programs: dict[str, Program]
     bindings: dict[str, Program]
@@ -416,30 +416,30 @@ class Holders:
         return rows | {what: (program, "get_token") for what, program in others.items() if what != OURS}
 
     def note(self, *words: str) -> str:
-        few = "Fewer users than the million that counts." if self.users == FEW_USERS else ""
+        few = "Fewer users than the million that the targets are for." if self.users == FEW_USERS else ""
         return " ".join(word for word in (*words, few) if word)
 
 
 def cache(bench: Bench) -> None:
-    holders = cache_holders(bench)
-    fill_caches(bench, holders)
-    for which, title in [("hot", "one hot user"), ("random", f"a random one of {holders.crowd}")]:
+    caches = start_caches(bench)
+    fill_caches(bench, caches)
+    for which, title in [("hot", "one hot user"), ("random", f"a random one of {caches.crowd}")]:
         print(f"cache: {title}", file=sys.stderr)
-        rows = holders.rows(which)
+        rows = caches.rows(which)
         contestants = [Contestant(f"{what}, {threads}", program, f"{function}:{which}:{threads}")
                        for what, (program, function) in rows.items() for threads in (1, 2)]
         for one in contestants:
             calibrate(one, bench.pace.sign_slice_ns)
         costs = take_turns(contestants, bench.pace.sign_rounds)
-        cache_group(bench, holders, list(rows), title, costs)
+        cache_group(bench, caches, list(rows), title, costs)
         for what, reach in CACHE_REACH.items():
             if what in rows and which in reach:
                 cache_targets(bench, what, title, reach[which], costs)
-    for program in [*holders.programs.values(), *holders.bindings.values()]:
+    for program in [*caches.programs.values(), *caches.bindings.values()]:
         program.end()
 
 
-def cache_holders(bench: Bench) -> Holders:
+def start_caches(bench: Bench) -> Caches:
     shop, place = bench.workshop, bench.server()
     users = bench.pace.users if place.status else FEW_USERS  # the sandbox would take too long
     ids = cache_ids(shop.directory, users)
@@ -456,11 +456,11 @@ def cache_holders(bench: Bench) -> Holders:
         bench.missing.append(str(tool))
     bindings[FROM_PYTHON] = bench.start(sys.executable, BENCHES / "bindings" / "cache.py", ids, place.http,
                                         **shop.python_binding)
-    return Holders(programs, bindings, users)
+    return Caches(programs, bindings, users)
 
 
 def cache_ids(directory: Path, users: int) -> Path:
-    """All user ids, 23 bytes each, in an order that has nothing to do with the one in which they are put in."""
+    """All user ids, 23 bytes each, in an order unrelated to the one in which they are stored."""
     order = list(range(users))
     random.Random(1).shuffle(order)
     path = directory / "ids"
@@ -468,31 +468,31 @@ def cache_ids(directory: Path, users: int) -> Path:
     return path
 
 
-def fill_caches(bench: Bench, holders: Holders) -> None:
+def fill_caches(bench: Bench, caches: Caches) -> None:
     rows = []
-    for what, program in holders.programs.items():
+    for what, program in caches.programs.items():
         print(f"cache: filling {what}", file=sys.stderr)
         program.step("fill", 0)
         before = program.private_memory()
-        _, took = program.step("fill", holders.users)
+        _, took = program.step("fill", caches.users)
         added = program.private_memory() - before
-        rows.append(Row(what, [added / holders.users], kind="ours" if what.startswith(OURS) else "peer"))
+        rows.append(Row(what, [added / caches.users], kind="ours" if what.startswith(OURS) else "peer"))
         if what == OURS:
             seconds = took / 1e9
-            stated, entries = program.step("held", 0)
-            rows.append(Row(f"{OURS}, as its statistics say", [stated / entries], kind="note"))
-    for program in holders.bindings.values():
+            stated, entries = program.step("stats", 0)
+            rows.append(Row(f"{OURS}, by its statistics", [stated / entries], kind="note"))
+    for program in caches.bindings.values():
         program.step("fill", FEW_USERS)
     bench.groups.append(Group(
         "Memory of a cached token", "bytes per entry", OURS, rows,
-        holders.note(f"Private memory that the tokens of {holders.crowd} take. The library got them by as many "
+        caches.note(f"Private memory for the tokens of {caches.crowd}. The library fetched them by as many "
                      f"exchanges in {seconds:.0f} s; server: {bench.server().name}.")))
     taken = rows[0].values[0]
-    bench.target(f"cached token, bytes per entry, {holders.crowd}", f"at most {ENTRY_REACH}", (taken, taken, taken),
+    bench.target(f"cached token, bytes per entry, {caches.crowd}", f"at most {ENTRY_REACH}", (taken, taken, taken),
                  taken <= ENTRY_REACH)
 
 
-def cache_group(bench: Bench, holders: Holders, names: list[str], title: str, costs: dict[str, list[Cost]]) -> None:
+def cache_group(bench: Bench, caches: Caches, names: list[str], title: str, costs: dict[str, list[Cost]]) -> None:
     rows = []
     for what in names:
         one, two = costs[f"{what}, 1"], costs[f"{what}, 2"]
@@ -500,7 +500,7 @@ def cache_group(bench: Bench, holders: Holders, names: list[str], title: str, co
                 "rate, 2 threads / 1": span(rate_of_two(one, two), 2)}
         rows.append(Row(what, [cost.cpu for cost in one], more, "ours" if what.startswith(OURS) else "peer"))
     bench.groups.append(Group(f"Cached token of {title}", "ns of CPU", OURS, rows,
-                              holders.note("CPU time per call.")))
+                              caches.note("CPU time per call.")))
 
 
 def cache_targets(bench: Bench, what: str, title: str, reach: int, costs: dict[str, list[Cost]]) -> None:
@@ -523,7 +523,7 @@ def middle(figures: list[float]) -> tuple[float, float, float]:
 # --- the library itself ---
 
 LIBCURL = "libcurl and its TLS"
-FACTS = [  # the figure of load.c, its title, its unit, and what makes that unit of it
+FACTS = [  # the figure of load.c, its title, its unit, and the factor to that unit
     ("dlopen_ns", "Time of dlopen", "us", 1e-3),
     ("resident_after_load", "Resident memory after loading", "KiB", 1.0),
     ("written_after_load", "Private memory after loading", "KiB", 1.0),
@@ -557,7 +557,7 @@ def library(bench: Bench) -> None:
         bench.groups.append(Group(title, unit, OURS, rows))
 
 
-def sizes(bench: Bench, ours: Path, came_with_curl: list[Path]) -> None:
+def sizes(bench: Bench, ours: Path, curl_libraries: list[Path]) -> None:
     """The stripped sizes of the files."""
     strip = need("strip", "apt-get install binutils")
 
@@ -567,11 +567,11 @@ def sizes(bench: Bench, ours: Path, came_with_curl: list[Path]) -> None:
         return copy.stat().st_size / 1e6
 
     rows = [Row(OURS, [stripped(ours)], kind="ours")]
-    three = [path for path in came_with_curl if path.name.startswith(("libcurl.", "libssl.", "libcrypto."))]
+    three = [path for path in curl_libraries if path.name.startswith(("libcurl.", "libssl.", "libcrypto."))]
     if three:
         named = " + ".join(path.name.split(".so")[0] for path in three)
         rows += [Row(named, [sum(map(stripped, three))]),
-                 Row(f"all {len(came_with_curl)} libraries that libcurl loads", [sum(map(stripped, came_with_curl))],
+                 Row(f"all {len(curl_libraries)} libraries that libcurl loads", [sum(map(stripped, curl_libraries))],
                      kind="note")]
     group = Group("Stripped size", "MB", OURS, rows)
     bench.groups.append(group)
@@ -588,8 +588,8 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=[*BENCHES_BY_NAME, "all"], default="all")
     parser.add_argument("--lib-dir", type=Path, default=ROOT / "target" / "release", help="where libspike_auth.so is")
     parser.add_argument("--out", type=Path, default=ROOT / "target" / "bench" / "results.md",
-                        help="the table; the picture goes beside it with the ending .svg")
-    parser.add_argument("--quick", action="store_true", help="few rounds: shows that it works, measures badly")
+                        help="the table; the picture is written beside it as .svg")
+    parser.add_argument("--quick", action="store_true", help="few rounds: checks that it works, measures badly")
     args = parser.parse_args()
     if not shutil.which(CC):
         raise SystemExit(f"There is no C compiler {CC}. Install it with: apt-get install gcc")

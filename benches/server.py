@@ -1,4 +1,4 @@
-"""The local server that all exchanges go to: nginx with one fixed reply, or else the project's sandbox."""
+"""The local server for all exchanges: nginx with one fixed response, or else the project's sandbox."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from programs import MissingTool, clean_env, run
 
-# As long as a usual token, 143 characters, and as little of a secret as can be.
+# As long as a usual token, 143 characters. Not a secret.
 TOKEN = ".".join(("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "b" * 62, "c" * 43))
 
 NGINX_CONF = """
@@ -90,7 +90,7 @@ class Server:
             self.process.wait()
 
     def connections(self) -> int:
-        """How many connections were ever accepted; our own look at it is one of them."""
+        """How many connections were accepted so far, including the one for this request."""
         text = _get(self.status) if self.status else ""
         return int(text.split("\n")[2].split()[0]) if text else 0
 
@@ -103,14 +103,14 @@ def _get(url: str) -> str:
 
 
 def start(directory: Path, root: Path, missing: list[str]) -> Server:
-    """nginx if it is there, else the sandbox of this repository."""
+    """nginx if it is installed, else the sandbox of this repository."""
     try:
         return start_nginx(directory)
     except MissingTool as tool:
         sandbox = root / "target" / "debug" / "spike-auth-sandbox"
         missing.append(f"{tool}; the exchanges go to the project's sandbox instead, a debug build: slower")
         if not sandbox.exists():
-            raise SystemExit(f"{tool}\nThe sandbox would do too, and is not built: make sandbox") from tool
+            raise SystemExit(f"{tool}\nThe sandbox could replace it, but is not built: make sandbox") from tool
         return start_sandbox(sandbox)
 
 
@@ -126,7 +126,7 @@ def start_nginx(directory: Path) -> Server:
     if not nginx:
         raise MissingTool("nginx (apt-get install nginx-light)")
     make_certificates(directory)
-    for _ in range(5):  # between our look and nginx's, somebody else may take a port
+    for _ in range(5):  # another process may take a port before nginx binds it
         http, https = free_ports()
         conf = directory / "nginx.conf"
         conf.write_text(NGINX_CONF.format(dir=directory, http=http, https=https, token=TOKEN))
@@ -164,7 +164,7 @@ def free_ports() -> tuple[int, int]:
 
 
 def make_certificates(directory: Path) -> None:
-    """A CA of our own, and a certificate of it for 127.0.0.1."""
+    """A new CA, and its certificate for 127.0.0.1."""
     if not shutil.which("openssl"):
         raise MissingTool("openssl (apt-get install openssl)")
     conf = directory / "certificates.conf"

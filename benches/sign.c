@@ -1,9 +1,9 @@
 /* Signing one user id of 23 bytes with HMAC-SHA256, as 64 hex characters: the library through its C ABI, the
- * limit, and the C libraries a program would use instead. All in one process; see step.h for the conversation.
+ * limit, and the C libraries a program would use instead. All in one process; step.h has the protocol.
  *
- * In the timed loop: 256 different ids in turn, one signature each, into one buffer. The key is prepared
- * outside but for the "_once" rows, which get the raw key with every call. The peers' hex is a table of two
- * characters per byte, faster than what they bring along. Before anything is timed, every kind must give the
+ * In the timed loop: 256 different ids in turn, one signature each, into one buffer. The key is prepared before,
+ * except in the "_once" rows, which take the raw key in every call. The peers' hex comes from a table of two
+ * characters per byte, which is faster than their own functions. Before the first step every kind must give the
  * known answer.
  */
 
@@ -32,7 +32,7 @@ static const char KEY[] = "HMAC_KEY_FROM_ADMIN_CONSOLE";
 #define KEY_LEN (sizeof KEY - 1)
 static const char ANSWER[] = "e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199";
 
-/* The ids; the first one is the one of ANSWER. */
+/* The ids. ANSWER is the signature of the first. */
 static char ids[IDS][ID_LEN + 1];
 static char out[SPIKE_AUTH_SIGNATURE_SIZE];
 
@@ -117,7 +117,7 @@ typedef unsigned char block[64];
 void limit_two_compressions(const state *inner, const state *outer, const block *id, state *to);
 void limit_two_compressions_of_eight(const state *inner, const state *outer, const block *eight_ids, state *to);
 
-/* SHA-256 takes as long from any state: these stand for the two that a key would give. */
+/* SHA-256 takes the same time from any state. These replace the two states of a key. */
 static const state inner = {1, 2, 3, 4, 5, 6, 7, 8};
 static const state outer = {9, 10, 11, 12, 13, 14, 15, 16};
 static block blocks[IDS];
@@ -151,7 +151,7 @@ static void open_openssl(void)
         die("OpenSSL", "EVP_MAC cannot be set up");
 }
 
-/* One context, started again with the key it has. */
+/* One context, restarted with its key. */
 static void openssl_init(long count)
 {
     unsigned char digest[32];
@@ -165,7 +165,7 @@ static void openssl_init(long count)
     }
 }
 
-/* A copy of a keyed context for each signature: what several threads can do at once. */
+/* A copy of a keyed context for each signature: several threads can do this at once. */
 static void openssl_dup(long count)
 {
     unsigned char digest[32];

@@ -1,8 +1,8 @@
-/* What the C programs here share: the conversation with run.py, and clocks.
+/* What the C programs share: the protocol with run.py, and clocks.
  *
- * run.py writes lines "NAME COUNT"; a program does COUNT operations of the kind NAME and answers with one
- * line "CPU WALL", both in nanoseconds for all of them. So run.py decides what runs when, and everything
- * that is compared takes turns within one run. A program that cannot go on says why on stderr and exits.
+ * run.py writes lines "NAME COUNT". A program does COUNT operations of the kind NAME and answers with one line
+ * "CPU WALL", both in nanoseconds for all of them. So run.py decides what runs when, and all rows of a table take
+ * turns within one run. A program that fails says why on stderr and exits.
  */
 
 #ifndef STEP_H
@@ -44,7 +44,7 @@ static inline void die(const char *what, const char *why)
     exit(1);
 }
 
-/* Answers lines until stdin ends. `run` returns 0 for a name that it does not know. */
+/* Answers lines until stdin ends. `run` returns 0 for an unknown name. */
 static inline void answer_steps(int (*run)(const char *name, long count, int64_t *cpu, int64_t *wall))
 {
     char name[64];

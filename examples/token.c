@@ -10,8 +10,8 @@ int main(int argc, char **argv) {
     size_t token_len = 0;
     spike_auth_stats stats;
 
-    /* Reads SPIKE_APPLICATION_ID and SPIKE_HMAC_KEY; everything else has a default. The client keeps the
-       token: the second call for the same user asks nobody. */
+    /* Reads SPIKE_APPLICATION_ID and SPIKE_HMAC_KEY; everything else has a default. The client caches the
+       token: the second call for the same user sends no request. */
     if (spike_auth_config_new(&config, &err) != SPIKE_AUTH_STATUS_OK ||
         spike_auth_config_load_env(config, &err) != SPIKE_AUTH_STATUS_OK ||
         spike_auth_client_new(config, &client, &err) != SPIKE_AUTH_STATUS_OK ||

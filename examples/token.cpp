@@ -1,4 +1,4 @@
-// Both steps one by one, in C++11: sign the user id, then exchange the signature for the token.
+// The two steps separately, in C++11: sign the user id, then exchange the signature for the token.
 
 #include <spike_auth.h>
 
@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
     try {
         const Client client = client_from_environment();
         const std::string signature = sign(client.get(), user);
-        // The signature never expires: it is as secret as a password, and only its length is shown.
+        // The signature never expires, so it is as secret as a password: print only its length.
         std::cout << "signed the user id: " << signature.size() << " hex characters\n";
         const std::string token = exchange(client.get(), user, signature);
         std::cout << "exchanged it for a token of " << token.size() << " characters\n";

@@ -1,10 +1,9 @@
-// Tokens that the Go binding hands out: `cache IDS_FILE BASE_URL`. It is built together with ../peers/cache.go, whose
-// goroutines and conversation it has.
+// Cached tokens of the Go binding: `cache IDS_FILE BASE_URL`. It is built together with ../peers/cache.go, and shares
+// its goroutines and protocol.
 //
-// In the timed loop: Token(), which makes a string, with a context that can be cancelled, as that of a request to a
-// server. The CPU time is that of the process, since the collector takes the strings away on threads of its own. That
-// no call made an exchange is checked after each step. "fill COUNT" gets the tokens of the first COUNT users of
-// IDS_FILE.
+// In the timed loop: Token(), which makes a string, with a cancellable context like that of a server's request. The
+// CPU time is that of the process, because the garbage collector frees the strings on its own threads. Each step checks
+// that no call made an exchange. "fill COUNT" caches the tokens of the first COUNT users of IDS_FILE.
 package main
 
 import (
@@ -34,7 +33,7 @@ func fillClient(count int) (cpuNs, wallNs int64) {
 
 func askClient() func(user string) int {
 	ctx, cancel := context.WithCancel(context.Background())
-	_ = cancel // nothing is
+	_ = cancel // never called
 	return func(user string) int {
 		token, err := client.Token(ctx, user)
 		if err != nil {
@@ -55,7 +54,7 @@ func exchanges() uint64 {
 func askCached(which string, threads, count int) (cpuNs, wallNs int64) {
 	before, cpuBefore := exchanges(), clockNs(processCPU)
 	_, wallNs = askAll(which, threads, count)
-	cpuNs = clockNs(processCPU) - cpuBefore // the warm-up is in it, a hundredth
+	cpuNs = clockNs(processCPU) - cpuBefore // includes the warm-up, about 1 %
 	if exchanges() != before {
 		die("a token was not in the cache")
 	}

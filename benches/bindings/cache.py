@@ -1,8 +1,8 @@
-"""Tokens that the Python binding hands out: `cache.py IDS_FILE BASE_URL`; the threads and the conversation are those of
+"""Cached tokens of the Python binding: `cache.py IDS_FILE BASE_URL`. Threads and protocol are those of
 ../peers/cache.py.
 
-In the timed loop: the user id cut out of a long text, and Client.token(). That no call made an exchange is checked
-after each step. "fill COUNT" gets the tokens of the first COUNT users of IDS_FILE.
+In the timed loop: the user id cut out of a long text, and Client.token(). Each step checks that no call made an
+exchange. "fill COUNT" caches the tokens of the first COUNT users of IDS_FILE.
 """
 
 import sys

@@ -1,8 +1,8 @@
-// Exchanges with the Go binding: it is built together with ../peers/exchange.go, whose goroutines and conversation it
-// has.
+// Exchanges with the Go binding. It is built together with ../peers/exchange.go, and shares its goroutines and
+// protocol.
 //
-// In the timed loop: Exchange(), which signs, asks and reads the token, on kept connections. All goroutines share one
-// client.
+// In the timed loop: Exchange(), which signs, sends the request and reads the token, on kept connections. All
+// goroutines share one client.
 package main
 
 import (

@@ -1,8 +1,9 @@
-"""Exchanges with the Python binding: `exchange.py BASE_URL CA_FILE`; the threads and the conversation are those of
+"""Exchanges with the Python binding: `exchange.py BASE_URL CA_FILE`. Threads and protocol are those of
 ../peers/exchange.py.
 
-In the timed loop: Client.exchange(), which signs, asks and reads the token, on kept connections. All threads share one
-client. In the main thread the binding makes such a call on a helper thread, so that Ctrl-C can end it.
+In the timed loop: Client.exchange(), which signs, sends the request and reads the token, on kept connections. All
+threads share one client. In the main thread the binding makes such a call on a helper thread, so that Ctrl-C can end
+it.
 """
 
 from peers import exchange

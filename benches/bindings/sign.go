@@ -1,4 +1,4 @@
-// Signing with the Go binding: it is built together with ../peers/sign.go, whose ids and conversation it has.
+// Signing with the Go binding. It is built together with ../peers/sign.go, and shares its ids and protocol.
 //
 // In the timed loop: one call per id of SignUser(), which makes a string, or of AppendSignature(), into one buffer.
 package main

@@ -1,7 +1,7 @@
-"""Signing with the Python binding; the ids and the conversation are those of ../peers/sign.py.
+"""Signing with the Python binding. Ids and protocol are those of ../peers/sign.py.
 
-In the timed loop: one call of Client.sign() per id; or calls of Client.sign_many() with a list of ids, each a text of
-its own, and of these whole ones: run.py asks for multiples.
+In the timed loop: one call of Client.sign() per id; or calls of Client.sign_many() with a list of separate `str` ids.
+run.py asks for multiples of the list's length.
 """
 
 from functools import partial

@@ -1,8 +1,8 @@
-// Tokens in a Go map under a sync.RWMutex: `cache IDS_FILE TOKEN`. The conversation is that of ../cache.c, with one
+// Tokens in a Go map under a sync.RWMutex: `cache IDS_FILE TOKEN`. The protocol is that of ../cache.c, with one
 // FUNCTION, get_token.
 //
-// In the timed loop: the lock for reading, the look-up, a look at the clock to see whether the token has ended, and
-// a copy of the token into a buffer of the goroutine's own. The clock is the cheapest one that Go has.
+// In the timed loop: the read lock, the look-up, the check of the expiry time against Go's cheapest clock, and a copy
+// of the token into the goroutine's own buffer.
 package main
 
 import (
@@ -28,8 +28,8 @@ const (
 )
 
 type entry struct {
-	token string
-	ends  time.Duration // since start
+	token     string
+	expiresAt time.Duration // since start
 }
 
 var (
@@ -42,8 +42,7 @@ var (
 	drawn  atomic.Int64
 	shares [askingMax]share
 
-	// What fills, what makes the function with which one goroutine asks, and what does a step with it. The binding has
-	// its own.
+	// Fills, makes the function by which one goroutine asks, and runs a step with it. The binding replaces all three.
 	fill   = fillMap
 	newAsk = askMap
 	run    = askAll
@@ -58,7 +57,7 @@ func getToken(user string, buffer []byte) int {
 	mutex.RLock()
 	found, ok := tokens[user]
 	mutex.RUnlock()
-	if !ok || time.Since(start) >= found.ends {
+	if !ok || time.Since(start) >= found.expiresAt {
 		die("a token was not in the map")
 	}
 	return copy(buffer, found.token)
@@ -132,7 +131,7 @@ func askAll(which string, threads, count int) (cpuNs, wallNs int64) {
 	return cpuNs, int64(float64(count/piece) / rate)
 }
 
-// Every entry has a user id and a token of its own. What filling leaves for the collector is given back.
+// Every entry has its own copies of user id and token. Garbage is returned to the system afterwards.
 func fillMap(count int) (cpuNs, wallNs int64) {
 	token = os.Args[2]
 	cpuBefore, wallBefore := clockNs(threadCPU), time.Now()
@@ -155,7 +154,7 @@ func clockNs(clock uintptr) int64 {
 	return now.Nano()
 }
 
-// Waiting for a core, as in ../cache.c.
+// The time spent waiting for a core, as in ../cache.c.
 func waitedNs() int64 {
 	text, _ := os.ReadFile("/proc/thread-self/schedstat") // 0 where there is none
 	var ran, waited int64
@@ -163,7 +162,7 @@ func waitedNs() int64 {
 	return waited
 }
 
-// As ../cache.c does. The thread ends with its goroutine.
+// As in ../cache.c. The thread ends with its goroutine.
 func takeCore(thread int) {
 	var all, mine [16]uint64 // 1024 cores
 	size := unsafe.Sizeof(all)
@@ -190,7 +189,7 @@ func die(why string) {
 
 func main() {
 	runtime.GOMAXPROCS(askingMax)
-	runtime.LockOSThread() // one clock all through
+	runtime.LockOSThread() // to read the same clock throughout
 	text, err := os.ReadFile(os.Args[1])
 	if err != nil {
 		die(err.Error())

@@ -1,9 +1,8 @@
-"""Tokens in a Python dict: `cache.py IDS_FILE TOKEN`. The conversation is that of ../cache.c, with one FUNCTION,
-get_token.
+"""Tokens in a Python dict: `cache.py IDS_FILE TOKEN`. The protocol is that of ../cache.c, with one FUNCTION, get_token.
 
-In the timed loop: the user id is cut out of a long text, so that it is a new string whose hash is not known yet, as
-one that came with a request is; then one call that looks up the token and looks at the clock to see whether it has
-ended. No lock: a dict's get needs none. What is handed out is the string that is held, not a copy.
+In the timed loop: the user id is cut out of a long text, so that it is a new string without a known hash, like one from
+a request; then one call looks up the token and checks its expiry time against the clock. No lock: a dict's get needs
+none. The stored string is returned, not a copy.
 """
 
 import gc
@@ -23,14 +22,14 @@ tokens = {}
 
 
 def get_token(user):
-    token, ends = tokens[user]
-    if time.monotonic() >= ends:
-        raise LookupError("the token has ended")
+    token, expires_at = tokens[user]
+    if time.monotonic() >= expires_at:
+        raise LookupError("the token has expired")
     return token
 
 
 def fill(count):
-    """Every entry has a user id and a token of its own."""
+    """Every entry has its own copies of user id and token."""
     token = sys.argv[2].encode()
     cpu, wall = time.process_time_ns(), time.monotonic_ns()
     for i in range(count):
@@ -48,7 +47,7 @@ def ask_piece(ids, place, step):
 
 
 def waited_ns():
-    """Waiting for a core, as in ../cache.c."""
+    """The time spent waiting for a core, as in ../cache.c."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1])
     except OSError:
@@ -67,7 +66,7 @@ def member(ids, places, step, shares, thread, barrier):
             pieces += 1
         cpu, waited = time.thread_time_ns() - cpu, waited_ns() - waited
         shares[thread] = pieces, cpu, time.monotonic_ns() - begin - waited
-    except Exception as error:  # noqa: BLE001 - the others would wait for ever
+    except Exception as error:  # noqa: BLE001 - the others would wait forever
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
 

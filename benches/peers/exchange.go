@@ -1,8 +1,8 @@
 // The same exchanges with Go's net/http: `exchange BASE_URL CA_FILE` (an empty CA_FILE over HTTP).
 //
-// In the timed loop: hmac as documented, encoding/json both ways, one POST on a kept connection, with a context that can
-// be cancelled, as that of a request to a server. All goroutines share one http.Client. The conversation is that of
-// ../step.h; NAME is the number of goroutines.
+// In the timed loop: hmac as documented, encoding/json both ways, one POST on a kept connection, with a cancellable
+// context like that of a server's request. All goroutines share one http.Client. The protocol is that of ../step.h;
+// NAME is the number of goroutines.
 package main
 
 import (
@@ -34,7 +34,7 @@ var (
 	url    string
 	client *http.Client
 
-	// What opens the client, and what asks. The binding has its own.
+	// Opens the client, and makes an exchange. The binding replaces both.
 	open     = openHTTP
 	exchange = exchangeHTTP
 )

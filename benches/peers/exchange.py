@@ -1,8 +1,8 @@
 """The same exchanges from Python: `exchange.py requests|httpx|urllib3 BASE_URL CA_FILE` (an empty CA_FILE over HTTP).
 
-In the timed loop: hmac as documented, json, one POST on a kept connection. Threads share what the package says may
-be shared: httpx its client, urllib3 its pool; requests has a session per thread. The conversation is that of
-../step.h; NAME is the number of threads, or 0 for the main thread.
+In the timed loop: hmac as documented, json, one POST on a kept connection. Threads share what the package allows to be
+shared: httpx its client, urllib3 its pool; requests has a session per thread. The protocol is that of ../step.h;
+NAME is the number of threads, or 0 for the main thread.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ def with_urllib3(url, ca_file):
 
 
 def posting(post):
-    """An exchange, as a program writes it that has only the package."""
+    """An exchange, as a program would write it with the package alone."""
 
     def exchange(thread, user):
         signature = hmac.new(KEY, user.encode(), hashlib.sha256).hexdigest()
@@ -84,7 +84,7 @@ def member(exchange, thread, count, barrier):
         barrier.wait()  # the clocks are read
         exchange_many(exchange, thread, count)
         barrier.wait()  # all are done
-    except Exception as error:  # noqa: BLE001 - the others would wait for ever
+    except Exception as error:  # noqa: BLE001 - the others would wait forever
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
 

@@ -1,6 +1,6 @@
 // Signing in Go with the standard library: as documented, and with one hash that is reset.
 //
-// In the timed loop: one signature per id, 256 ids in turn. The conversation is that of ../step.h.
+// In the timed loop: one signature per id, 256 ids in turn. The protocol is that of ../step.h.
 package main
 
 import (
@@ -29,7 +29,7 @@ func documented(count int) (signature string) {
 	return signature
 }
 
-// What a program that knows its hash is slow would write: nothing is allocated in the loop.
+// The form for a program that needs speed: no allocation in the loop.
 func reset(count int) (signature string) {
 	h := hmac.New(sha256.New, key)
 	var digest [sha256.Size]byte

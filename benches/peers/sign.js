@@ -1,6 +1,6 @@
 // Signing in Node, as documented.
 //
-// In the timed loop: one call of the documented form per id, 256 ids in turn. The conversation is that of ../step.h.
+// In the timed loop: one call of the documented form per id, 256 ids in turn. The protocol is that of ../step.h.
 
 const { createHmac } = require("node:crypto");
 const { createInterface } = require("node:readline");

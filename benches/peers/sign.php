@@ -1,7 +1,7 @@
 <?php
 // Signing in PHP, as documented.
 //
-// In the timed loop: one call of the documented form per id, 256 ids in turn. The conversation is that of ../step.h.
+// In the timed loop: one call of the documented form per id, 256 ids in turn. The protocol is that of ../step.h.
 
 const KEY = 'HMAC_KEY_FROM_ADMIN_CONSOLE';
 const ANSWER = 'e070ea58e2b1d7d01a9570b89fc99e76c73cf3dc8aab4f31ae0136821f8f0199';

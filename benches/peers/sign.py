@@ -1,6 +1,6 @@
 """Signing in Python with the standard library, as documented.
 
-In the timed loop: one call of the documented form per id, 256 ids in turn. The conversation is that of ../step.h.
+In the timed loop: one call of the documented form per id, 256 ids in turn. The protocol is that of ../step.h.
 """
 
 import hashlib

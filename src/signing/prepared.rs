@@ -8,7 +8,7 @@
 use sha2::block_api::compress256;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Digest, Key, SIGNATURE_LEN, Signature, write_hex};
 use crate::error::{Error, ErrorKind};
@@ -81,11 +81,11 @@ impl HmacKey {
 
     /// Whether every path of this file signs as the `hmac` crate does.
     fn agrees_with(&self, key: &Key<'_>) -> bool {
-        let mut rows = [[0; SIGNATURE_LEN]; PROOF_IDS.len()];
-        self.sign_column(PROOF_IDS.into_iter(), &mut rows, |_, _| {});
-        PROOF_IDS.into_iter().zip(rows).all(|(id, row)| {
+        let mut rows = Zeroizing::new([[0; SIGNATURE_LEN]; PROOF_IDS.len()]);
+        self.sign_column(PROOF_IDS.into_iter(), rows.as_mut_slice(), |_, _| {});
+        PROOF_IDS.into_iter().zip(rows.iter()).all(|(id, row)| {
             UserId::check(id).is_ok_and(|user| {
-                key.verify(user, &Signature(row)) && key.verify(user, &self.signature(user))
+                key.verify(user, &Signature(*row)) && key.verify(user, &self.signature(user))
             })
         })
     }

@@ -1,9 +1,9 @@
-//! Dropping what is kept.
+//! Dropping cached tokens.
 
 use super::*;
 
 #[test]
-fn forgetting_drops_one_user_and_clearing_all_and_neither_has_another_effect() {
+fn forget_drops_one_user_and_clear_drops_all() {
     let server = Server::start(|incoming| Outcome::Reply(token_reply(&incoming.user())));
     let client = client_of(&server);
     let users: Vec<_> = (0..500).map(|number| format!("user-{number}")).collect();
@@ -13,7 +13,7 @@ fn forgetting_drops_one_user_and_clearing_all_and_neither_has_another_effect() {
     get_all();
     client.forget(b"user-7").unwrap();
     client.forget(b"nobody").unwrap();
-    assert_eq!(kept(&client, "user-7"), None);
+    assert_eq!(cached(&client, "user-7"), None);
     assert_eq!(stats(&client).entries, 499);
     get_all();
     assert_eq!(server.requests(), 501);
@@ -21,14 +21,14 @@ fn forgetting_drops_one_user_and_clearing_all_and_neither_has_another_effect() {
     let cleared = stats(&client);
     assert_eq!((cleared.entries, cleared.bytes), (0, 0));
     assert_eq!((cleared.invalidations, cleared.evictions), (0, 0));
-    assert!(users.iter().all(|user| kept(&client, user).is_none()));
-    // The same tokens again: nobody said that they were rejected.
+    assert!(users.iter().all(|user| cached(&client, user).is_none()));
+    // The same tokens again: none was reported as rejected.
     get_all();
     assert_eq!(server.requests(), 1001);
 }
 
 #[test]
-fn what_is_dropped_while_it_is_fetched_is_for_those_who_wait_and_nobody_else() {
+fn a_token_dropped_during_its_exchange_reaches_only_the_waiting_callers() {
     for drop_it in [(|client: &Client| client.forget(b"alice").unwrap()) as fn(&Client), |client| {
         client.clear().unwrap()
     }] {
@@ -39,15 +39,15 @@ fn what_is_dropped_while_it_is_fetched_is_for_those_who_wait_and_nobody_else() {
             gate.open();
         });
         assert_eq!(shared(&all), "token-0");
-        assert_eq!(kept(&client, "alice"), None);
+        assert_eq!(cached(&client, "alice"), None);
         assert_eq!(server.requests(), 1);
         assert_eq!(get(&client, "alice").unwrap(), "token-1");
-        assert_eq!(kept(&client, "alice").unwrap(), "token-1");
+        assert_eq!(cached(&client, "alice").unwrap(), "token-1");
     }
 }
 
 #[test]
-fn a_user_or_a_token_that_cannot_be_one_is_told() {
+fn invalid_user_ids_and_tokens_are_errors() {
     let server = counting(numbered);
     let client = client_of(&server);
     get(&client, "alice").unwrap();

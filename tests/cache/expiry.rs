@@ -1,4 +1,4 @@
-//! How long a token is kept.
+//! How long a token is cached.
 
 use super::*;
 
@@ -6,12 +6,12 @@ fn jwt_of(claims: &str) -> String {
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
 }
 
-/// A token that says when it ends.
+/// A token with an `exp`.
 fn jwt(exp: u64) -> String {
     jwt_of(&format!(r#"{{"exp":{exp}}}"#))
 }
 
-/// The date of a server whose clock is off by so many seconds.
+/// The `Date` of a server whose clock is off by so many seconds.
 fn date(off: i64) -> (u64, String) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let date = now.as_secs().checked_add_signed(off).unwrap();
@@ -19,16 +19,16 @@ fn date(off: i64) -> (u64, String) {
     (date, format!("Date: {shown}\r\n"))
 }
 
-/// A token that is good for so many seconds from a date that is off.
+/// A response whose token is live for `lifetime` seconds by a clock that is off.
 fn dated(off: i64, lifetime: i64) -> Vec<u8> {
     let (date, header) = date(off);
     let token = jwt(date.checked_add_signed(lifetime).unwrap());
     reply_with(200, &header, &format!(r#"{{"access_token":"{token}"}}"#))
 }
 
-/// Until it is due for renewal. Neither bound depends on how busy the machine is: a token is kept from a moment between the
-/// beginning and the end of the call.
-fn check_kept_for(what: &str, bytes: &[u8], ttl_ms: Option<u64>, expected: Duration) {
+/// Checks that a token becomes due after `expected`. Neither bound depends on how busy the machine is: the
+/// token enters the cache between the start and the end of the call.
+fn check_due_after(what: &str, bytes: &[u8], ttl_ms: Option<u64>, expected: Duration) {
     let bytes = bytes.to_vec();
     let server = Server::start(move |_| Outcome::Reply(bytes.clone()));
     let mut config = config_for(&server.url(), None);
@@ -41,26 +41,26 @@ fn check_kept_for(what: &str, bytes: &[u8], ttl_ms: Option<u64>, expected: Durat
     let received = Instant::now();
     loop {
         let asked = Instant::now();
-        let Some(found) = kept(&client, "alice") else {
+        let Some(found) = cached(&client, "alice") else {
             break;
         };
         assert_eq!(found, token, "{what}");
-        assert!(asked <= received + expected, "{what}: kept for too long");
+        assert!(asked <= received + expected, "{what}: cached for too long");
         std::thread::sleep(Duration::from_millis(2));
     }
-    assert!(began.elapsed() >= expected, "{what}: not kept long enough");
+    assert!(began.elapsed() >= expected, "{what}: not cached long enough");
     assert_eq!(server.requests(), 1, "{what}");
     assert_eq!(get(&client, "alice").unwrap(), token, "{what}");
     assert_eq!(server.requests(), 2, "{what}");
 }
 
 #[test]
-fn a_token_is_kept_until_it_is_due() {
+fn a_token_is_cached_until_it_is_due() {
     let ms = Duration::from_millis;
     let saying = |members: &str| reply(200, &format!("{{{members}}}"));
     let (now, header) = date(0);
     let both = format!(r#"{{"expires_in":1,"access_token":"{}"}}"#, jwt(now + 3600));
-    // One hour ahead of whoever made the token.
+    // The server's clock is one hour ahead of the issuer's.
     let (ahead, header_ahead) = date(3600);
     let issued = jwt_of(&format!(r#"{{"iat":{},"exp":{}}}"#, ahead - 3600, ahead - 3599));
     let issued = format!(r#"{{"access_token":"{issued}"}}"#);
@@ -70,7 +70,7 @@ fn a_token_is_kept_until_it_is_due() {
         ("exp", dated(0, 2), None, ms(1800)),
         ("a clock that is ahead", dated(600, 2), None, ms(1800)),
         ("a clock that is behind", dated(-600, 2), None, ms(1800)),
-        ("a clock of another day", dated(86_400, 1), None, ms(900)),
+        ("a clock one day ahead", dated(86_400, 1), None, ms(900)),
         (
             "iat and exp before a date that is ahead",
             reply_with(200, &header_ahead, &issued),
@@ -78,30 +78,30 @@ fn a_token_is_kept_until_it_is_due() {
             ms(900),
         ),
         ("expires_in", saying(r#""expires_in":2,"access_token":"abc""#), None, ms(1800)),
-        ("the reply's word before a date", reply_with(200, &header, &both), None, ms(900)),
+        ("expires_in before exp", reply_with(200, &header, &both), None, ms(900)),
         ("the ttl alone", plain, Some(50), ms(50)),
         ("the ttl before exp", dated(0, 3600), Some(300), ms(300)),
         ("exp before the ttl", dated(0, 1), Some(3_600_000), ms(900)),
         ("exp without a ttl", dated(0, 1), Some(0), ms(900)),
-        ("an expires_in that is none", garbled(r#""soon""#), Some(70), ms(70)),
+        ("an expires_in that is no number", garbled(r#""soon""#), Some(70), ms(70)),
     ];
     std::thread::scope(|scope| {
         for (what, bytes, ttl_ms, expected) in rows {
-            scope.spawn(move || check_kept_for(what, &bytes, ttl_ms, expected));
+            scope.spawn(move || check_due_after(what, &bytes, ttl_ms, expected));
         }
     });
 }
 
 #[test]
-fn a_token_that_has_ended_is_handed_out_to_all_who_share_it_and_not_kept() {
+fn an_expired_token_reaches_all_waiting_callers_and_is_not_cached() {
     let ended = |members: &str| reply(200, &format!(r#"{{{members},"access_token":"abc"}}"#));
     let rows = [
         ("exp", dated(0, -30)),
-        ("exp at the very moment", dated(0, 0)),
+        ("exp is now", dated(0, 0)),
         ("exp by a clock that is behind", dated(-600, -1)),
         ("exp by a clock that is ahead", dated(600, -1)),
         ("expires_in", ended(r#""expires_in":0"#)),
-        ("an expires_in before now", ended(r#""expires_in":-1"#)),
+        ("a negative expires_in", ended(r#""expires_in":-1"#)),
     ];
     for (what, bytes) in rows {
         let (server, gate) = holding(1, move |_| bytes.clone());
@@ -109,21 +109,21 @@ fn a_token_that_has_ended_is_handed_out_to_all_who_share_it_and_not_kept() {
         let all = flight(&client, &[20_000; 5], |_| gate.open());
         let token = shared(&all);
         assert!(all[0].answer.is_ok(), "{what}: {token}");
-        assert_eq!(kept(&client, "alice"), None, "{what}");
+        assert_eq!(cached(&client, "alice"), None, "{what}");
         assert_eq!(server.requests(), 1, "{what}");
         assert_eq!(get(&client, "alice").unwrap(), token, "{what}");
         assert_eq!(server.requests(), 2, "{what}");
         let stats = stats(&client);
-        let held = (stats.entries, stats.bytes);
-        assert_eq!((held, stats.failures), ((0, 0), 0), "{what}");
+        let size = (stats.entries, stats.bytes);
+        assert_eq!((size, stats.failures), ((0, 0), 0), "{what}");
     }
 }
 
 #[test]
-fn the_sandboxs_tokens_are_kept_if_they_are_good() {
+fn live_tokens_of_the_sandbox_are_cached() {
     let sandbox = Sandbox::start();
     let client = client(&sandbox.config_for(sandbox.url("https")));
-    for (user, is_kept) in [
+    for (user, is_cached) in [
         ("alice", true),
         ("fault.exp.3600", true),
         ("fault.exp.-30", false),
@@ -141,8 +141,8 @@ fn the_sandboxs_tokens_are_kept_if_they_are_good() {
         let before = sandbox.count("requests");
         let answers = [0; 3].map(|_| get(&client, user).map_err(|error| error.kind()));
         let requests = sandbox.count("requests") - before;
-        assert_eq!(requests, if is_kept { 1 } else { 3 }, "{user}");
+        assert_eq!(requests, if is_cached { 1 } else { 3 }, "{user}");
         assert_eq!(answers[0], answers[1], "{user}");
-        assert_eq!(kept(&client, user).is_some(), is_kept, "{user}");
+        assert_eq!(cached(&client, user).is_some(), is_cached, "{user}");
     }
 }

@@ -1,14 +1,14 @@
-//! One flight.
+//! Single flight: concurrent calls for one user share an exchange.
 
 use super::*;
 
 const CROWD: usize = 1000;
-/// How soon after the last reply all of them must be back.
-const CROWD_BACK: Duration = Duration::from_millis(500);
+/// How soon after the last response all callers must have returned.
+const CROWD_RETURNED: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_thousand_threads_and_one_cold_user_make_one_request() {
-    in_time("a thousand callers after one flight", CROWD_BACK, || {
+    in_time("a thousand callers after one flight", CROWD_RETURNED, || {
         let replied = LastReply::new();
         let reply_goes = replied.clone();
         let server = counting(move |number| {
@@ -19,14 +19,14 @@ fn a_thousand_threads_and_one_cold_user_make_one_request() {
         let client = client_of(&server);
         let all = crowd(&client, CROWD, || {});
         assert_eq!((all.len(), shared(&all).as_str()), (CROWD, "token-0"));
-        // Whether they came before it was there or after.
+        // Late callers found the token in the cache.
         assert_eq!((server.requests(), stats(&client).exchanges), (1, 1));
         replied.until(last(&all))
     });
 }
 
 #[test]
-fn a_thousand_threads_share_a_failure_with_all_its_facts() {
+fn a_thousand_threads_share_a_failure_with_all_its_details() {
     let rows = [
         (busy(0), ErrorKind::ServerError, 503, 3),
         (reply(422, ""), ErrorKind::Refused, 422, 1),
@@ -34,7 +34,7 @@ fn a_thousand_threads_share_a_failure_with_all_its_facts() {
         (reply(200, "<html>"), ErrorKind::InvalidResponse, 200, 1),
     ];
     for (bytes, kind, status, requests) in rows {
-        in_time("a thousand callers after a failure", CROWD_BACK, || {
+        in_time("a thousand callers after a failure", CROWD_RETURNED, || {
             let replied = LastReply::new();
             let (bytes, reply_goes) = (bytes.clone(), replied.clone());
             let (server, gate) = holding(1, move |_| {
@@ -42,7 +42,7 @@ fn a_thousand_threads_share_a_failure_with_all_its_facts() {
                 bytes.clone()
             });
             let client = client_of(&server);
-            // A failure is not kept: one who came later would begin anew.
+            // A failure is not cached: a late caller would start another exchange.
             let all = crowd(&client, CROWD, || {
                 wait_until("all of them wait", || stats(&client).coalesced == CROWD as u64 - 1);
                 gate.open();
@@ -62,7 +62,7 @@ fn a_thousand_threads_share_a_failure_with_all_its_facts() {
 }
 
 #[test]
-fn a_failure_is_not_kept() {
+fn a_failure_is_not_cached() {
     let server = counting(|number| match number {
         0 => reply(422, ""),
         _ => numbered(number),
@@ -74,39 +74,39 @@ fn a_failure_is_not_kept() {
 }
 
 #[test]
-fn a_service_that_says_nothing_is_asked_by_two_of_many_at_the_most() {
+fn a_silent_service_receives_at_most_two_requests_of_many_callers() {
     const TIMEOUT: Duration = Duration::from_secs(1);
-    in_time("callers of the silent", TIMEOUT + GRACE, || {
+    in_time("callers of a silent service", TIMEOUT + GRACE, || {
         let (server, _gate) = holding(u64::MAX, numbered);
         let mut config = config_for(&server.url(), None);
         config.set_timeout_ms(TIMEOUT.as_millis() as u32).unwrap();
         let client = client(&config);
         let all = crowd(&client, 200, || {});
-        assert!(all.iter().all(|back| back.kind() == ErrorKind::Timeout));
-        assert!(all.iter().all(|back| back.took() >= TIMEOUT));
-        // The one that has the most time goes on where the first had none, and then nobody has any.
+        assert!(all.iter().all(|returned| returned.kind() == ErrorKind::Timeout));
+        assert!(all.iter().all(|returned| returned.took() >= TIMEOUT));
+        // The waiter with the most time takes over from the first leader, and then all have timed out.
         assert!(server.requests() <= 2, "{}", server.requests());
-        all.iter().map(Back::took).max().unwrap()
+        all.iter().map(Returned::took).max().unwrap()
     });
 }
 
 #[test]
-fn a_flight_is_shared_where_nothing_is_kept() {
+fn a_flight_is_shared_without_a_cache() {
     let (server, gate) = holding(1, numbered);
     let mut config = config_for(&server.url(), None);
     config.set_cache_capacity(0);
     let client = client(&config);
     let all = flight(&client, &[20_000; 5], |_| gate.open());
     assert_eq!(shared(&all), "token-0");
-    assert_eq!((kept(&client, "alice"), server.requests()), (None, 1));
+    assert_eq!((cached(&client, "alice"), server.requests()), (None, 1));
     assert_eq!(get(&client, "alice").unwrap(), "token-1");
     let stats = stats(&client);
     assert_eq!((stats.entries, stats.bytes, stats.evictions), (0, 0, 0));
 }
 
-/// Between "fetched" and "stored" nobody may come and find neither the flight nor the token.
+/// No call may find neither the flight nor its cached token.
 #[test]
-fn between_fetched_and_stored_there_is_nothing() {
+fn there_is_no_gap_between_a_flight_and_its_cached_token() {
     const THREADS: usize = 8;
     const USERS: u64 = 2500;
     let server = Server::start(|incoming| Outcome::Reply(token_reply(&incoming.user())));
@@ -117,7 +117,7 @@ fn between_fetched_and_stored_there_is_nothing() {
             for _ in 0..3 {
                 assert_eq!(get(&client, &user).unwrap(), user);
             }
-            assert_eq!(kept(&client, &user), Some(user));
+            assert_eq!(cached(&client, &user), Some(user));
         }
     });
     assert_eq!(server.requests(), USERS);

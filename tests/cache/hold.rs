@@ -1,4 +1,4 @@
-//! A service that asks to be left alone.
+//! `Retry-After` pauses all calls of a client.
 
 use super::*;
 
@@ -6,8 +6,8 @@ fn limited(status: u16, seconds: u64) -> Vec<u8> {
     reply_with(status, &format!("Retry-After: {seconds}\r\n"), "")
 }
 
-/// Asks for each of so many users at once, and gives what each was told.
-fn ask_for_all(client: &Client, count: usize) -> Vec<Answer> {
+/// The results of concurrent calls for `count` users.
+fn get_all(client: &Client, count: usize) -> Vec<Answer> {
     let answers = Mutex::new(Vec::new());
     on_threads(count, |number| {
         let answer = get(client, &format!("user-{number}"));
@@ -25,7 +25,7 @@ fn check_not_sent(error: &Error, kind: ErrorKind, at_most: Duration) {
 }
 
 #[test]
-fn one_request_is_enough_to_hear_it() {
+fn one_response_pauses_all_calls() {
     for (status, kind) in [(429, ErrorKind::RateLimited), (503, ErrorKind::ServerError)] {
         let server = counting(move |_| limited(status, 60));
         let client = client_of(&server);
@@ -36,10 +36,10 @@ fn one_request_is_enough_to_hear_it() {
             (Some(status), Some(Duration::from_secs(60)))
         );
         let began = Instant::now();
-        for answer in ask_for_all(&client, 50) {
+        for answer in get_all(&client, 50) {
             check_not_sent(&answer.err().unwrap(), kind, Duration::from_secs(60));
         }
-        // What goes past the cache keeps to it as well.
+        // An uncached exchange is paused too.
         let error = client.exchange(b"alice", None).err().unwrap();
         check_not_sent(&error, kind, Duration::from_secs(60));
         assert!(began.elapsed() < Duration::from_secs(5), "they fail at once");
@@ -49,7 +49,7 @@ fn one_request_is_enough_to_hear_it() {
 }
 
 #[test]
-fn it_is_ten_minutes_at_the_longest() {
+fn a_pause_lasts_at_most_ten_minutes() {
     let server = counting(|_| limited(429, 86_400));
     let client = client_of(&server);
     failure(&client, "first");
@@ -57,7 +57,7 @@ fn it_is_ten_minutes_at_the_longest() {
 }
 
 #[test]
-fn without_a_time_the_others_go_on() {
+fn a_429_without_retry_after_pauses_no_other_call() {
     let server = counting(|number| if number == 0 { reply(429, "") } else { numbered(number) });
     let mut config = config_for(&server.url(), None);
     config.set_max_attempts(1).unwrap();
@@ -66,9 +66,9 @@ fn without_a_time_the_others_go_on() {
     get(&client, "second").unwrap();
 }
 
-/// Those that have time enough wait. Then one request goes out alone, and the others follow its answer.
+/// Calls with enough time wait. Then one request is sent alone, and the others after its response.
 #[test]
-fn when_it_is_over_one_goes_first() {
+fn after_a_pause_one_request_goes_first() {
     const USERS: usize = 12;
     let gate = Gate::default();
     let entrance = gate.clone();
@@ -89,12 +89,12 @@ fn when_it_is_over_one_goes_first() {
     config.set_max_attempts(1).unwrap();
     let client = client(&config);
     failure(&client, "first");
-    let held = Instant::now();
+    let paused = Instant::now();
     std::thread::scope(|scope| {
-        let all = scope.spawn(|| ask_for_all(&client, USERS));
-        wait_until("the first request after it is out", || server.requests() == 2);
+        let all = scope.spawn(|| get_all(&client, USERS));
+        wait_until("the first request after the pause is sent", || server.requests() == 2);
         std::thread::sleep(Duration::from_millis(200));
-        assert_eq!(server.requests(), 2, "the others wait for its answer");
+        assert_eq!(server.requests(), 2, "the others wait for its response");
         let hurried = call_with_timeout(50);
         let error = get_by(&client, "in a hurry".replace(' ', "-").as_str(), Some(&hurried));
         assert_eq!(error.err().unwrap().kind(), ErrorKind::Timeout);
@@ -103,12 +103,11 @@ fn when_it_is_over_one_goes_first() {
     });
     assert_eq!(server.requests(), 1 + USERS as u64);
     let second = seen.lock().unwrap()[1];
-    assert!(second - held >= Duration::from_secs(1) - GRACE, "not before its time");
+    assert!(second - paused >= Duration::from_secs(1) - GRACE, "not before the pause ends");
 }
 
-/// A call that waits for its turn when the service asks to wait is not sent either.
 #[test]
-fn a_call_that_waited_for_its_turn_keeps_to_it() {
+fn a_pause_also_stops_calls_that_wait_for_their_turn() {
     let (server, gate) = holding(1, |_| limited(429, 60));
     let mut config = config_for(&server.url(), None);
     config.set_max_concurrency(1).unwrap();
@@ -116,7 +115,7 @@ fn a_call_that_waited_for_its_turn_keeps_to_it() {
     std::thread::scope(|scope| {
         let first = scope.spawn(|| failure(&client, "first"));
         wait_until("it is under way", || server.requests() == 1);
-        let others = scope.spawn(|| ask_for_all(&client, 10));
+        let others = scope.spawn(|| get_all(&client, 10));
         wait_until("the others wait", || stats(&client).exchanges == 11);
         gate.open();
         assert_eq!(first.join().unwrap().attempts(), 1);
@@ -128,7 +127,7 @@ fn a_call_that_waited_for_its_turn_keeps_to_it() {
 }
 
 #[test]
-fn tokens_that_are_there_are_handed_out_meanwhile_and_not_renewed() {
+fn during_a_pause_due_tokens_are_returned_and_not_renewed() {
     let server = counting(|number| match number {
         0 => numbered(0),
         _ => limited(429, 60),
@@ -136,16 +135,16 @@ fn tokens_that_are_there_are_handed_out_meanwhile_and_not_renewed() {
     let mut config = config_for(&server.url(), None);
     config.set_cache_ttl_ms(1500);
     let client = client(&config);
-    get(&client, "kept").unwrap();
+    get(&client, "alice").unwrap();
     failure(&client, "another");
     std::thread::sleep(Duration::from_millis(1600)); // it is due now
-    assert_eq!(get(&client, "kept").unwrap(), "token-0");
+    assert_eq!(get(&client, "alice").unwrap(), "token-0");
     assert_eq!(server.requests(), 2);
 }
 
-/// The first call may be the one that renews: a client whose users are all there has no other.
+/// The renewal may be the first request after the pause: a client with all its users cached has no other.
 #[test]
-fn what_is_due_is_renewed_when_it_is_over() {
+fn after_a_pause_a_due_token_is_renewed() {
     let server = counting(|number| match number {
         0 => numbered(0),
         1 => limited(429, 1),
@@ -155,15 +154,14 @@ fn what_is_due_is_renewed_when_it_is_over() {
     config.set_cache_ttl_ms(1500);
     config.set_max_attempts(1).unwrap();
     let client = client(&config);
-    get(&client, "kept").unwrap();
+    get(&client, "alice").unwrap();
     failure(&client, "another");
     std::thread::sleep(Duration::from_millis(1600));
-    assert_eq!(get(&client, "kept").unwrap(), "token-2");
+    assert_eq!(get(&client, "alice").unwrap(), "token-2");
 }
 
-/// A first call that gets no answer shows nothing: another goes first, alone.
 #[test]
-fn without_an_answer_the_others_do_not_follow() {
+fn if_the_first_request_has_no_response_the_next_goes_alone() {
     let gate = Gate::default();
     let entrance = gate.clone();
     let server = counting(move |number| {
@@ -182,7 +180,7 @@ fn without_an_answer_the_others_do_not_follow() {
         let hurried = call_with_timeout(300);
         let answer = get_by(&client, "hurried", Some(&hurried));
         assert_eq!(answer.err().unwrap().kind(), ErrorKind::Timeout);
-        let all = scope.spawn(|| ask_for_all(&client, 8));
+        let all = scope.spawn(|| get_all(&client, 8));
         wait_until("the next one is out", || server.requests() == 3);
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(server.requests(), 3);

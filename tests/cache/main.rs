@@ -1,5 +1,5 @@
-//! The token cache as a client shows it: one exchange per user however many ask, how long a token is
-//! kept, and when none is asked for. How much is kept is in `cache_memory.rs`.
+//! The token cache through the public API: single flight, expiry, renewal, rejected tokens, the breaker and
+//! `Retry-After`. Memory use is tested in `cache_memory.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +9,7 @@ mod common;
 mod dropping;
 mod expiry;
 mod flight;
-mod handing_over;
+mod hand_off;
 mod hold;
 mod model;
 mod refused;
@@ -34,13 +34,13 @@ use spike_auth::{AccessToken, Call, Client, Config, Error, ErrorKind, Stats};
 
 /// How long one exchange takes where that matters.
 const FLIGHT: Duration = Duration::from_millis(200);
-/// By how much a deadline may be overrun.
+/// How far a deadline may be overrun.
 const GRACE: Duration = Duration::from_millis(100);
-/// How long the reports of a user's rejected token are remembered, and between two probes.
+/// How long a report of a rejected token is remembered; also the pause between two probes.
 const WINDOW: Duration = Duration::from_secs(5);
-/// What has not come after this never comes, however busy the machine is.
+/// How long to wait for an expected event, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Enough for a call, and little enough for a thousand threads.
+/// Enough for a call, and small enough for a thousand threads.
 const STACK: usize = 256 * 1024;
 
 type Answer = Result<String, Error>;
@@ -71,8 +71,8 @@ fn failure(client: &Client, user: &str) -> Error {
     get(client, user).err().unwrap()
 }
 
-/// The token that is kept, if there is one.
-fn kept(client: &Client, user: &str) -> Option<String> {
+/// The cached token, if there is one.
+fn cached(client: &Client, user: &str) -> Option<String> {
     match client.peek_token(user.as_bytes()) {
         Ok(token) => Some(text(&token)),
         Err(error) => {
@@ -113,12 +113,12 @@ fn numbered(number: u64) -> Vec<u8> {
     token_reply(&format!("token-{number}"))
 }
 
-/// A 503 that asks to wait so many seconds.
+/// A 503 with `Retry-After`.
 fn busy(seconds: u64) -> Vec<u8> {
     reply_with(503, &format!("Retry-After: {seconds}\r\n"), "")
 }
 
-/// Keeps whoever comes to it waiting until it is opened.
+/// Blocks threads until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -136,13 +136,13 @@ impl Gate {
     }
 }
 
-/// Answers request number n, from 0, by `answer(n)`.
+/// Answers request number n, from 0, with `answer(n)`.
 fn counting(answer: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Server {
     let count = AtomicU64::new(0);
     Server::start(move |_| Outcome::Reply(answer(count.fetch_add(1, Ordering::SeqCst))))
 }
 
-/// The same, and the first `held` requests only once the gate is open.
+/// The same, but the first `held` requests wait for the gate.
 fn holding(held: u64, answer: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> (Server, Gate) {
     let gate = Gate::default();
     let entrance = gate.clone();
@@ -155,7 +155,7 @@ fn holding(held: u64, answer: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -
     (server, gate)
 }
 
-/// A server whose tokens are those of their users, and which refuses all signatures when it is told to.
+/// A server that returns the user id as the token, or refuses all signatures while the flag is set.
 fn refusing() -> (Server, Arc<AtomicBool>) {
     let refuses = Arc::new(AtomicBool::new(true));
     let server = {
@@ -181,19 +181,19 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// What depends on who comes first is tried until it was so.
+/// Repeats an attempt that depends on the order of threads until it succeeds.
 fn seen_once(what: &str, attempt: impl Fn() -> bool) {
     assert!((0..10).any(|_| attempt()), "never: {what}");
 }
 
-/// What a call brought, and when.
-struct Back {
+/// The result of a call, and its times.
+struct Returned {
     answer: Answer,
     began: Instant,
     at: Instant,
 }
 
-impl Back {
+impl Returned {
     fn kind(&self) -> ErrorKind {
         self.answer.as_ref().err().unwrap().kind()
     }
@@ -213,7 +213,7 @@ fn ask<'scope>(
     user: &'scope str,
     call: Option<&'scope Call>,
     start: Option<&'scope Barrier>,
-) -> ScopedJoinHandle<'scope, Back> {
+) -> ScopedJoinHandle<'scope, Returned> {
     std::thread::Builder::new()
         .stack_size(STACK)
         .spawn_scoped(scope, move || {
@@ -221,17 +221,17 @@ fn ask<'scope>(
             let began = Instant::now();
             let answer = get_by(client, user, call);
             let at = Instant::now();
-            Back { answer, began, at }
+            Returned { answer, began, at }
         })
         .unwrap()
 }
 
-fn join_all(callers: Vec<ScopedJoinHandle<'_, Back>>) -> Vec<Back> {
+fn join_all(callers: Vec<ScopedJoinHandle<'_, Returned>>) -> Vec<Returned> {
     callers.into_iter().map(|caller| caller.join().unwrap()).collect()
 }
 
-/// So many callers for one user, all at once.
-fn crowd(client: &Client, count: usize, meanwhile: impl FnOnce()) -> Vec<Back> {
+/// `count` concurrent callers for one user.
+fn crowd(client: &Client, count: usize, meanwhile: impl FnOnce()) -> Vec<Returned> {
     let start = Barrier::new(count);
     std::thread::scope(|scope| {
         let callers = (0..count).map(|_| ask(scope, client, "alice", None, Some(&start))).collect();
@@ -240,18 +240,18 @@ fn crowd(client: &Client, count: usize, meanwhile: impl FnOnce()) -> Vec<Back> {
     })
 }
 
-/// Callers for one user with these timeouts, who come one after the other: the first leads. `act` is
-/// run when all are there.
-fn flight(client: &Client, timeouts: &[u32], act: impl FnOnce(&[Call])) -> Vec<Back> {
+/// Callers for one user with these timeouts. They join one after another, and the first leads. `act` runs
+/// when all have joined.
+fn flight(client: &Client, timeouts: &[u32], act: impl FnOnce(&[Call])) -> Vec<Returned> {
     let calls: Vec<_> = timeouts.iter().map(|ms| call_with_timeout(*ms)).collect();
     std::thread::scope(|scope| {
         let mut callers = Vec::new();
         for call in &calls {
             callers.push(ask(scope, client, "alice", Some(call), None));
-            let there = callers.len() as u64;
-            wait_until("the next caller is there", || {
+            let joined = callers.len() as u64;
+            wait_until("the next caller has joined", || {
                 let stats = stats(client);
-                stats.exchanges + stats.coalesced == there
+                stats.exchanges + stats.coalesced == joined
             });
         }
         act(&calls);
@@ -259,7 +259,7 @@ fn flight(client: &Client, timeouts: &[u32], act: impl FnOnce(&[Call])) -> Vec<B
     })
 }
 
-/// Runs `work` on so many threads, and gives each its number.
+/// Runs `work` on `count` threads, with the number of each.
 fn on_threads(count: usize, work: impl Fn(usize) + Sync) {
     std::thread::scope(|scope| {
         for number in 0..count {
@@ -269,22 +269,22 @@ fn on_threads(count: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// What all of them got: the token, or all that is known of the failure.
-fn shared(all: &[Back]) -> String {
-    let say = |back: &Back| match &back.answer {
+/// Checks that all have the same result, and returns the token or the error as text.
+fn shared(all: &[Returned]) -> String {
+    let say = |returned: &Returned| match &returned.answer {
         Ok(token) => token.clone(),
         Err(error) => format!("{error:?}"),
     };
     let first = say(&all[0]);
-    all.iter().for_each(|back| assert_eq!(say(back), first));
+    all.iter().for_each(|returned| assert_eq!(say(returned), first));
     first
 }
 
-fn last(all: &[Back]) -> Instant {
-    all.iter().map(|back| back.at).max().unwrap()
+fn last(all: &[Returned]) -> Instant {
+    all.iter().map(|returned| returned.at).max().unwrap()
 }
 
-/// xorshift64: it need not be good, and a seed makes it the same every time.
+/// xorshift64: its quality does not matter, and a seed makes it reproducible.
 struct Dice(u64);
 
 impl Dice {
@@ -300,7 +300,7 @@ impl Dice {
     }
 }
 
-/// When the last reply went out.
+/// When the last response was sent.
 #[derive(Clone)]
 struct LastReply(Arc<Mutex<Instant>>);
 
@@ -318,7 +318,7 @@ impl LastReply {
     }
 }
 
-/// What holds at every moment, whatever is going on.
+/// Invariants that hold at every moment.
 fn check_sums(stats: &Stats) {
     assert!(stats.coalesced + stats.exchanges <= stats.misses, "{stats:?}");
     assert!(stats.failures <= stats.exchanges, "{stats:?}");
@@ -326,7 +326,7 @@ fn check_sums(stats: &Stats) {
     assert_eq!(stats.forks, 0);
 }
 
-/// And when nothing is going on.
+/// Invariants that hold while no call is running.
 fn check_sums_at_rest(stats: &Stats) {
     check_sums(stats);
     assert!(stats.retries <= stats.requests, "{stats:?}");

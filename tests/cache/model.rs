@@ -1,23 +1,23 @@
-//! Against a plain model.
+//! Random steps on a client, against a plain model of the rules.
 
 use super::*;
 
-/// What is done next. Users and tokens are numbers; so is what a server says.
+/// The next step. Users and tokens are numbers.
 #[derive(Clone, Debug)]
 enum Step {
     Get(u8),
     Peek(u8),
-    /// Reports the token that the user was given last.
+    /// Reports the user's latest token.
     InvalidateLast(u8),
     /// Reports the one before it.
     InvalidateOld(u8),
-    /// Reports one that nobody was given.
+    /// Reports a token that was never issued.
     InvalidateOther(u8),
     Forget(u8),
     Clear,
     /// The service has another token for the user from now on.
     Switch(u8),
-    /// The service answers by this status from now on.
+    /// The service answers with this status from now on.
     Answer(u16),
 }
 
@@ -51,14 +51,14 @@ impl Service {
     }
 }
 
-/// The rules as they are written down, for one thread that is done within the five seconds.
+/// The documented rules, for one thread that finishes within the five seconds.
 #[derive(Default)]
 struct Model {
-    kept: HashMap<u8, String>,
+    cached: HashMap<u8, String>,
     given: HashMap<u8, Vec<String>>,
-    /// What was reported, and whether the cache held it then.
+    /// The reported token, and whether it was cached then.
     rejected: HashMap<u8, (String, bool)>,
-    /// What came in place of a rejected one.
+    /// The token that replaced a rejected one.
     replacement: HashMap<u8, String>,
     is_rejected_again: HashSet<u8>,
     refused_in_a_row: HashSet<u8>,
@@ -71,7 +71,7 @@ struct Model {
 
 impl Model {
     fn get(&mut self, user: u8, service: &Service) -> Result<String, (ErrorKind, u32)> {
-        if let Some(token) = self.kept.get(&user) {
+        if let Some(token) = self.cached.get(&user) {
             self.hits += 1;
             return Ok(token.clone());
         }
@@ -105,44 +105,44 @@ impl Model {
         if self.rejected.contains_key(&user) {
             self.replacement.insert(user, token.clone());
         }
-        self.kept.insert(user, token.clone());
+        self.cached.insert(user, token.clone());
         self.given.entry(user).or_default().push(token.clone());
         Ok(token)
     }
 
     fn invalidate(&mut self, user: u8, token: &str) {
-        let was_kept = match self.kept.get(&user) {
-            Some(kept) if kept != token => return,
-            kept => kept.is_some(),
+        let was_cached = match self.cached.get(&user) {
+            Some(cached) if cached != token => return,
+            cached => cached.is_some(),
         };
-        if was_kept {
-            self.kept.remove(&user);
+        if was_cached {
+            self.cached.remove(&user);
             self.invalidations += 1;
         }
         match self.rejected.get_mut(&user) {
             None => {
-                self.rejected.insert(user, (token.to_owned(), was_kept));
+                self.rejected.insert(user, (token.to_owned(), was_cached));
             }
-            Some((first, was_held)) if first == token => *was_held |= was_kept,
-            // The report of one that was not there may be one of long ago, and costs nothing.
-            Some(report) if was_kept && !report.1 => {
+            Some((first, was_cached_then)) if first == token => *was_cached_then |= was_cached,
+            // The earlier report was of an uncached token, perhaps an old one: this report replaces it.
+            Some(report) if was_cached && !report.1 => {
                 *report = (token.to_owned(), true);
                 self.replacement.remove(&user);
                 self.is_rejected_again.remove(&user);
             }
             Some(_) => {
-                if was_kept || self.replacement.get(&user).is_some_and(|new| new == token) {
+                if was_cached || self.replacement.get(&user).is_some_and(|new| new == token) {
                     self.is_rejected_again.insert(user);
                 }
             }
         }
     }
 
-    /// The token that was given to a user so many before the last.
+    /// The user's latest token, or an earlier one: `before` counts back.
     fn given(&self, user: u8, before: usize) -> String {
         let given = self.given.get(&user).map_or(&[][..], Vec::as_slice);
         let at = given.len().checked_sub(1 + before);
-        at.map_or_else(|| "of-nobody".to_owned(), |at| given[at].clone())
+        at.map_or_else(|| "unknown-token".to_owned(), |at| given[at].clone())
     }
 }
 
@@ -187,9 +187,9 @@ impl Trial {
                 prop_assert_eq!(got, model.get(user, &self.service.lock().unwrap()));
             }
             Step::Peek(user) => {
-                let found = kept(client, &id(user));
+                let found = cached(client, &id(user));
                 model.hits += u64::from(found.is_some());
-                prop_assert_eq!(found.as_ref(), model.kept.get(&user));
+                prop_assert_eq!(found.as_ref(), model.cached.get(&user));
             }
             Step::InvalidateLast(user) => {
                 let token = model.given(user, 0);
@@ -201,14 +201,14 @@ impl Trial {
                 invalidate(client, &id(user), &token);
                 model.invalidate(user, &token);
             }
-            Step::InvalidateOther(user) => report(user, "of-nobody".to_owned()),
+            Step::InvalidateOther(user) => report(user, "unknown-token".to_owned()),
             Step::Forget(user) => {
                 client.forget(id(user).as_bytes()).unwrap();
-                model.kept.remove(&user);
+                model.cached.remove(&user);
             }
             Step::Clear => {
                 client.clear().unwrap();
-                model.kept.clear();
+                model.cached.clear();
             }
             Step::Switch(user) => {
                 let mut service = self.service.lock().unwrap();
@@ -227,7 +227,7 @@ impl Trial {
         prop_assert_eq!((now.hits, now.misses), (model.hits, model.misses));
         prop_assert_eq!(now.failures, model.failures);
         prop_assert_eq!(now.invalidations, model.invalidations);
-        prop_assert_eq!(now.entries, model.kept.len() as u64);
+        prop_assert_eq!(now.entries, model.cached.len() as u64);
         Ok(())
     }
 }
@@ -240,12 +240,12 @@ proptest! {
     })]
 
     #[test]
-    fn a_client_does_as_the_model_does(steps in proptest::collection::vec(step(), 0..80)) {
+    fn a_client_behaves_like_the_model(steps in proptest::collection::vec(step(), 0..80)) {
         let mut trial = Trial::new();
         let start = Instant::now();
         for step in steps {
             trial.take(&step)?;
-            // The model knows no time: what is remembered for five seconds it never forgets.
+            // The model has no clock: it never forgets what the cache remembers for five seconds.
             if start.elapsed() > WINDOW / 2 {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Signatures that the service refuses.
+//! The breaker: signatures that the service refuses.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn refused_user(client: &Client, user: &str) {
     assert_eq!((error.http_status(), error.attempts()), (Some(401), 1));
 }
 
-/// How long a call that was not sent is told to wait.
+/// The `retry_after` of a call that the breaker stopped.
 fn stopped(client: &Client, user: &str) -> Duration {
     let error = failure(client, user);
     assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error:?}");
@@ -17,7 +17,7 @@ fn stopped(client: &Client, user: &str) -> Duration {
 }
 
 #[test]
-fn after_five_refused_users_one_request_goes_out_every_five_seconds() {
+fn after_five_refused_users_one_request_is_sent_every_five_seconds() {
     let (server, refuses) = refusing();
     let client = client_of(&server);
     refuses.store(false, Ordering::SeqCst);
@@ -32,7 +32,7 @@ fn after_five_refused_users_one_request_goes_out_every_five_seconds() {
     });
     assert_eq!(server.requests(), 6);
 
-    // What is kept is handed out, and what goes past the cache neither feels it nor mends it.
+    // Cached tokens are returned. Uncached exchanges neither obey nor close the breaker.
     assert_eq!(get(&client, "known").unwrap(), "known");
     let error = client.exchange(b"alice", None).err().unwrap();
     assert_eq!(error.http_status(), Some(401));
@@ -42,7 +42,7 @@ fn after_five_refused_users_one_request_goes_out_every_five_seconds() {
     assert_eq!(server.requests(), 8);
     stopped(&client, "alice");
 
-    // One of many goes to see.
+    // One of many calls probes.
     std::thread::sleep(stopped(&client, "alice"));
     assert!(opened.elapsed() >= WINDOW - GRACE);
     on_threads(50, |number| {
@@ -51,7 +51,7 @@ fn after_five_refused_users_one_request_goes_out_every_five_seconds() {
     });
     assert_eq!(server.requests(), 9);
 
-    // And when it is well again, all may.
+    // After a successful probe all calls are sent.
     refuses.store(false, Ordering::SeqCst);
     std::thread::sleep(stopped(&client, "alice"));
     get(&client, "alice").unwrap();
@@ -63,11 +63,11 @@ fn after_five_refused_users_one_request_goes_out_every_five_seconds() {
 }
 
 #[test]
-fn it_takes_five_different_users_in_a_row() {
+fn five_different_users_in_a_row_open_the_breaker() {
     let (server, refuses) = refusing();
     let client = client_of(&server);
     for round in 0..3 {
-        // One user with many callers is one.
+        // Many callers for one user count once.
         on_threads(20, |_| {
             let error = failure(&client, "user-0");
             assert_eq!(error.kind(), ErrorKind::Unauthorized);
@@ -78,7 +78,7 @@ fn it_takes_five_different_users_in_a_row() {
         get(&client, &format!("good-{round}")).unwrap();
         refuses.store(true, Ordering::SeqCst);
     }
-    // Past the cache, and with signatures of whoever, it says nothing of our key.
+    // Uncached exchanges, also with other signatures, do not count.
     for number in 0..10 {
         let user = format!("past-{number}");
         let error = client.exchange(user.as_bytes(), None).err().unwrap();
@@ -91,7 +91,7 @@ fn it_takes_five_different_users_in_a_row() {
 }
 
 #[test]
-fn no_other_failure_than_a_401_stops_the_requests() {
+fn only_a_401_opens_the_breaker() {
     let statuses = [400, 403, 404, 422, 302];
     let server = counting(move |number| reply(statuses[number as usize % statuses.len()], ""));
     let client = client_of(&server);
@@ -101,25 +101,27 @@ fn no_other_failure_than_a_401_stops_the_requests() {
     assert_eq!(server.requests(), 50);
 }
 
-/// A wrong key must not send a million requests, however many threads came before it was noticed.
+/// A wrong key must not cost one request for each call that already waits.
 #[test]
-fn calls_that_wait_for_their_turn_are_stopped_with_the_others() {
-    const SLOTS: u32 = 2;
+fn the_breaker_also_stops_calls_that_wait_for_their_turn() {
+    const CONNECTIONS: u32 = 2;
     const CALLERS: usize = 60;
-    let (server, gate) = holding(SLOTS.into(), |_| reply(401, ""));
+    let (server, gate) = holding(CONNECTIONS.into(), |_| reply(401, ""));
     let mut config = config_for(&server.url(), None);
-    config.set_max_concurrency(SLOTS).unwrap();
+    config.set_max_concurrency(CONNECTIONS).unwrap();
     let client = client(&config);
     let users: Vec<_> = (0..CALLERS).map(|number| format!("user-{number}")).collect();
     std::thread::scope(|scope| {
         let callers = users.iter().map(|user| ask(scope, &client, user, None, None)).collect();
-        wait_until("all of them wait for a slot", || stats(&client).exchanges == CALLERS as u64);
+        wait_until("all of them wait for a connection", || {
+            stats(&client).exchanges == CALLERS as u64
+        });
         gate.open();
         let all = join_all(callers);
         assert!(all.iter().all(|back| back.kind() == ErrorKind::Unauthorized));
     });
-    // Five that tell; what else was under way by then; and the calls whose answer was there, and whose slot
-    // was free again, a moment before they told it.
+    // Five that open the breaker, those in flight at that moment, and those that took a connection just
+    // before the breaker saw its last response.
     let requests = server.requests();
-    assert!(requests <= 5 + 2 * u64::from(SLOTS), "{requests} requests");
+    assert!(requests <= 5 + 2 * u64::from(CONNECTIONS), "{requests} requests");
 }

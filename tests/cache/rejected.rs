@@ -1,4 +1,4 @@
-//! Tokens that the service refused.
+//! Tokens that the service rejected.
 
 use super::*;
 
@@ -9,16 +9,16 @@ fn a_hundred_workers_with_the_same_401_make_one_exchange() {
     let client = client_of(&server);
     for round in 0..10 {
         let user = format!("user-{round}");
-        let all_have_it = Barrier::new(WORKERS);
+        let all_received_it = Barrier::new(WORKERS);
         let tokens = Mutex::new(HashSet::new());
         let before = server.requests();
         on_threads(WORKERS, |_| {
-            let refused = get(&client, &user).unwrap();
-            all_have_it.wait();
-            invalidate(&client, &user, &refused);
+            let rejected = get(&client, &user).unwrap();
+            all_received_it.wait();
+            invalidate(&client, &user, &rejected);
             let next = get(&client, &user).unwrap();
-            assert_ne!(next, refused);
-            tokens.lock().unwrap().extend([refused, next]);
+            assert_ne!(next, rejected);
+            tokens.lock().unwrap().extend([rejected, next]);
         });
         assert_eq!(server.requests() - before, 2);
         assert_eq!(tokens.into_inner().unwrap().len(), 2);
@@ -35,15 +35,15 @@ fn a_report_of_another_token_drops_nothing() {
         invalidate(&client, "alice", other);
         invalidate(&client, "bob", "token-0");
     }
-    assert_eq!(kept(&client, "alice").unwrap(), "token-0");
+    assert_eq!(cached(&client, "alice").unwrap(), "token-0");
     assert_eq!(stats(&client).invalidations, 0);
     invalidate(&client, "alice", "token-0");
-    assert_eq!(kept(&client, "alice"), None);
+    assert_eq!(cached(&client, "alice"), None);
     assert_eq!(stats(&client).invalidations, 1);
 }
 
 #[test]
-fn the_same_token_again_is_rejected_for_all_and_nobody_asks_a_third_time() {
+fn the_same_token_again_is_rejected_for_all_without_a_third_request() {
     let server = Server::start(|_| Outcome::Reply(token()));
     let client = client_of(&server);
     get(&client, "alice").unwrap();
@@ -61,10 +61,10 @@ fn the_same_token_again_is_rejected_for_all_and_nobody_asks_a_third_time() {
         }
     });
     assert_eq!(server.requests(), 2);
-    assert_eq!(kept(&client, "alice"), None);
-    // What anybody else is given is no business of this user's.
+    assert_eq!(cached(&client, "alice"), None);
+    // Other users are not affected.
     get(&client, "bob").unwrap();
-    // Neither is what the caller asks for past the cache.
+    // Neither are uncached exchanges.
     client.exchange(b"alice", None).unwrap();
     assert_eq!(server.requests(), 4);
     let retry_after = retry_after.into_inner().unwrap();
@@ -79,7 +79,7 @@ fn the_same_token_again_is_rejected_for_all_and_nobody_asks_a_third_time() {
 }
 
 #[test]
-fn a_second_token_that_is_refused_too_is_the_last_for_five_seconds() {
+fn after_a_second_rejected_token_there_is_none_for_five_seconds() {
     let server = counting(numbered);
     let client = client_of(&server);
     let first = get(&client, "alice").unwrap();
@@ -88,12 +88,12 @@ fn a_second_token_that_is_refused_too_is_the_last_for_five_seconds() {
     let reported = Instant::now();
     let second = get(&client, "alice").unwrap();
     std::thread::sleep(GRACE); // so that the two reports can be told apart
-    // Late reports of the first are no reports of the second.
+    // Late reports of the first token do not count for the second.
     (0..10).for_each(|_| invalidate(&client, "alice", &first));
     assert_eq!(get(&client, "alice").unwrap(), second);
     invalidate(&client, "alice", &second);
     assert_eq!(server.requests(), 2);
-    // The five seconds count from the first report, and are not begun anew by the second.
+    // The five seconds count from the first report; the second does not extend them.
     let asked = Instant::now();
     let error = failure(&client, "alice");
     let told = Instant::now();
@@ -112,10 +112,10 @@ fn a_second_token_that_is_refused_too_is_the_last_for_five_seconds() {
 }
 
 #[test]
-fn a_token_that_was_refused_on_its_way_is_not_handed_out() {
+fn a_token_reported_during_its_exchange_is_not_returned() {
     let (server, gate) = holding(1, numbered);
     let client = client_of(&server);
-    // Somebody has it from elsewhere.
+    // Another process may have it already.
     let all = flight(&client, &[20_000; 5], |_| {
         invalidate(&client, "alice", "token-0");
         gate.open();
@@ -132,7 +132,7 @@ fn a_token_that_was_refused_on_its_way_is_not_handed_out() {
 }
 
 #[test]
-fn rejected_tokens_are_remembered_where_nothing_is_kept() {
+fn rejected_tokens_are_remembered_without_a_cache() {
     let server = Server::start(|_| Outcome::Reply(token()));
     let mut config = config_for(&server.url(), None);
     config.set_cache_capacity(0);

@@ -1,8 +1,8 @@
-//! A token that will end soon, as callers see it. What comes of a renewal is in `src/cache/tests`.
+//! Renewal as callers see it. Its rules are tested in `src/cache/tests/renewal.rs`.
 
 use super::*;
 
-/// A token without an end of its own is due at this age, and ends at twice of it.
+/// A token without an expiry time is due at this age, and expires at twice this age.
 const TTL: Duration = Duration::from_secs(2);
 
 fn renewing(server: &Server) -> Client {
@@ -12,7 +12,7 @@ fn renewing(server: &Server) -> Client {
     client(&config)
 }
 
-/// The first token is there, and due.
+/// A client whose token is due.
 fn due(server: &Server) -> Client {
     let client = renewing(server);
     assert_eq!(get(&client, "alice").unwrap(), "token-0");
@@ -20,7 +20,7 @@ fn due(server: &Server) -> Client {
     client
 }
 
-/// All requests but the first end when the gate is open.
+/// Every request after the first waits for the gate.
 fn holding_renewals() -> (Server, Gate) {
     let gate = Gate::default();
     let entrance = gate.clone();
@@ -43,7 +43,7 @@ fn one_caller_renews_and_the_others_do_not_wait() {
         for _ in 0..100 {
             assert_eq!(get(&client, "alice").unwrap(), "token-0");
         }
-        assert_eq!(kept(&client, "alice").as_deref(), Some("token-0"));
+        assert_eq!(cached(&client, "alice").as_deref(), Some("token-0"));
         gate.open();
         assert_eq!(renews.join().unwrap().token(), "token-1");
     });
@@ -54,31 +54,31 @@ fn one_caller_renews_and_the_others_do_not_wait() {
 }
 
 #[test]
-fn a_service_that_fails_costs_nobody_a_token_that_is_good() {
+fn a_live_token_survives_failed_renewals() {
     let server = counting(|number| match number {
         0 => numbered(0),
         _ => reply(500, ""),
     });
     let client = due(&server);
     on_threads(20, |_| assert_eq!(get(&client, "alice").unwrap(), "token-0"));
-    assert_eq!(server.requests(), 2, "one of them has tried");
+    assert_eq!(server.requests(), 2, "one of them tried");
     std::thread::sleep(TTL);
-    assert_eq!(failure(&client, "alice").kind(), ErrorKind::ServerError, "now it has ended");
+    assert_eq!(failure(&client, "alice").kind(), ErrorKind::ServerError, "now it has expired");
 }
 
 #[test]
-fn a_caller_whose_time_is_up_gets_the_token_that_is_there() {
+fn a_caller_that_times_out_receives_the_live_token() {
     let (server, gate) = holding_renewals();
     let client = due(&server);
     let began = Instant::now();
     let answer = get_by(&client, "alice", Some(&call_with_timeout(100)));
     assert_eq!(answer.unwrap(), "token-0");
-    assert!(began.elapsed() >= Duration::from_millis(100), "it has tried");
+    assert!(began.elapsed() >= Duration::from_millis(100), "it tried");
     gate.open();
 }
 
 #[test]
-fn a_refusal_ends_it() {
+fn a_refusal_drops_the_token() {
     for (status, kind) in [(401, ErrorKind::Unauthorized), (403, ErrorKind::Forbidden)] {
         let server = counting(move |number| match number {
             0 => numbered(0),
@@ -87,7 +87,7 @@ fn a_refusal_ends_it() {
         });
         let client = due(&server);
         assert_eq!(failure(&client, "alice").kind(), kind);
-        assert_eq!(kept(&client, "alice"), None);
+        assert_eq!(cached(&client, "alice"), None);
         assert_eq!(get(&client, "alice").unwrap(), "token-2");
     }
 }

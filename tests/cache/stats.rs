@@ -1,4 +1,4 @@
-//! What is counted.
+//! The statistics.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn fields(stats: &Stats) -> BTreeMap<&'static str, u64> {
 /// A client and what it has counted, step by step.
 struct Script {
     client: Client,
-    /// What the server answers to the next requests; afterwards it gives tokens.
+    /// The next responses of the server; afterwards it sends tokens.
     answers: Arc<Mutex<VecDeque<Vec<u8>>>>,
     seen: BTreeMap<&'static str, u64>,
     _server: Server,
@@ -49,7 +49,7 @@ impl Script {
         self.answers.lock().unwrap().extend(answers.iter().cloned());
     }
 
-    /// Nothing but what is named may have changed since the last time.
+    /// Exactly the named counts have changed since the last check.
     fn check(&mut self, what: &str, changes: &[(&'static str, i64)]) {
         for (name, change) in changes {
             let count = self.seen.get_mut(name).unwrap();
@@ -62,7 +62,7 @@ impl Script {
 }
 
 #[test]
-fn each_step_counts_what_it_does_and_nothing_else() {
+fn each_step_changes_only_its_own_counts() {
     let mut script = Script::new();
     let fetched = [("misses", 1), ("exchanges", 1), ("requests", 1)];
     let and = |more: &[(&'static str, i64)]| [&fetched, more].concat();
@@ -72,14 +72,14 @@ fn each_step_counts_what_it_does_and_nothing_else() {
     let bytes_of_one = stats(&script.client).bytes;
     get(&script.client, "alice").unwrap();
     script.check("a hit", &[("hits", 1)]);
-    kept(&script.client, "alice").unwrap();
-    script.check("a look that finds", &[("hits", 1)]);
-    assert_eq!(kept(&script.client, "bobby"), None);
-    script.check("a look that finds nothing", &[]);
+    cached(&script.client, "alice").unwrap();
+    script.check("a peek that finds a token", &[("hits", 1)]);
+    assert_eq!(cached(&script.client, "bobby"), None);
+    script.check("a peek that finds nothing", &[]);
     script.client.exchange(b"alice", None).unwrap();
-    script.check("an exchange past the cache", &[]);
+    script.check("an uncached exchange", &[]);
     failure(&script.client, "a b");
-    script.check("what is no user", &[]);
+    script.check("an invalid user id", &[]);
 
     script.will_answer(&[reply(422, "")]);
     failure(&script.client, "bobby");
@@ -89,7 +89,8 @@ fn each_step_counts_what_it_does_and_nothing_else() {
     script.check("two retries", &and(&[("requests", 2), ("retries", 2), ("entries", 1)]));
     script.will_answer(&[busy(0), busy(0), busy(0)]);
     failure(&script.client, "carol");
-    script.check("three in vain", &and(&[("requests", 2), ("retries", 2), ("failures", 1)]));
+    script
+        .check("three failed attempts", &and(&[("requests", 2), ("retries", 2), ("failures", 1)]));
 
     invalidate(&script.client, "alice", "another");
     script.check("a report of another token", &[]);
@@ -100,14 +101,14 @@ fn each_step_counts_what_it_does_and_nothing_else() {
     failure(&script.client, "alice");
     script.check("the same token again", &and(&[("failures", 1)]));
     failure(&script.client, "alice");
-    script.check("nobody is asked", &[("misses", 1)]);
+    script.check("no request", &[("misses", 1)]);
 
     get(&script.client, "carol").unwrap();
     get(&script.client, "david").unwrap();
     script.check("two more users", &[and(&[("entries", 2)]), fetched.to_vec()].concat());
     assert_eq!(stats(&script.client).bytes, 3 * bytes_of_one);
     get(&script.client, "ellen").unwrap();
-    script.check("one too many", &and(&[("evictions", 1)]));
+    script.check("an eviction", &and(&[("evictions", 1)]));
     assert_eq!(stats(&script.client).bytes, 3 * bytes_of_one);
     script.client.forget(b"ellen").unwrap();
     script.client.forget(b"ellen").unwrap();
@@ -115,17 +116,17 @@ fn each_step_counts_what_it_does_and_nothing_else() {
     assert_eq!(stats(&script.client).bytes, 2 * bytes_of_one);
     script.client.clear().unwrap();
     script.client.clear().unwrap();
-    script.check("all of them", &[("entries", -2)]);
+    script.check("a cleared cache", &[("entries", -2)]);
     assert_eq!(stats(&script.client).bytes, 0);
 }
 
 #[test]
-fn a_flight_counts_once_whoever_leads_it() {
+fn a_flight_counts_once_across_its_leaders() {
     let (server, gate) = holding(2, numbered);
     let client = client_of(&server);
     flight(&client, &[20_000, 20_000, 20_000, 20_000], |calls| {
         wait_until("the request is out", || server.requests() == 1);
-        // While it is under way nothing of it has come.
+        // A request under way is not counted yet.
         let under_way = stats(&client);
         assert_eq!((under_way.exchanges, under_way.requests), (1, 0));
         calls[0].cancel();
@@ -139,7 +140,7 @@ fn a_flight_counts_once_whoever_leads_it() {
 }
 
 #[test]
-fn a_flight_that_all_have_left_is_a_failure() {
+fn a_flight_that_all_callers_left_is_a_failure() {
     let (server, _gate) = holding(u64::MAX, numbered);
     let client = client_of(&server);
     let all = flight(&client, &[20_000], |calls| {
@@ -152,22 +153,22 @@ fn a_flight_that_all_have_left_is_a_failure() {
     assert_eq!((now.requests, now.retries, now.failures), (1, 0, 1));
 }
 
-/// What many threads did, to be compared with what was counted.
+/// What the threads did, for comparison with the statistics.
 #[derive(Default)]
 struct Done {
-    /// Calls that asked: all that are counted as a hit or a miss.
+    /// Calls that count as a hit or a miss.
     asked: AtomicU64,
 }
 
 const MIX_CAPACITY: u64 = 12;
 
-/// What becomes of a request is a matter of its user's number, and of chance.
+/// A server whose response depends on the user's number and on the order of requests.
 fn random_server() -> Server {
     let count = AtomicU64::new(0);
     Server::start(move |incoming: &Incoming| {
         let number = count.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_micros(number * 37 % 800));
-        // Of a connection that is dead already: it costs a retry.
+        // The connection turns out to be closed, which costs a retry.
         if incoming.number % 4 == 3 {
             return Outcome::Close;
         }
@@ -190,11 +191,11 @@ fn mix(client: &Client, user: &str, dice: &mut Dice, may_leave: bool, done: &Don
         0 => client.forget(id).unwrap(),
         1 if dice.roll(10) == 0 => client.clear().unwrap(),
         2..=4 => {
-            let found = u64::from(kept(client, user).is_some());
+            let found = u64::from(cached(client, user).is_some());
             done.asked.fetch_add(found, Ordering::Relaxed);
         }
         5 => {
-            if let Some(token) = kept(client, user) {
+            if let Some(token) = cached(client, user) {
                 done.asked.fetch_add(1, Ordering::Relaxed);
                 invalidate(client, user, &token);
             }
@@ -212,12 +213,12 @@ fn mix(client: &Client, user: &str, dice: &mut Dice, may_leave: bool, done: &Don
     }
 }
 
-/// Looks over and over, in a thread of its own, until the work is done.
+/// Repeats `look` on a second thread until `work` is done.
 fn watched(mut look: impl FnMut() + Send, work: impl FnOnce()) {
-    /// Tells so when the work fails too: the test could not end before the one who watches.
-    struct Over<'a>(&'a AtomicBool);
+    /// Stops the second thread also when `work` panics: the test could not end otherwise.
+    struct Stop<'a>(&'a AtomicBool);
 
-    impl Drop for Over<'_> {
+    impl Drop for Stop<'_> {
         fn drop(&mut self) {
             self.0.store(true, Ordering::Relaxed);
         }
@@ -230,13 +231,13 @@ fn watched(mut look: impl FnMut() + Send, work: impl FnOnce()) {
                 look();
             }
         });
-        let _over = Over(&is_over);
+        let _stop = Stop(&is_over);
         work();
     });
 }
 
 #[test]
-fn the_sums_hold_whatever_is_done_at_once() {
+fn the_sums_hold_under_concurrent_calls() {
     for may_leave in [false, true] {
         let server = random_server();
         let mut config = config_for(&server.url(), None);
@@ -259,7 +260,7 @@ fn the_sums_hold_whatever_is_done_at_once() {
             on_threads(8, |thread| {
                 let mut dice = Dice::new(thread);
                 for round in 0..600 {
-                    // Others from time to time: those whose tokens are rejected are soon too many.
+                    // The users change over time: most tokens of a fixed set would soon be rejected.
                     let user = format!("user-{}", round / 30 * 20 + dice.roll(20));
                     mix(&client, &user, &mut dice, may_leave, &done);
                 }
@@ -270,7 +271,7 @@ fn the_sums_hold_whatever_is_done_at_once() {
         check_sums_at_rest(&now);
         assert_eq!(now.hits + now.misses, done.asked.into_inner());
         if may_leave {
-            // One whose caller left may never have come to the server.
+            // A request whose caller left may not have reached the server.
             assert!(now.requests >= server.requests(), "{now:?}");
         } else {
             assert_eq!(now.requests, server.requests());
@@ -282,17 +283,17 @@ fn the_sums_hold_whatever_is_done_at_once() {
     }
 }
 
-/// Where nothing else is under way, a moment between two counts is seen.
+/// With one working thread, the other one reads the statistics between any two counts.
 #[test]
-fn no_request_is_seen_that_the_other_counts_do_not_explain() {
+fn no_snapshot_shows_a_request_without_its_exchange() {
     const USERS: u64 = 3000;
-    // Each connection is good for one request: the next finds it dead, and is a retry.
+    // Each connection serves one request: the next one finds it closed and is retried.
     let server = Server::start(|incoming| match incoming.number {
         0 => Outcome::Reply(token()),
         _ => Outcome::Close,
     });
     let mut config = config_for(&server.url(), None);
-    config.set_cache_capacity(1); // one lock, and so many looks
+    config.set_cache_capacity(1); // one lock, so snapshots are frequent
     let client = client(&config);
     let look = || check_sums(&stats(&client));
     watched(look, || {

@@ -1,17 +1,16 @@
-//! What no HMAC-SHA256 with a prepared key can do without: two SHA-256 compressions.
+//! The part that every HMAC-SHA256 with a prepared key needs: two SHA-256 compressions.
 //!
-//! No check, no padding of the id, no hex, no error: a signature that costs as much as this is free
-//! but for its hashing.
+//! No checks, no padding of the id, no hex, no errors: nothing but the hashing.
 
 use sha2::block_api::compress256;
 
 type State = [u32; 8];
 type Block = [u8; 64];
 
-/// How many ids the second function takes at once, as bulk signing does.
+/// How many ids the second function takes at once, like bulk signing.
 const SIDE_BY_SIDE: usize = 8;
 
-/// The two compressions of one signature: of the padded id, then of the digest that this gave.
+/// The two compressions of one signature: of the padded id, then of that digest.
 ///
 /// # Safety
 /// All four are valid pointers.

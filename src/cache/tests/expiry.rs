@@ -1,17 +1,16 @@
-//! When an entry is renewed, and when it ends.
+//! When an entry is due for renewal, and when it expires.
 
 use super::*;
 
-/// After how many whole seconds a token that was granted for `lifetime` is due, and after how many it is
-/// found no more.
+/// After how many whole seconds a token with this lifetime is due, and after how many it has expired.
 fn seconds(lifetime: Option<u64>, ttl: Option<u64>) -> (Option<u64>, Option<u64>) {
     const LOOK_FOR: u64 = 20_000;
     let ttl = ttl.map(Duration::from_secs);
     let cache = Cache::new(limits(10, u64::MAX, ttl), Manual::new());
     assert_eq!(
-        ask(&cache, "a", grant("token", lifetime)).as_deref(),
+        ask(&cache, "a", response("token", lifetime)).as_deref(),
         Ok("token"),
-        "it is handed out in any case"
+        "it is always returned"
     );
     let (mut due, mut gone) = (None, None);
     for second in 0..LOOK_FOR {
@@ -27,7 +26,7 @@ fn seconds(lifetime: Option<u64>, ttl: Option<u64>) -> (Option<u64>, Option<u64>
 }
 
 #[test]
-fn it_is_due_by_the_margin_or_its_age_and_ends_by_itself() {
+fn a_token_is_due_by_its_margin_or_age_before_it_expires() {
     assert_eq!(seconds(Some(3600), None), (Some(3540), Some(3600)));
     assert_eq!(seconds(Some(600), None), (Some(540), Some(600)));
     assert_eq!(seconds(Some(100), None), (Some(90), Some(100)));
@@ -39,25 +38,25 @@ fn it_is_due_by_the_margin_or_its_age_and_ends_by_itself() {
 }
 
 #[test]
-fn what_had_ended_before_it_came_is_not_kept() {
+fn an_expired_token_is_not_cached() {
     assert_eq!(seconds(Some(0), None), (None, Some(0)));
 }
 
 #[test]
-fn a_lifetime_beyond_every_clock_is_none() {
+fn a_lifetime_beyond_the_clock_counts_as_unlimited() {
     assert_eq!(seconds(Some(u64::MAX), None), (None, None));
     assert_eq!(seconds(Some(u64::MAX), Some(5)), (Some(5), None));
     assert_eq!(seconds(None, Some(u64::MAX)), (None, None));
 }
 
 #[test]
-fn an_entry_that_ended_is_dropped_when_it_is_asked_for() {
+fn an_expired_entry_is_dropped_on_access() {
     let cache = cache(10);
-    ask(&cache, "a", grant("old", Some(10))).unwrap();
+    ask(&cache, "a", response("old", Some(10))).unwrap();
     cache.clock.advance(Duration::from_secs(10));
     assert_eq!(cache.stats().entries, 1);
     assert_eq!(peek(&cache, "a"), None);
     assert_eq!((cache.stats().entries, cache.stats().bytes), (0, 0));
-    assert_eq!(ask(&cache, "a", grant("new", None)).as_deref(), Ok("new"));
-    assert_eq!(cache.stats().evictions, 0, "that was none");
+    assert_eq!(ask(&cache, "a", response("new", None)).as_deref(), Ok("new"));
+    assert_eq!(cache.stats().evictions, 0, "expiry is no eviction");
 }

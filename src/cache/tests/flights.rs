@@ -1,5 +1,4 @@
-//! One flight and its waiters, in real threads; and the list of flights by itself, against a plain
-//! model.
+//! One flight and its waiters on real threads, and the list of flights against a plain model.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +23,7 @@ impl Caller {
     }
 }
 
-/// Exchanges that wait until the test gives their outcomes.
+/// Exchanges that wait until the test sets their outcomes.
 #[derive(Default)]
 struct Gate {
     outcomes: Mutex<VecDeque<Outcome>>,
@@ -60,7 +59,7 @@ impl Gate {
 fn until(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
-        assert!(start.elapsed() < Duration::from_secs(20), "it never came to be");
+        assert!(start.elapsed() < Duration::from_secs(20), "never happened");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -98,8 +97,8 @@ fn cancelled() -> Outcome {
 }
 
 #[test]
-fn all_get_the_token_of_one_exchange() {
-    let (results, stats) = with_waiters(20, |gate, _| gate.end_one(grant("t", None)));
+fn all_receive_the_token_of_one_exchange() {
+    let (results, stats) = with_waiters(20, |gate, _| gate.end_one(response("t", None)));
     assert!(results.iter().all(|result| result.as_deref() == Ok("t")));
     assert_eq!((stats.misses, stats.coalesced, stats.exchanges), (21, 20, 1));
     assert_eq!((stats.failures, stats.entries), (0, 1));
@@ -115,20 +114,20 @@ fn all_share_a_failure() {
 }
 
 #[test]
-fn a_token_that_had_ended_is_shared_and_not_kept() {
-    let (results, stats) = with_waiters(5, |gate, _| gate.end_one(grant("t", Some(0))));
+fn an_expired_token_is_shared_and_not_cached() {
+    let (results, stats) = with_waiters(5, |gate, _| gate.end_one(response("t", Some(0))));
     assert!(results.iter().all(|result| result.as_deref() == Ok("t")));
     assert_eq!((stats.exchanges, stats.entries), (1, 0));
 }
 
 #[test]
-fn leaders_leave_one_after_the_other_and_the_last_gets_the_token() {
+fn leaders_leave_one_by_one_and_the_last_receives_the_token() {
     let (results, stats) = with_waiters(3, |gate, _| {
         for begun in 2..=4 {
             gate.end_one(cancelled());
             until(|| gate.begun() == begun);
         }
-        gate.end_one(grant("t", None));
+        gate.end_one(response("t", None));
     });
     let (got, left): (Vec<_>, Vec<_>) = results.iter().partition(|result| result.is_ok());
     assert_eq!((got.len(), left.len()), (1, 3));
@@ -142,9 +141,9 @@ fn the_waiter_with_the_most_time_leads_next() {
         until(|| gate.begun() == 2);
         gate.end_one(cancelled());
         until(|| gate.begun() == 3);
-        gate.end_one(grant("t", None));
+        gate.end_one(response("t", None));
     });
-    // The deadlines rise with the index: the last one led second, and left.
+    // The deadlines rise with the index: the last caller led second and was cancelled.
     assert_eq!(results[0], Err(ErrorKind::Cancelled));
     assert_eq!(results[3], Err(ErrorKind::Cancelled));
     assert_eq!(results[1].as_deref(), Ok("t"));
@@ -152,11 +151,11 @@ fn the_waiter_with_the_most_time_leads_next() {
 }
 
 #[test]
-fn a_leader_that_panics_harms_nobody_else() {
+fn a_panicking_leader_harms_no_waiter() {
     let (results, stats) = with_waiters(5, |gate, _| {
         gate.end_one(Outcome::Failed(Error::new(ErrorKind::Internal, "")));
         until(|| gate.begun() == 2);
-        gate.end_one(grant("t", None));
+        gate.end_one(response("t", None));
     });
     assert_eq!(results[0], Err(ErrorKind::Internal));
     assert!(results[1..].iter().all(|result| result.as_deref() == Ok("t")));
@@ -164,20 +163,20 @@ fn a_leader_that_panics_harms_nobody_else() {
 }
 
 #[test]
-fn a_waiter_that_is_stopped_leaves_the_others_alone() {
+fn a_cancelled_waiter_does_not_affect_the_others() {
     let (results, stats) = with_waiters(5, |gate, callers| {
         callers[2].cancel.cancel();
         std::thread::sleep(Duration::from_millis(20));
-        gate.end_one(grant("t", None));
+        gate.end_one(response("t", None));
     });
     let got = results.iter().filter(|result| result.as_deref() == Ok("t")).count();
-    // It may have been late, and found the token there.
+    // It may have been late and received the token too.
     assert!(got >= 5, "{results:?}");
     assert_eq!(stats.exchanges, 1);
 }
 
 #[test]
-fn the_last_one_out_ends_the_flight() {
+fn the_last_caller_to_leave_ends_the_flight() {
     let (results, stats) = with_waiters(1, |gate, _| {
         gate.end_one(cancelled());
         until(|| gate.begun() == 2);
@@ -187,7 +186,7 @@ fn the_last_one_out_ends_the_flight() {
     assert_eq!((stats.exchanges, stats.failures, stats.entries), (1, 1, 0));
 }
 
-/// A waiter that is woken to lead at the moment when it gives up wakes the next.
+/// A waiter that is woken to lead while it gives up wakes the next.
 #[test]
 fn no_flight_is_lost_when_the_next_leader_gives_up() {
     for _ in 0..200 {
@@ -197,8 +196,8 @@ fn no_flight_is_lost_when_the_next_leader_gives_up() {
                 gate.end_one(cancelled());
             });
             until(|| gate.begun() == 2);
-            gate.end_one(grant("t", None));
-            gate.end_one(grant("t", None));
+            gate.end_one(response("t", None));
+            gate.end_one(response("t", None));
         });
         assert_eq!(results[1].as_deref(), Ok("t"));
     }
@@ -232,7 +231,7 @@ struct Waiting {
 
 proptest! {
     #[test]
-    fn flights_do_as_the_model_does(steps in proptest::collection::vec(step(), 0..200)) {
+    fn flights_behave_like_the_model(steps in proptest::collection::vec(step(), 0..200)) {
         let start = Instant::now();
         let mut flights = Flights::default();
         let mut waiting: Vec<Waiting> = Vec::new();

@@ -1,5 +1,5 @@
-//! What a child of a fork has of its parent's cache. Here both live in one process: all that a fork
-//! does is that nobody uses the parent's any more, and that a lock which is held stays so.
+//! What a child of a fork inherits of its parent's cache. Here both are in one process: to the cache, a fork
+//! means only that the parent's is no longer used, and that a held lock stays held.
 
 use std::sync::Weak;
 
@@ -12,13 +12,13 @@ fn child(parent: &Cache<Manual>) -> Cache<Manual> {
 fn warm(count: usize) -> Cache<Manual> {
     let cache = cache(100_000);
     for number in 0..count {
-        ask(&cache, &format!("u{number}"), grant(&format!("t{number}"), None)).unwrap();
+        ask(&cache, &format!("u{number}"), response(&format!("t{number}"), None)).unwrap();
     }
     cache
 }
 
 #[test]
-fn a_child_finds_all_and_counts_anew() {
+fn a_child_finds_all_tokens_and_starts_its_own_counts() {
     let parent = warm(5000);
     let child = child(&parent);
     for number in 0..5000 {
@@ -31,13 +31,13 @@ fn a_child_finds_all_and_counts_anew() {
 }
 
 #[test]
-fn stats_alone_show_what_was_inherited() {
+fn stats_count_inherited_entries_before_any_access() {
     let parent = warm(300);
     assert_eq!(child(&parent).stats().entries, 300);
 }
 
 #[test]
-fn what_a_child_drops_does_not_come_back() {
+fn tokens_dropped_by_a_child_do_not_come_back() {
     let parent = warm(100);
     let child = child(&parent);
     child.forget(user("u1"));
@@ -55,9 +55,9 @@ fn what_a_child_drops_does_not_come_back() {
     assert!((0..100).all(|number| peek(&grandchild, &format!("u{number}")).is_none()));
 }
 
-/// Whatever a thread of the parent was changing at the fork, the child has all that could be read.
+/// A thread of the parent may hold the lock of a shard at the fork.
 #[test]
-fn a_shard_that_was_locked_is_copied() {
+fn a_locked_shard_is_copied() {
     let parent = warm(5000);
     for locked in 0..parent.shards.len() {
         let held = parent.shards[locked].lock(&parent.bounds);
@@ -76,12 +76,12 @@ fn a_shard_that_was_locked_is_copied() {
     }
 }
 
-/// An entry that is being moved stands in two places of the table.
+/// While an entry is moved, it is in two places of the table.
 #[test]
-fn an_entry_that_was_being_moved_is_copied_once() {
+fn an_entry_in_two_places_is_copied_once() {
     let parent = cache(100);
     for number in 0..50 {
-        ask(&parent, &format!("u{number}"), grant("t", None)).unwrap();
+        ask(&parent, &format!("u{number}"), response("t", None)).unwrap();
     }
     let held = parent.shards[0].lock(&parent.bounds);
     let entry = held.find(parent.key(user("u7"))).unwrap();
@@ -93,10 +93,9 @@ fn an_entry_that_was_being_moved_is_copied_once() {
     assert_eq!(child.stats().entries, 49);
 }
 
-/// A child that frees the client frees the tokens, but for those of a shard that was locked and is nobody's
-/// any more.
+/// A child that frees the client frees its tokens, except those of a shard that was locked at the fork.
 #[test]
-fn what_is_abandoned_is_freed_unless_it_was_locked() {
+fn an_abandoned_cache_is_freed_except_locked_shards() {
     let parent = warm(1000);
     let shards: Vec<_> = parent.shards.iter().map(Arc::downgrade).collect();
     let _taken_over = Arc::clone(&parent.shards[1]);
@@ -110,12 +109,12 @@ fn what_is_abandoned_is_freed_unless_it_was_locked() {
 }
 
 #[test]
-fn a_grandchild_has_what_its_parent_had_not_touched_yet() {
+fn a_grandchild_inherits_entries_that_its_parent_never_used() {
     let grandparent = warm(1000);
     let parent = child(&grandparent);
     parent.forget(user("u5"));
-    ask(&parent, "u6", grant("ignored", None)).unwrap();
-    ask(&parent, "of-the-parent", grant("p", None)).unwrap();
+    ask(&parent, "u6", response("ignored", None)).unwrap();
+    ask(&parent, "of-the-parent", response("p", None)).unwrap();
     let child = child(&parent);
     assert_eq!(peek(&child, "u5"), None);
     assert_eq!(peek(&child, "u6").as_deref(), Some("t6"));
@@ -126,9 +125,9 @@ fn a_grandchild_has_what_its_parent_had_not_touched_yet() {
 }
 
 #[test]
-fn an_inherited_entry_ends_when_it_would_have() {
+fn an_inherited_entry_expires_on_time() {
     let parent = cache(10);
-    ask(&parent, "a", grant("t", Some(100))).unwrap();
+    ask(&parent, "a", response("t", Some(100))).unwrap();
     let child = child(&parent);
     assert!(peek(&child, "a").is_some());
     child.clock.advance(Duration::from_secs(101));
@@ -142,9 +141,9 @@ fn flights_and_the_breaker_are_not_inherited() {
     for number in 0..5 {
         ask(&parent, &format!("u{number}"), refusal()).unwrap_err();
     }
-    assert_eq!(ask(&parent, "x", grant("t", None)), Err(ErrorKind::Unauthorized));
+    assert_eq!(ask(&parent, "x", response("t", None)), Err(ErrorKind::Unauthorized));
     parent.shards[0].lock(&parent.bounds).state.flights.begin(b"y");
     let child = child(&parent);
-    assert_eq!(ask(&child, "x", grant("t", None)).as_deref(), Ok("t"));
-    assert_eq!(ask(&child, "y", grant("t", None)).as_deref(), Ok("t"));
+    assert_eq!(ask(&child, "x", response("t", None)).as_deref(), Ok("t"));
+    assert_eq!(ask(&child, "y", response("t", None)).as_deref(), Ok("t"));
 }

@@ -1,4 +1,4 @@
-//! The cache as a whole, on a clock that the tests move and with exchanges that they make up.
+//! Tests of the whole cache, with a manual clock and made-up exchanges.
 
 mod bounds;
 mod expiry;
@@ -30,14 +30,14 @@ pub(super) fn user(id: &str) -> UserId<'_> {
     UserId::new(id.as_bytes()).unwrap()
 }
 
-pub(super) fn grant(text: &str, lifetime: Option<u64>) -> Outcome {
+pub(super) fn response(text: &str, lifetime: Option<u64>) -> Outcome {
     Outcome::Granted(TokenResponse {
         token: AccessToken::new(text.as_bytes()).unwrap(),
         lifetime: lifetime.map(Duration::from_secs),
     })
 }
 
-/// Exchanges whose outcomes a function makes up.
+/// Exchanges whose outcomes come from a function.
 pub(super) struct Exchanges<F>(pub(super) F);
 
 impl<F: Fn() -> Outcome> Fetcher for Exchanges<F> {
@@ -83,18 +83,18 @@ pub(super) fn fetch<C: Clock, F: Fetcher>(
     fetched.map(|fetched| text(fetched.entry.token())).map_err(|error| error.kind())
 }
 
-/// The token for `id` as a caller gets it, by one exchange that brings `token` if there is none.
+/// The token for `id` as a caller receives it. If none is cached, one exchange ends with `outcome`.
 pub(super) fn ask<C: Clock>(
     cache: &Cache<C>,
     id: &str,
-    token: Outcome,
+    outcome: Outcome,
 ) -> Result<String, ErrorKind> {
     let found = cache.get(user(id));
     if let Some(token) = found.live_token() {
         return Ok(text(token));
     }
-    let token = Cell::new(Some(token));
-    let exchange = Exchanges(|| token.take().expect("one exchange is enough"));
+    let outcome = Cell::new(Some(outcome));
+    let exchange = Exchanges(|| outcome.take().expect("one exchange is enough"));
     fetch(cache, id, found.into_due(), &exchange, &context())
 }
 

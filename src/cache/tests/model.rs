@@ -11,14 +11,14 @@ const WINDOW: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 enum Operation {
-    /// Ask, with a server that would give the token of this number, good for so many seconds.
+    /// Ask. The server would return the token of this number, with this lifetime in seconds.
     Ask {
         user: u8,
         token: u8,
         lifetime: Option<u64>,
     },
-    /// Ask, with a server that would refuse.
-    AskInVain {
+    /// Ask. The server would refuse.
+    AskRefused {
         user: u8,
     },
     Peek {
@@ -46,7 +46,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ];
     prop_oneof![
         8 => (user(), 0..4u8, lifetime).prop_map(|(user, token, lifetime)| Operation::Ask { user, token, lifetime }),
-        2 => user().prop_map(|user| Operation::AskInVain { user }),
+        2 => user().prop_map(|user| Operation::AskRefused { user }),
         3 => user().prop_map(|user| Operation::Peek { user }),
         4 => (user(), 0..4u8).prop_map(|(user, token)| Operation::Invalidate { user, token }),
         1 => user().prop_map(|user| Operation::Forget { user }),
@@ -58,51 +58,51 @@ fn operation() -> impl Strategy<Value = Operation> {
 #[derive(Default)]
 struct Model {
     now: Duration,
-    held: HashMap<u8, Held>,
+    cached: HashMap<u8, CachedToken>,
     reports: HashMap<u8, Report>,
     refused: Vec<u8>,
     probe_at: Option<Duration>,
     invalidations: u64,
 }
 
-/// `None`: never.
-struct Held {
+/// A time of `None` is never.
+struct CachedToken {
     token: u8,
-    ends: Option<Duration>,
-    /// Between these it may be due for renewal, and from the second on it is.
+    expires_at: Option<Duration>,
+    /// Between these two times it may be due for renewal; from the second on it is.
     due: Option<(Duration, Duration)>,
 }
 
 struct Report {
     until: Duration,
     token: u8,
-    was_held: bool,
+    was_cached: bool,
     replacement: Option<u8>,
     is_blocked: bool,
 }
 
 impl Model {
-    fn holds(&self, user: u8) -> Option<u8> {
-        let held = self.held.get(&user)?;
-        held.ends.is_none_or(|end| self.now < end).then_some(held.token)
+    fn live_token(&self, user: u8) -> Option<u8> {
+        let cached = self.cached.get(&user)?;
+        cached.expires_at.is_none_or(|end| self.now < end).then_some(cached.token)
     }
 
-    /// What a look finds; `None` where it depends on whether the token is due.
+    /// What a peek finds; `None` if that depends on whether the token is due.
     fn peeks(&self, user: u8) -> Option<Option<u8>> {
-        let due = self.held.get(&user).and_then(|held| held.due);
+        let due = self.cached.get(&user).and_then(|cached| cached.due);
         match due {
             Some((_, most)) if most <= self.now => Some(None),
             Some((least, _)) if least <= self.now => None,
-            _ => Some(self.holds(user)),
+            _ => Some(self.live_token(user)),
         }
     }
 
-    /// Whether a token that is held is renewed; `exchanged`: whether the cache did.
+    /// Whether a cached token is renewed. `exchanged`: whether the cache made an exchange.
     fn renews(&mut self, user: u8, exchanged: bool) -> bool {
         let blocked = self.report(user).is_some_and(|report| report.is_blocked)
             || self.probe_at.is_some_and(|at| self.now < at);
         let now = self.now;
-        let Some((least, most)) = self.held.get_mut(&user).and_then(|held| held.due.as_mut())
+        let Some((least, most)) = self.cached.get_mut(&user).and_then(|cached| cached.due.as_mut())
         else {
             return false;
         };
@@ -112,7 +112,7 @@ impl Model {
         if !blocked && (exchanged || *most <= now) {
             return true;
         }
-        // Either it was not due yet, or the call that could have renewed it was held back.
+        // Either it was not due yet, or the call that could have renewed it was stopped.
         *least = if now < *most { now } else { now + WINDOW };
         *most = (*most).max(now + 2 * WINDOW);
         false
@@ -123,12 +123,12 @@ impl Model {
         self.reports.get_mut(&user).filter(|report| now < report.until)
     }
 
-    /// What is known before anything is sent, if anything is.
+    /// The result of a call that sends no request.
     fn answer(&mut self, user: u8, exchanged: bool) -> Option<Result<u8, ErrorKind>> {
-        match self.holds(user) {
+        match self.live_token(user) {
             Some(token) if !self.renews(user, exchanged) => return Some(Ok(token)),
             Some(_) => {}
-            None => drop(self.held.remove(&user)),
+            None => drop(self.cached.remove(&user)),
         }
         if self.report(user).is_some_and(|report| report.is_blocked) {
             return Some(Err(ErrorKind::TokenRejected));
@@ -161,15 +161,15 @@ impl Model {
             report.replacement = Some(token);
         }
         let after = |lifetime| self.now + Duration::from_secs(lifetime);
-        let ends = lifetime.map(after);
+        let expires_at = lifetime.map(after);
         let due = lifetime.map(|lifetime| self.now + Duration::from_secs(lifetime) * 9 / 10);
-        // A token that had ended before it came does not take the place of one that has not.
+        // An expired token does not replace a live one.
         if lifetime == Some(0) {
             let next = (self.now + WINDOW, self.now + 2 * WINDOW);
-            self.held.entry(user).and_modify(|held| held.due = held.due.map(|_| next));
+            self.cached.entry(user).and_modify(|cached| cached.due = cached.due.map(|_| next));
         } else {
             let due = due.map(|due| (due, due));
-            self.held.insert(user, Held { token, ends, due });
+            self.cached.insert(user, CachedToken { token, expires_at, due });
         }
         Ok(token)
     }
@@ -177,12 +177,12 @@ impl Model {
     /// The token that is due, after its renewal failed.
     fn fall_back(&mut self, user: u8) -> Option<u8> {
         let next = (self.now + WINDOW, self.now + 2 * WINDOW);
-        let token = self.holds(user)?;
-        self.held.entry(user).and_modify(|held| held.due = Some(next));
+        let token = self.live_token(user)?;
+        self.cached.entry(user).and_modify(|cached| cached.due = Some(next));
         Some(token)
     }
 
-    fn ask_in_vain(&mut self, user: u8, exchanged: bool) -> Result<u8, ErrorKind> {
+    fn ask_refused(&mut self, user: u8, exchanged: bool) -> Result<u8, ErrorKind> {
         if let Some(answer) = self.answer(user, exchanged) {
             return answer;
         }
@@ -192,31 +192,31 @@ impl Model {
                 self.probe_at = Some(self.now + WINDOW);
             }
         }
-        self.held.remove(&user);
+        self.cached.remove(&user);
         Err(ErrorKind::Unauthorized)
     }
 
     fn invalidate(&mut self, user: u8, token: u8) {
-        // One that has ended may not have been dropped yet, and is recognised all the same.
-        let held = self.held.get(&user).map(|held| held.token);
-        if held.is_some_and(|held| held != token) {
+        // An expired token may not have been dropped yet; a report of it still counts.
+        let cached = self.cached.get(&user).map(|cached| cached.token);
+        if cached.is_some_and(|cached| cached != token) {
             return;
         }
-        if held.is_some() {
-            self.held.remove(&user);
+        if cached.is_some() {
+            self.cached.remove(&user);
             self.invalidations += 1;
         }
         let until = self.now + WINDOW;
-        let was_held = held.is_some();
+        let was_cached = cached.is_some();
         match self.report(user) {
-            Some(report) if report.token == token => report.was_held |= was_held,
-            Some(report) if was_held && !report.was_held => {
-                *report = Report { until, token, was_held, replacement: None, is_blocked: false };
+            Some(report) if report.token == token => report.was_cached |= was_cached,
+            Some(report) if was_cached && !report.was_cached => {
+                *report = Report { until, token, was_cached, replacement: None, is_blocked: false };
             }
-            Some(report) => report.is_blocked |= was_held || report.replacement == Some(token),
+            Some(report) => report.is_blocked |= was_cached || report.replacement == Some(token),
             None => {
                 let report =
-                    Report { until, token, was_held, replacement: None, is_blocked: false };
+                    Report { until, token, was_cached, replacement: None, is_blocked: false };
                 self.reports.insert(user, report);
             }
         }
@@ -227,7 +227,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn the_cache_does_as_the_model_does(operations in proptest::collection::vec(operation(), 0..200)) {
+    fn the_cache_behaves_like_the_model(operations in proptest::collection::vec(operation(), 0..200)) {
         let (cache, mut model) = (cache(1000), Model::default());
         let text = |token: u8| format!("token-{token}");
         let id = |user: u8| format!("user-{user}");
@@ -238,25 +238,25 @@ proptest! {
             match operation {
                 Operation::Ask { user, token, lifetime } => {
                     asked += 1;
-                    let got = ask(&cache, &id(user), grant(&text(token), lifetime));
+                    let got = ask(&cache, &id(user), response(&text(token), lifetime));
                     let exchanged = cache.stats().exchanges > before;
                     prop_assert_eq!(got, model.ask(user, token, lifetime, exchanged).map(text));
                 }
-                Operation::AskInVain { user } => {
+                Operation::AskRefused { user } => {
                     asked += 1;
                     let got = ask(&cache, &id(user), refusal());
                     let exchanged = cache.stats().exchanges > before;
-                    prop_assert_eq!(got, model.ask_in_vain(user, exchanged).map(text));
+                    prop_assert_eq!(got, model.ask_refused(user, exchanged).map(text));
                 }
                 Operation::Peek { user } => {
                     let found = peek(&cache, &id(user));
                     asked += u64::from(found.is_some());
                     match model.peeks(user) {
                         Some(token) => prop_assert_eq!(found, token.map(text)),
-                        None => prop_assert!(found.is_none() || found == model.holds(user).map(text)),
+                        None => prop_assert!(found.is_none() || found == model.live_token(user).map(text)),
                     }
-                    if model.holds(user).is_none() {
-                        model.held.remove(&user);
+                    if model.live_token(user).is_none() {
+                        model.cached.remove(&user);
                     }
                 }
                 Operation::Invalidate { user: number, token } => {
@@ -265,11 +265,11 @@ proptest! {
                 }
                 Operation::Forget { user: number } => {
                     cache.forget(user(&id(number)));
-                    model.held.remove(&number);
+                    model.cached.remove(&number);
                 }
                 Operation::Clear => {
                     cache.clear();
-                    model.held.clear();
+                    model.cached.clear();
                 }
                 Operation::Wait { ms } => {
                     cache.clock.advance(Duration::from_millis(ms));
@@ -285,9 +285,9 @@ proptest! {
         }
     }
 
-    /// With little room, what is found is the latest all the same, and the bound holds.
+    /// A small cache stays within its bound.
     #[test]
-    fn what_a_small_cache_finds_is_right(
+    fn a_small_cache_finds_only_latest_tokens(
         capacity in 1..300u64,
         operations in proptest::collection::vec((0..400u16, any::<bool>()), 0..1500),
     ) {
@@ -299,7 +299,7 @@ proptest! {
                 cache.forget(user(&id));
                 latest.remove(&user_number);
             }
-            let token = ask(&cache, &id, grant(&format!("t{number}"), None)).unwrap();
+            let token = ask(&cache, &id, response(&format!("t{number}"), None)).unwrap();
             let known = latest.get(&user_number).map(|known| format!("t{known}"));
             let fresh = format!("t{number}");
             prop_assert!(token == fresh || Some(&token) == known.as_ref());
@@ -311,7 +311,8 @@ proptest! {
             prop_assert!(stats.entries <= capacity);
             prop_assert!(stats.entries as usize <= latest.len());
         }
-        let (stats, held) = (cache.stats(), (0..400).filter(|n| peek(&cache, &format!("user-{n}")).is_some()).count());
-        prop_assert_eq!(stats.entries, held as u64);
+        let entries = cache.stats().entries;
+        let found = (0..400).filter(|n| peek(&cache, &format!("user-{n}")).is_some()).count();
+        prop_assert_eq!(entries, found as u64);
     }
 }

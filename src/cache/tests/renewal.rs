@@ -1,23 +1,23 @@
-//! What comes of a renewal.
+//! Renewal and its outcomes.
 
 use super::*;
 
-/// The earliest and the latest end of the pause after one that failed, in seconds.
+/// The shortest and the longest pause after a failed renewal, in seconds.
 const PAUSE: (u64, u64) = (5, 10);
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// A cache with a token that is good for another 10 seconds, and due.
+/// A cache with a due token that expires in 10 seconds.
 fn due() -> Cache<Manual> {
     let cache = cache(10);
-    ask(&cache, "a", grant("old", Some(100))).unwrap();
+    ask(&cache, "a", response("old", Some(100))).unwrap();
     cache.clock.advance(seconds(90));
     cache
 }
 
-/// `a`'s token, and by how many exchanges.
+/// The result for `a`, and the number of exchanges.
 fn renew(cache: &Cache<Manual>, outcome: Outcome) -> (Result<String, ErrorKind>, u64) {
     let before = cache.stats().exchanges;
     (ask(cache, "a", outcome), cache.stats().exchanges - before)
@@ -36,19 +36,19 @@ fn old() -> Result<String, ErrorKind> {
 }
 
 #[test]
-fn the_new_token_takes_the_place_of_the_old() {
+fn the_new_token_replaces_the_old() {
     let cache = due();
-    assert_eq!(peek(&cache, "a"), None, "who looks first goes on to renew it");
-    assert_eq!(renew(&cache, grant("new", Some(100))), (Ok("new".into()), 1));
+    assert_eq!(peek(&cache, "a"), None, "a peek finds no due token");
+    assert_eq!(renew(&cache, response("new", Some(100))), (Ok("new".into()), 1));
     assert_eq!(peek(&cache, "a").as_deref(), Some("new"));
     let stats = cache.stats();
     assert_eq!((stats.entries, stats.hits, stats.misses, stats.exchanges), (1, 1, 2, 2));
     cache.clock.advance(seconds(89));
-    assert_eq!(renew(&cache, grant("newer", None)), (Ok("new".into()), 0), "not due yet");
+    assert_eq!(renew(&cache, response("newer", None)), (Ok("new".into()), 0), "not due yet");
 }
 
 #[test]
-fn a_failure_that_is_no_refusal_leaves_the_old_token_in_use() {
+fn a_failure_other_than_a_refusal_keeps_the_old_token() {
     for (kind, status, stopped) in [
         (ErrorKind::Connect, None, false),
         (ErrorKind::Tls, None, false),
@@ -63,16 +63,16 @@ fn a_failure_that_is_no_refusal_leaves_the_old_token_in_use() {
         assert_eq!(renew(&cache, outcome), (old(), 1), "{kind:?}");
         let stats = cache.stats();
         assert_eq!((stats.failures, stats.misses, stats.exchanges), (1, 2, 2), "{kind:?}");
-        // None is begun for a while, and then one is.
+        // The next renewal starts after a pause.
         cache.clock.advance(seconds(PAUSE.0) - Duration::from_millis(1));
-        assert_eq!(renew(&cache, grant("new", None)), (old(), 0), "{kind:?}");
+        assert_eq!(renew(&cache, response("new", None)), (old(), 0), "{kind:?}");
         cache.clock.advance(seconds(PAUSE.1 - PAUSE.0));
-        assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1), "{kind:?}");
+        assert_eq!(renew(&cache, response("new", None)), (Ok("new".into()), 1), "{kind:?}");
     }
 }
 
 #[test]
-fn a_refusal_ends_the_old_token() {
+fn a_refusal_drops_the_old_token() {
     for (kind, status) in [(ErrorKind::Unauthorized, 401), (ErrorKind::Forbidden, 403)] {
         let cache = due();
         let refusal = Outcome::Failed(failure(kind, Some(status)));
@@ -83,7 +83,7 @@ fn a_refusal_ends_the_old_token() {
 }
 
 #[test]
-fn a_caller_that_was_stopped_gets_its_own_failure_and_the_token_stays() {
+fn a_cancelled_caller_receives_its_own_error_and_the_token_stays() {
     let cache = due();
     let stopped = Outcome::Interrupted(Error::cancelled());
     assert_eq!(renew(&cache, stopped), (Err(ErrorKind::Cancelled), 1));
@@ -91,7 +91,7 @@ fn a_caller_that_was_stopped_gets_its_own_failure_and_the_token_stays() {
 }
 
 #[test]
-fn after_its_end_a_token_is_no_answer_to_a_failure() {
+fn an_expired_token_does_not_hide_a_failure() {
     let cache = due();
     let lost = || Outcome::Failed(failure(ErrorKind::ConnectionLost, None));
     assert_eq!(renew(&cache, lost()), (old(), 1));
@@ -99,38 +99,38 @@ fn after_its_end_a_token_is_no_answer_to_a_failure() {
     assert_eq!(renew(&cache, lost()), (Err(ErrorKind::ConnectionLost), 1));
 }
 
-/// Does something to the cache while the exchange is under way, which then fails.
-fn renew_while(cache: &Cache<Manual>, deed: &dyn Fn()) -> Result<String, ErrorKind> {
+/// Runs `action` on the cache during an exchange that then fails.
+fn renew_while(cache: &Cache<Manual>, action: &dyn Fn()) -> Result<String, ErrorKind> {
     let due = cache.get(user("a")).into_due();
     assert!(due.is_some());
     let exchange = Exchanges(|| {
-        deed();
+        action();
         Outcome::Failed(Error::new(ErrorKind::Connect, ""))
     });
     fetch(cache, "a", due, &exchange, &context())
 }
 
 #[test]
-fn the_others_go_on_with_the_old_token_however_long_the_renewal_takes() {
+fn other_callers_use_the_old_token_during_a_long_renewal() {
     let cache = due();
     let renewed = renew_while(&cache, &|| {
-        assert_eq!(renew(&cache, grant("other", None)), (old(), 0));
+        assert_eq!(renew(&cache, response("other", None)), (old(), 0));
         cache.clock.advance(seconds(9));
-        assert_eq!(renew(&cache, grant("other", None)), (old(), 0));
+        assert_eq!(renew(&cache, response("other", None)), (old(), 0));
     });
     assert_eq!(renewed, old());
 }
 
 #[test]
-fn a_token_that_was_dropped_meanwhile_does_not_come_back() {
-    let deeds: [fn(&Cache<Manual>); 3] = [
+fn a_token_dropped_during_its_renewal_does_not_come_back() {
+    let actions: [fn(&Cache<Manual>); 3] = [
         |cache| cache.invalidate(user("a"), b"old"),
         |cache| cache.forget(user("a")),
         Cache::clear,
     ];
-    for deed in deeds {
+    for action in actions {
         let cache = due();
-        assert_eq!(renew_while(&cache, &|| deed(&cache)), Err(ErrorKind::Connect));
+        assert_eq!(renew_while(&cache, &|| action(&cache)), Err(ErrorKind::Connect));
         assert_eq!(peek(&cache, "a"), None);
     }
     let cache = due();
@@ -138,35 +138,35 @@ fn a_token_that_was_dropped_meanwhile_does_not_come_back() {
 }
 
 #[test]
-fn a_token_that_was_evicted_meanwhile_is_good_all_the_same() {
+fn a_token_evicted_during_its_renewal_is_still_used() {
     let cache = cache(1);
-    ask(&cache, "a", grant("old", Some(100))).unwrap();
+    ask(&cache, "a", response("old", Some(100))).unwrap();
     cache.clock.advance(seconds(90));
     let renewed = renew_while(&cache, &|| {
-        ask(&cache, "b", grant("other", None)).unwrap();
+        ask(&cache, "b", response("other", None)).unwrap();
         assert_eq!(peek(&cache, "a"), None);
     });
     assert_eq!(renewed, old());
 }
 
 #[test]
-fn a_renewal_in_a_full_cache_evicts_nobody() {
+fn a_renewal_in_a_full_cache_evicts_nothing() {
     let cache = cache(2);
     for id in ["a", "b"] {
-        ask(&cache, id, grant("old", Some(100))).unwrap();
+        ask(&cache, id, response("old", Some(100))).unwrap();
     }
     cache.clock.advance(seconds(90));
-    assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1));
+    assert_eq!(renew(&cache, response("new", None)), (Ok("new".into()), 1));
     let stats = cache.stats();
     assert_eq!((stats.entries, stats.evictions), (2, 0));
-    assert_eq!(ask(&cache, "b", grant("newer", None)).as_deref(), Ok("newer"));
+    assert_eq!(ask(&cache, "b", response("newer", None)).as_deref(), Ok("newer"));
 }
 
 #[test]
-fn after_a_caller_that_was_stopped_another_may_try_at_once() {
+fn after_a_cancelled_renewal_the_next_starts_at_once() {
     let cache = due();
     renew(&cache, Outcome::Interrupted(Error::cancelled())).0.unwrap_err();
-    assert_eq!(renew(&cache, grant("new", None)), (Ok("new".into()), 1));
+    assert_eq!(renew(&cache, response("new", None)), (Ok("new".into()), 1));
 }
 
 #[test]
@@ -176,16 +176,16 @@ fn nothing_is_renewed_while_the_breaker_is_open() {
         let refusal = Outcome::Failed(failure(ErrorKind::Unauthorized, Some(401)));
         ask(&cache, &format!("u{number}"), refusal).unwrap_err();
     }
-    assert_eq!(renew(&cache, grant("new", None)), (old(), 0));
+    assert_eq!(renew(&cache, response("new", None)), (old(), 0));
 }
 
 #[test]
-fn of_many_threads_one_renews() {
+fn one_of_many_threads_renews() {
     let cache = due();
     let exchanges = AtomicU64::new(0);
     let one = Exchanges(|| {
         exchanges.fetch_add(1, Ordering::Relaxed);
-        grant("new", None)
+        response("new", None)
     });
     std::thread::scope(|scope| {
         for _ in 0..8 {

@@ -1,5 +1,5 @@
-//! A stand-in for the library's `src/cache/mod.rs`: one user, whose entry is an `Option`. The flights
-//! around it are the library's own files.
+//! A stand-in for the library's `src/cache/mod.rs`: one user, whose entry is an `Option`. The flights are the
+//! library's own files.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
@@ -110,7 +110,7 @@ impl Locked<'_> {
     }
 }
 
-/// A breaker, and reports of rejected tokens, that never stop an exchange.
+/// A breaker and reports of rejected tokens that never stop an exchange.
 #[derive(Default)]
 struct Never;
 
@@ -140,11 +140,11 @@ pub(crate) struct Counters {
     pub(crate) coalesced: Counter,
     pub(crate) requests: Counter,
     retries: Counter,
-    /// Told of each flight once, at its end.
+    /// Counted once per flight, at its end.
     pub(crate) failures: Counter,
 }
 
-/// Counts apart from what loom watches: that adds no order between the threads.
+/// Uses std's atomics, not loom's: it adds no order between the threads.
 #[derive(Default)]
 pub(crate) struct Counter {
     sum: AtomicU64,

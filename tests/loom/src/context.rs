@@ -14,8 +14,7 @@ pub(crate) struct Deadline {
 #[derive(Clone, Copy)]
 pub(crate) struct Context {
     pub(crate) deadline: Deadline,
-    /// It gives up as soon as it would have to wait. Loom tries that at every moment: it is as if its
-    /// time were up, or it were cancelled.
+    /// Gives up instead of waiting, like a call that times out or is cancelled. Loom tries it at every moment.
     pub(crate) gives_up: bool,
 }
 

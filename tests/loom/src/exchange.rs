@@ -16,7 +16,7 @@ pub(crate) struct SignedUser<'a> {
 #[derive(Default)]
 pub(crate) struct Progress {
     pub(crate) requests: u32,
-    /// No request may be sent before.
+    /// No request may be sent before this time.
     pub(crate) pause: Option<Instant>,
 }
 

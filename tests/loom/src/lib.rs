@@ -1,5 +1,5 @@
-//! The library's `src/cache/fetch.rs` and `flights.rs` on loom's primitives, and models of the threads that
-//! can meet in them. Everything else that these files use has a stand-in here.
+//! The library's `src/cache/fetch.rs` and `flights.rs` on loom's primitives, with models of the threads that
+//! meet in them. Everything else that these files use has a stand-in here.
 
 #![cfg(test)]
 
@@ -14,7 +14,7 @@ mod error {
     pub(crate) enum Error {
         /// The exchange failed, for every caller.
         Refused,
-        /// The caller was stopped, or its time was up.
+        /// The caller was cancelled, or timed out.
         Stopped,
     }
 
@@ -36,7 +36,7 @@ mod fork {
 }
 
 mod random {
-    /// Loom tries every order of the threads, and needs the same keys in each.
+    /// Loom needs the same keys in every order of the threads.
     pub(crate) type Keyed =
         std::hash::BuildHasherDefault<std::collections::hash_map::DefaultHasher>;
 }

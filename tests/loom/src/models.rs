@@ -1,5 +1,5 @@
-//! The threads that may meet at a flight. Each model names every result that there may be, and loom must
-//! find exactly these, over all orders. To loom a lost wake-up is a deadlock.
+//! Threads that meet at a flight. Each model lists every possible result, and loom must find exactly these
+//! over all orders. Loom reports a lost wake-up as a deadlock.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -15,8 +15,8 @@ use crate::error::Error::{self, Refused, Stopped};
 use crate::exchange::{Fetcher, Outcome, Progress, SignedUser};
 use crate::token::{Token, TokenResponse};
 
-/// The result of each caller, in the order of the model: the number of the request that brought its
-/// token, or an error; how many flights there were; and how many calls joined one.
+/// The result of each caller, in the order of the model (an error, or the number of the request that returned
+/// its token); the number of flights; the number of calls that joined one.
 type End = (Vec<Result<u32, Error>>, u64, u64);
 
 /// How much more time the next leader has.
@@ -27,24 +27,24 @@ const MORE: Duration = Duration::from_secs(1);
 struct Call {
     context: Context,
     attempt: Attempt,
-    /// It has the user forgotten before it asks.
+    /// It forgets the user before it asks.
     forgets: bool,
 }
 
-/// What becomes of a request that the call sends.
+/// The outcome of a request that the call sends.
 #[derive(Clone, Copy)]
 enum Attempt {
     Grants,
     Fails,
-    /// The caller is stopped.
+    /// The caller is cancelled.
     Stops,
-    /// The caller has no time for the next attempt, which must not come before then.
+    /// The next attempt must not start before this time, and the caller has no time for it.
     Pauses(Instant),
 }
 
 use Attempt::{Fails, Grants, Pauses, Stops};
 
-/// A call that waits as long as there is something to wait for.
+/// A call that never gives up.
 fn call(at: Instant, attempt: Attempt) -> Call {
     let deadline = Deadline { at, timeout: MORE };
     Call { context: Context { deadline, gives_up: false }, attempt, forgets: false }
@@ -57,7 +57,7 @@ fn giving_up(call: Call) -> Call {
 /// Makes the exchange of one call.
 struct Requests<'a> {
     attempt: Attempt,
-    /// Counted by all calls of a model, apart from what loom watches.
+    /// Counts the requests of all calls of a model. It is std's, so loom does not see it.
     sent: &'a AtomicU32,
     /// Run in the first request.
     meanwhile: RefCell<Option<Box<dyn FnOnce() + 'a>>>,
@@ -120,7 +120,7 @@ fn check<const N: usize>(
     model: impl Fn(Instant) -> End + Send + Sync + 'static,
 ) {
     let mut builder = Builder::new();
-    // All of it, whatever the environment says.
+    // No limits from the environment.
     builder.max_branches = 1000;
     builder.preemption_bound = None;
     builder.max_permutations = None;
@@ -136,7 +136,7 @@ fn check<const N: usize>(
     assert_eq!(*ends.lock().unwrap(), BTreeSet::from(expected));
 }
 
-/// The flight of `first` has begun when the others come.
+/// The others come when the flight of `first` has begun.
 fn meet<const N: usize>(first: Call, others: [Call; N]) -> End {
     let (cache, sent) = (Arc::new(Cache::default()), Arc::new(AtomicU32::new(0)));
     let mut threads = Vec::new();
@@ -211,7 +211,7 @@ fn the_next_leader_may_leave_too() {
         (vec![Err(Stopped), Err(Stopped), Ok(3)], 1, 2),
         (vec![Err(Stopped), Err(Stopped), Ok(3)], 2, 1),
         (vec![Err(Stopped), Err(Stopped), Ok(3)], 3, 0),
-        // It comes later than the other.
+        // It comes after the other.
         (vec![Err(Stopped), Ok(2), Ok(2)], 1, 1),
         (vec![Err(Stopped), Ok(2), Ok(2)], 1, 2),
         (vec![Err(Stopped), Ok(2), Ok(2)], 2, 0),
@@ -240,7 +240,7 @@ fn a_failure_that_no_waiter_has_time_to_retry_is_for_all() {
 #[test]
 fn a_call_after_forget_does_not_find_an_older_token() {
     let expected = [
-        // It still shares a flight that it meets.
+        // It still joins a running flight.
         (vec![Ok(1), Ok(1)], 1, 1),
         (vec![Ok(1), Ok(2)], 2, 0),
     ];

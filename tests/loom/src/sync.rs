@@ -6,13 +6,13 @@ use loom::cell::UnsafeCell;
 use loom::sync::Notify;
 pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
 
-/// A flag that says that there is a value, and a cell in which loom sees who reads and who writes.
+/// A flag that says whether there is a value, and a cell whose accesses loom checks.
 pub(crate) struct OnceLock<T> {
     is_set: AtomicBool,
     value: UnsafeCell<Option<T>>,
 }
 
-// SAFETY: it is written before it is read, and once; that this holds is what loom watches.
+// SAFETY: the value is written once, before it is read; loom checks this.
 unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
@@ -20,16 +20,16 @@ impl<T> OnceLock<T> {
         if !self.is_set.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: once it is set nobody writes; loom fails where a write did not happen before.
+        // SAFETY: after it is set there are no writes; loom fails if the write did not happen before.
         self.value.with(|value| unsafe { (*value).as_ref() })
     }
 
-    /// Two threads that set it at once are a failure, which std's allows.
+    /// Two threads must not set it at once, which std's allows.
     pub(crate) fn set(&self, value: T) -> Result<(), T> {
         if self.is_set.load(Ordering::Acquire) {
             return Err(value);
         }
-        // SAFETY: nobody reads before it is set; loom fails where another thread writes too.
+        // SAFETY: no thread reads before it is set; loom fails if another thread writes too.
         self.value.with_mut(|place| unsafe { *place = Some(value) });
         self.is_set.store(true, Ordering::Release);
         Ok(())
@@ -46,8 +46,8 @@ loom::thread_local! {
     static CURRENT: Thread = Thread(Arc::default());
 }
 
-/// A thread, by what it parks on. Not loom's own, which forgets an `unpark` if the thread goes
-/// through a lock before it parks. This one also wakes for no reason now and then, as std's may.
+/// A thread to park and unpark. Loom's own forgets an `unpark` if the thread takes a lock before it parks.
+/// This one also wakes spuriously, as std's may.
 #[derive(Clone)]
 pub(crate) struct Thread(Arc<Notify>);
 

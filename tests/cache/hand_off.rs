@@ -1,9 +1,9 @@
-//! Who leaves a flight, and who takes it over.
+//! Leaders that leave a flight, and waiters that take it over.
 
 use super::*;
 
 #[test]
-fn a_waiter_outlives_a_leader_that_runs_out_of_time() {
+fn a_waiter_takes_over_from_a_leader_that_times_out() {
     seen_once("a waiter that took over", || {
         let server = counting(|number| {
             std::thread::sleep(FLIGHT);
@@ -21,7 +21,7 @@ fn a_waiter_outlives_a_leader_that_runs_out_of_time() {
         assert!(server.requests() <= 2);
         let stats = stats(&client);
         if stats.coalesced == 0 || waiter.took() >= Duration::from_secs(1) {
-            return false; // the machine was late: it came when the leader was gone, or had no time left
+            return false; // a busy machine: the waiter came too late, or timed out
         }
         assert_eq!(waiter.token(), "token-1");
         assert_eq!((stats.exchanges, stats.failures), (1, 0));
@@ -30,7 +30,7 @@ fn a_waiter_outlives_a_leader_that_runs_out_of_time() {
 }
 
 #[test]
-fn a_leader_that_is_cancelled_leaves_alone_and_the_waiters_get_the_token() {
+fn a_cancelled_leader_leaves_and_the_waiters_receive_the_token() {
     in_time("a cancelled leader", CANCEL_MAX, || {
         let (server, _gate) = holding(1, numbered);
         let client = client_of(&server);
@@ -50,7 +50,7 @@ fn a_leader_that_is_cancelled_leaves_alone_and_the_waiters_get_the_token() {
 }
 
 #[test]
-fn waiters_that_leave_are_back_in_time_and_the_flight_goes_on() {
+fn waiters_leave_in_time_and_the_flight_continues() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     in_time("waiters that leave", CANCEL_MAX, || {
         let (server, gate) = holding(1, numbered);
@@ -80,11 +80,11 @@ fn waiters_that_leave_are_back_in_time_and_the_flight_goes_on() {
 }
 
 #[test]
-fn when_all_but_one_leave_one_after_the_other_the_last_gets_the_token() {
+fn after_all_others_left_the_last_waiter_receives_the_token() {
     const CALLERS: usize = 6;
     let (server, _gate) = holding(CALLERS as u64 - 1, numbered);
     let client = client_of(&server);
-    // The one with the most time takes over: so it is known who is next.
+    // The waiter with the most time takes over, so the order is known.
     let timeouts = [60_000, 50_000, 40_000, 30_000, 20_000, 10_000];
     let all = flight(&client, &timeouts, |calls| {
         for (number, call) in calls[..CALLERS - 1].iter().enumerate() {
@@ -93,16 +93,16 @@ fn when_all_but_one_leave_one_after_the_other_the_last_gets_the_token() {
         }
     });
     let (last, left) = all.split_last().unwrap();
-    assert!(left.iter().all(|back| back.kind() == ErrorKind::Cancelled));
+    assert!(left.iter().all(|returned| returned.kind() == ErrorKind::Cancelled));
     assert_eq!(last.token(), "token-5");
-    assert_eq!(kept(&client, "alice").unwrap(), "token-5");
+    assert_eq!(cached(&client, "alice").unwrap(), "token-5");
     let stats = stats(&client);
     assert_eq!((stats.exchanges, stats.failures), (1, 0));
     assert_eq!((stats.requests, stats.retries), (6, 5));
 }
 
 #[test]
-fn a_leader_without_the_time_to_wait_leaves_the_next_attempt_to_one_that_has_it() {
+fn a_leader_without_time_for_the_pause_hands_off() {
     let (server, gate) = holding(1, |number| match number {
         0 => busy(2),
         _ => numbered(number),
@@ -130,23 +130,23 @@ fn a_leader_without_the_time_to_wait_leaves_the_next_attempt_to_one_that_has_it(
 }
 
 #[test]
-fn the_attempts_made_so_far_count_on() {
+fn attempts_count_on_across_leaders() {
     let (server, gate) = holding(1, |_| busy(1));
     let mut config = config_for(&server.url(), None);
     config.set_max_attempts(2).unwrap();
     let client = client(&config);
     let all = flight(&client, &[950, 15_000, 15_000], |_| gate.open());
-    let heirs = [1, 2].map(|number| {
+    let waiters = [1, 2].map(|number| {
         let error = all[number].answer.as_ref().err().unwrap();
         (error.http_status(), error.attempts())
     });
-    assert_eq!(heirs, [(Some(503), 2); 2], "theirs was the last attempt");
+    assert_eq!(waiters, [(Some(503), 2); 2], "the next leader made the last attempt");
     assert_eq!(server.requests(), 2);
 }
 
 #[test]
-fn where_nobody_has_the_time_to_wait_all_fail_at_once() {
-    in_time("a wait that nobody begins", GRACE, || {
+fn if_no_caller_has_time_for_the_pause_all_fail_at_once() {
+    in_time("a pause that no caller has time for", GRACE, || {
         let (server, gate) = holding(1, |_| busy(30));
         let client = client_of(&server);
         let mut opened_at = None;
@@ -168,7 +168,7 @@ fn where_nobody_has_the_time_to_wait_all_fail_at_once() {
 }
 
 #[test]
-fn an_heir_has_an_attempt_of_its_own() {
+fn the_next_leader_has_an_attempt_even_if_one_is_the_maximum() {
     let (server, _gate) = holding(1, numbered);
     let mut config = config_for(&server.url(), None);
     config.set_max_attempts(1).unwrap();
@@ -180,7 +180,7 @@ fn an_heir_has_an_attempt_of_its_own() {
 }
 
 #[test]
-fn a_leader_that_waits_for_its_turn_in_vain_hands_over_too_and_made_no_attempt() {
+fn a_leader_that_times_out_before_its_turn_hands_off_without_an_attempt() {
     let (server, gate) = holding(1, |number| match number {
         1 => busy(0),
         _ => numbered(number),
@@ -191,7 +191,7 @@ fn a_leader_that_waits_for_its_turn_in_vain_hands_over_too_and_made_no_attempt()
     let client = client(&config);
     std::thread::scope(|scope| {
         let holder = scope.spawn(|| client.exchange(b"holder", None).unwrap());
-        wait_until("the only slot is taken", || server.requests() == 1);
+        wait_until("the only connection is in use", || server.requests() == 1);
         let all = flight(&client, &[1000, 15_000, 15_000], |_| {
             std::thread::sleep(Duration::from_secs(1) + GRACE);
             gate.open();
@@ -207,8 +207,8 @@ fn a_leader_that_waits_for_its_turn_in_vain_hands_over_too_and_made_no_attempt()
 }
 
 #[test]
-fn whoever_takes_over_in_a_back_off_waits_for_the_rest_of_it() {
-    seen_once("a leader that left in the back-off", || {
+fn the_next_leader_waits_for_the_rest_of_the_pause() {
+    seen_once("a leader that left during the pause", || {
         let replied = LastReply::new();
         let reply_goes = replied.clone();
         let server = counting(move |number| match number {
@@ -221,7 +221,7 @@ fn whoever_takes_over_in_a_back_off_waits_for_the_rest_of_it() {
         let client = client_of(&server);
         let all = flight(&client, &[20_000; 3], |calls| {
             wait_until("the request is out", || server.requests() == 1);
-            std::thread::sleep(FLIGHT); // until the leader has read the reply
+            std::thread::sleep(FLIGHT); // until the leader has read the response
             calls[0].cancel();
         });
         let error = all[0].answer.as_ref().err().unwrap();
@@ -229,14 +229,14 @@ fn whoever_takes_over_in_a_back_off_waits_for_the_rest_of_it() {
         assert_eq!(shared(&all[1..]), "token-1");
         assert_eq!((server.requests(), stats(&client).exchanges), (2, 1));
         let waited = replied.until(last(&all));
-        // Less, and the leader left before it had the reply.
+        // Less: the leader left before it had the response.
         waited >= Duration::from_secs(1) && waited < Duration::from_secs(2)
     });
 }
 
-/// Whoever leaves, and whenever: one that has the time gets its token.
+/// Other callers leave at random moments.
 #[test]
-fn nobody_is_forgotten_whoever_leaves() {
+fn a_patient_caller_always_receives_its_token() {
     const ROUNDS: usize = 150;
     let server = Server::start(|incoming| {
         std::thread::sleep(Duration::from_millis(3));
@@ -248,7 +248,7 @@ fn nobody_is_forgotten_whoever_leaves() {
         let mut dice = Dice::new(thread);
         for round in 0..ROUNDS {
             let user = format!("user-{thread}-{round}");
-            // Those that are cancelled have the most time: it is they who take over.
+            // The calls that will be cancelled have the most time, so they take over.
             let doomed = [30_000; 4].map(call_with_timeout);
             let hasty = [0; 3].map(|_| call_with_timeout(1 + dice.roll(8) as u32));
             let first = Duration::from_micros(dice.roll(5000));
@@ -269,8 +269,8 @@ fn nobody_is_forgotten_whoever_leaves() {
                 assert_eq!(patient.join().unwrap().token(), user);
                 join_all(impatient)
             });
-            for back in impatient {
-                match back.answer {
+            for returned in impatient {
+                match returned.answer {
                     Ok(token) => {
                         assert_eq!(token, user);
                         tokens.fetch_add(1, Ordering::Relaxed);
@@ -283,7 +283,7 @@ fn nobody_is_forgotten_whoever_leaves() {
                     }
                 }
             }
-            assert_eq!(kept(&client, &user), Some(user));
+            assert_eq!(cached(&client, &user), Some(user));
         }
     });
     let (tokens, left) = (tokens.into_inner(), left.into_inner());
@@ -303,14 +303,14 @@ fn closing_ends_a_flight_for_all_at_once() {
             closed_at = Some(Instant::now());
             client.close();
         });
-        assert!(all.iter().all(|back| back.kind() == ErrorKind::Closed));
+        assert!(all.iter().all(|returned| returned.kind() == ErrorKind::Closed));
         assert_eq!(server.requests(), 1);
         last(&all).saturating_duration_since(closed_at.unwrap())
     });
 }
 
 #[test]
-fn a_closed_client_hands_out_nothing_that_it_kept() {
+fn a_closed_client_returns_no_cached_token() {
     let server = counting(numbered);
     let client = client_of(&server);
     get(&client, "alice").unwrap();
@@ -330,7 +330,7 @@ fn a_closed_client_hands_out_nothing_that_it_kept() {
 }
 
 #[test]
-fn a_handle_that_was_cancelled_gets_nothing_that_is_kept() {
+fn a_cancelled_call_receives_no_cached_token() {
     let server = counting(numbered);
     let client = client_of(&server);
     get(&client, "alice").unwrap();
