@@ -226,7 +226,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Waiting {
     user: u8,
     flight: Arc<Flight>,
-    id: u64,
+    id: WaiterId,
 }
 
 proptest! {
@@ -240,8 +240,9 @@ proptest! {
         for step in steps {
             match step {
                 Step::Ask { user, seconds } => {
-                    match flights.join(&[user], start + Duration::from_secs(seconds)) {
-                        Some((flight, id)) => {
+                    let id = WaiterId::new(start + Duration::from_secs(seconds));
+                    match flights.join(&[user], id) {
+                        Some(flight) => {
                             prop_assert!(in_flight.contains_key(&user));
                             waiting.push(Waiting { user, flight, id });
                         }
@@ -257,7 +258,8 @@ proptest! {
                     let has_leader = in_flight[&gone.user];
                     match flights.leave(&[gone.user], gone.id) {
                         None => prop_assert!(has_leader),
-                        Some(HandOff::Waiter(_)) => prop_assert!(!has_leader && !is_last),
+                        Some(HandOff::Thread(_)) => prop_assert!(!has_leader && !is_last),
+                        Some(HandOff::Call(..)) => prop_assert!(false, "no call was started"),
                         Some(HandOff::Over(_)) => {
                             prop_assert!(!has_leader && is_last);
                             in_flight.remove(&gone.user);
@@ -267,10 +269,11 @@ proptest! {
                 Step::HandOff { user } if in_flight.get(&user) == Some(&true) => {
                     let waits = waiting.iter().any(|waiter| waiter.user == user);
                     match flights.hand_off(&[user], Progress::default()) {
-                        HandOff::Waiter(_) => {
+                        HandOff::Thread(_) => {
                             prop_assert!(waits);
                             in_flight.insert(user, false);
                         }
+                        HandOff::Call(..) => prop_assert!(false, "no call was started"),
                         HandOff::Over(_) => {
                             prop_assert!(!waits);
                             in_flight.remove(&user);

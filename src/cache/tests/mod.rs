@@ -9,10 +9,11 @@ mod renewal;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 
 use crate::context::{CancelToken, Context};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Fetcher, Outcome, Progress, SignedUser};
+use crate::exchange::{Fetcher, Later, Outcome, Progress, SignedUser};
 use crate::signing::Signature;
 
 use super::clock::manual::Manual;
@@ -47,6 +48,10 @@ impl<F: Fn() -> Outcome> Fetcher for Exchanges<F> {
         F: 'a;
 
     fn wait_for_turn(&self, _: &Context, _: &mut Progress) -> Result<(), Outcome> {
+        Ok(())
+    }
+
+    fn poll_turn(&self, _: &Context, _: &mut Progress, _: &Waker) -> Result<(), Later<Instant>> {
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::error::Error;
 use crate::token::TokenResponse;
-pub(crate) use fetcher::Fetcher;
+pub(crate) use fetcher::{Fetcher, Later};
 
 pub(crate) struct SignedUser<'a> {
     pub(crate) user: &'a [u8],

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use loom::model::Builder;
@@ -12,7 +13,7 @@ use loom::model::Builder;
 use crate::cache::Cache;
 use crate::context::{Context, Deadline};
 use crate::error::Error::{self, Refused, Stopped};
-use crate::exchange::{Fetcher, Outcome, Progress, SignedUser};
+use crate::exchange::{Fetcher, Later, Outcome, Progress, SignedUser};
 use crate::token::{Token, TokenResponse};
 
 /// The result of each caller, in the order of the model (an error, or the number of the request that returned
@@ -74,6 +75,15 @@ impl Fetcher for Requests<'_> {
             Some(until) if context.deadline.at <= until => Err(Outcome::Interrupted(Refused)),
             _ => Ok(()),
         }
+    }
+
+    fn poll_turn(
+        &self,
+        context: &Context,
+        progress: &mut Progress,
+        _: &Waker,
+    ) -> Result<(), Later<Instant>> {
+        self.wait_for_turn(context, progress).map_err(Later::Over)
     }
 
     fn attempt(
