@@ -160,11 +160,13 @@ impl Context {
         self.made_in != generation()
     }
 
+    fn check_process(&self) -> Result<(), Error> {
+        if self.is_inherited() { Err(left_to_the_parent()) } else { Ok(()) }
+    }
+
     /// Fails if the call was stopped. Does not look at the deadline.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.is_inherited() {
-            return Err(left_to_the_parent());
-        }
+        self.check_process()?;
         if self.is_closed() {
             return Err(Error::closed());
         }
@@ -183,11 +185,15 @@ impl Context {
         }
     }
 
-    /// Parks until `done` (true) or until `until` (false); fails if the call is stopped first. The thread
+    /// Parks until `done` (true) or until `until` (false); fails if the call is stopped first, and always
+    /// if it is [inherited](Context::is_inherited). The thread
     /// that makes it `done` unparks this one.
     pub(crate) fn wait(&self, until: Instant, done: impl Fn() -> bool) -> Result<bool, Error> {
         let _wake = self.wake_on_stop(&Waker::from(Arc::new(Parked(thread::current()))));
         loop {
+            // First: in a child, what the parent's threads did may make it `done`, and then the caller
+            // would take their locks, or wait for a step that they cannot take here.
+            self.check_process()?;
             if done() {
                 return Ok(true);
             }
@@ -234,6 +240,7 @@ fn left_to_the_parent() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fork::tests::pretend_fork;
     use std::sync::atomic::AtomicU32;
 
     struct Count(AtomicU32);
@@ -277,6 +284,15 @@ mod tests {
         assert_eq!((error.kind(), error.retryable()), (ErrorKind::Timeout, true));
         assert!(error.message().contains("20 ms; it ended waiting for a test"), "{error}");
         assert!(context.sleep(Instant::now() + Duration::from_millis(5)).is_ok());
+    }
+
+    #[test]
+    fn an_inherited_call_ends_without_a_look_at_what_it_waited_for() {
+        let (context, ..) = context(Duration::from_secs(60));
+        pretend_fork();
+        let error = context.wait_for("waiting", || panic!("it is the parent's")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!(error.message().contains("signal handler"), "{error}");
     }
 
     #[test]
