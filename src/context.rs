@@ -72,8 +72,10 @@ impl CancelToken {
         self.0.cancelled.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst); // pairs with the one in `add`
         if let Some(wakers) = self.0.wakers.existing() {
-            // Under the lock: once a call has removed its waker, no wake-up is on its way.
-            lock(wakers).waiting.iter().for_each(|(_, waker)| waker.wake_by_ref());
+            // Not under the lock: each call that is woken takes it next, and there may be thousands. Taken
+            // out: a token is cancelled once.
+            let waiting = std::mem::take(&mut lock(wakers).waiting);
+            waiting.into_iter().for_each(|(_, waker)| waker.wake());
         }
     }
 
@@ -95,7 +97,7 @@ impl CancelToken {
     }
 }
 
-/// A waker's place in a token, until this is dropped.
+/// A waker's place in a token, until this is dropped. A wake-up may still come then.
 struct Registered<'a> {
     wakers: &'a Mutex<Wakers>,
     id: u64,
@@ -176,8 +178,8 @@ impl Context {
         Ok(())
     }
 
-    /// Until the result is dropped, `waker` is woken when the call is stopped. [`Context::check`]
-    /// afterwards: the call may have been stopped before.
+    /// Until the result is dropped, `waker` is woken when the call is stopped, and perhaps a moment later.
+    /// [`Context::check`] afterwards: the call may have been stopped before.
     pub(crate) fn wake_on_stop(&self, waker: &Waker) -> WakeOnStop<'_> {
         WakeOnStop {
             _of_call: self.cancel.as_ref().map(|token| token.add(waker)),
@@ -186,8 +188,7 @@ impl Context {
     }
 
     /// Parks until `done` (true) or until `until` (false); fails if the call is stopped first, and always
-    /// if it is [inherited](Context::is_inherited). The thread
-    /// that makes it `done` unparks this one.
+    /// if it is [inherited](Context::is_inherited). The thread that makes it `done` unparks this one.
     pub(crate) fn wait(&self, until: Instant, done: impl Fn() -> bool) -> Result<bool, Error> {
         let _wake = self.wake_on_stop(&Waker::from(Arc::new(Parked(thread::current()))));
         loop {
