@@ -2,7 +2,8 @@
 //!
 //! The first call that misses leads: it makes the exchange. Calls that miss meanwhile wait, each until
 //! its own deadline. A leader that is stopped, or panics, hands the flight off: its progress stays in
-//! the flight, one waiter is woken, and that one leads on or leaves in its turn. This file says which
+//! the flight, one waiter is woken, and that one leads on or leaves in its turn. A failure that no waiter
+//! has time to retry ends the flight for all. This file says which
 //! thread locks when and wakes whom; `flights.rs` holds the state. `tests/loom` compiles both and
 //! tries every order of threads.
 
@@ -170,6 +171,10 @@ impl<C: Clock> Cache<C> {
     fn go_on(&self, next: HandOff) {
         match next {
             HandOff::Waiter(thread) => thread.unpark(),
+            HandOff::Failed(progress, waiting) => {
+                self.count_end(&progress, false);
+                wake(waiting);
+            }
             HandOff::Over(progress) => self.count_end(&progress, false),
         }
     }

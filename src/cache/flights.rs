@@ -69,6 +69,8 @@ struct Waiter {
 pub(super) enum HandOff {
     /// Unpark this waiter: it leads on, or leaves in its turn.
     Waiter(Thread),
+    /// No waiter has time for the next attempt: all of them find the failure. Unpark them.
+    Failed(Progress, Vec<Thread>),
     /// Nobody waits, and the flight is over.
     Over(Progress),
 }
@@ -124,22 +126,24 @@ impl Flights {
         in_flight.waiters.into_iter().map(|waiter| waiter.thread).collect()
     }
 
-    /// The leader leaves. The waiter with the most time is woken first.
+    /// The leader leaves. The waiter with the most time is woken first. If it has no time for the next
+    /// attempt, no other has: the flight ends for all at once, and not by one wake-up after the other.
     pub(super) fn hand_off(&mut self, user: &[u8], progress: Progress) -> HandOff {
         let Some(in_flight) = self.by_user.get_mut(user) else {
             return HandOff::Over(progress);
         };
-        match in_flight.waiters.iter().max_by_key(|waiter| waiter.deadline) {
-            Some(next) => {
-                in_flight.progress = Some(progress);
-                in_flight.flight.is_leaderless.store(true, Ordering::Release);
-                HandOff::Waiter(next.thread.clone())
-            }
-            None => {
-                self.by_user.remove(user);
-                HandOff::Over(progress)
-            }
+        let Some(next) = in_flight.waiters.iter().max_by_key(|waiter| waiter.deadline) else {
+            self.by_user.remove(user);
+            return HandOff::Over(progress);
+        };
+        if let Some(failure) = progress.failure_at(next.deadline) {
+            let waiting = self.complete(user, Err(failure.clone()));
+            return HandOff::Failed(progress, waiting);
         }
+        let thread = next.thread.clone();
+        in_flight.progress = Some(progress);
+        in_flight.flight.is_leaderless.store(true, Ordering::Release);
+        HandOff::Waiter(thread)
     }
 
     /// A waiter leads from now on, if the flight has no leader. Returns what was done so far.
