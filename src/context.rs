@@ -72,8 +72,10 @@ impl CancelToken {
         self.0.cancelled.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst); // pairs with the one in `add`
         if let Some(wakers) = self.0.wakers.existing() {
-            // Under the lock: once a call has removed its waker, no wake-up is on its way.
-            lock(wakers).waiting.iter().for_each(|(_, waker)| waker.wake_by_ref());
+            // Not under the lock: each call that is woken takes it next, and there may be thousands. Taken
+            // out: a token is cancelled once.
+            let waiting = std::mem::take(&mut lock(wakers).waiting);
+            waiting.into_iter().for_each(|(_, waker)| waker.wake());
         }
     }
 
@@ -95,7 +97,7 @@ impl CancelToken {
     }
 }
 
-/// A waker's place in a token, until this is dropped.
+/// A waker's place in a token, until this is dropped. A wake-up may still come then.
 struct Registered<'a> {
     wakers: &'a Mutex<Wakers>,
     id: u64,
@@ -160,11 +162,13 @@ impl Context {
         self.made_in != generation()
     }
 
+    fn check_process(&self) -> Result<(), Error> {
+        if self.is_inherited() { Err(left_to_the_parent()) } else { Ok(()) }
+    }
+
     /// Fails if the call was stopped. Does not look at the deadline.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.is_inherited() {
-            return Err(left_to_the_parent());
-        }
+        self.check_process()?;
         if self.is_closed() {
             return Err(Error::closed());
         }
@@ -174,8 +178,8 @@ impl Context {
         Ok(())
     }
 
-    /// Until the result is dropped, `waker` is woken when the call is stopped. [`Context::check`]
-    /// afterwards: the call may have been stopped before.
+    /// Until the result is dropped, `waker` is woken when the call is stopped, and perhaps a moment later.
+    /// [`Context::check`] afterwards: the call may have been stopped before.
     pub(crate) fn wake_on_stop(&self, waker: &Waker) -> WakeOnStop<'_> {
         WakeOnStop {
             _of_call: self.cancel.as_ref().map(|token| token.add(waker)),
@@ -183,11 +187,14 @@ impl Context {
         }
     }
 
-    /// Parks until `done` (true) or until `until` (false); fails if the call is stopped first. The thread
-    /// that makes it `done` unparks this one.
+    /// Parks until `done` (true) or until `until` (false); fails if the call is stopped first, and always
+    /// if it is [inherited](Context::is_inherited). The thread that makes it `done` unparks this one.
     pub(crate) fn wait(&self, until: Instant, done: impl Fn() -> bool) -> Result<bool, Error> {
         let _wake = self.wake_on_stop(&unparker());
         loop {
+            // First: in a child, what the parent's threads did may make it `done`, and then the caller
+            // would take their locks, or wait for a step that they cannot take here.
+            self.check_process()?;
             if done() {
                 return Ok(true);
             }
@@ -239,6 +246,7 @@ fn left_to_the_parent() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fork::tests::pretend_fork;
     use std::sync::atomic::AtomicU32;
 
     struct Count(AtomicU32);
@@ -282,6 +290,15 @@ mod tests {
         assert_eq!((error.kind(), error.retryable()), (ErrorKind::Timeout, true));
         assert!(error.message().contains("20 ms; it ended waiting for a test"), "{error}");
         assert!(context.sleep(Instant::now() + Duration::from_millis(5)).is_ok());
+    }
+
+    #[test]
+    fn an_inherited_call_ends_without_a_look_at_what_it_waited_for() {
+        let (context, ..) = context(Duration::from_secs(60));
+        pretend_fork();
+        let error = context.wait_for("waiting", || panic!("it is the parent's")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!(error.message().contains("signal handler"), "{error}");
     }
 
     #[test]

@@ -218,7 +218,7 @@ impl<T: Inherit> Drop for PerProcess<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::cell::Cell;
     use std::sync::Arc;
 
@@ -229,7 +229,8 @@ mod tests {
         pub(super) static PRETENDED_FORKS: Cell<u64> = const { Cell::new(0) };
     }
 
-    fn pretend_fork() {
+    /// From now on this thread is in a child.
+    pub(crate) fn pretend_fork() {
         PRETENDED_FORKS.set(PRETENDED_FORKS.get() + 1);
     }
 

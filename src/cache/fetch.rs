@@ -2,17 +2,17 @@
 //!
 //! The first call that misses leads: it makes the exchange. Calls that miss meanwhile wait, each until
 //! its own deadline. A leader that is stopped, or panics, hands the flight off: its progress stays in
-//! the flight, one waiter is woken, and that one leads on or leaves in its turn. This file says which
+//! the flight, one waiter is woken, and that one leads on or leaves in its turn. A failure that no waiter
+//! has time to retry ends the flight for all. This file says which
 //! thread locks when and wakes whom; `flights.rs` holds the state. `tests/loom` compiles both and
 //! tries every order of threads.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use super::entry::{Entry, Key};
-use super::flights::{Fetched, Flight, FlightResult, Flights, HandOff, Waiter, WaiterId};
+use super::flights::{Fetched, Flight, FlightResult, Flights, HandOff, Waiter, WaiterId, Waiters};
 use super::{Cache, Clock};
 use crate::context::Context;
 use crate::error::Error;
@@ -213,6 +213,10 @@ impl<C: Clock> Cache<C> {
             next = match next {
                 HandOff::Thread(thread) => return thread.unpark(),
                 HandOff::Over(progress) => return self.count_end(&progress, false),
+                HandOff::Failed(progress, waiting, failure) => {
+                    self.count_end(&progress, false);
+                    return wake(waiting, &Err(failure));
+                }
                 HandOff::Call(call, progress) => match call.lead(progress) {
                     None => return,
                     Some(progress) => self.lock(key).state.flights.hand_off(key.user, progress),
@@ -287,7 +291,7 @@ impl<C: Clock> Drop for WaiterGuard<'_, C> {
     }
 }
 
-fn wake(waiting: BTreeMap<WaiterId, Waiter>, result: &FlightResult) {
+fn wake(waiting: Waiters, result: &FlightResult) {
     for waiter in waiting.into_values() {
         match waiter {
             Waiter::Thread(thread) => thread.unpark(),

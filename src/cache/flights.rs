@@ -51,7 +51,7 @@ struct InFlight {
     /// Made for the first thread that waits.
     flight: Option<Arc<Flight>>,
     /// By deadline: the last has the most time. A waiter leaves without a search.
-    waiters: BTreeMap<WaiterId, Waiter>,
+    waiters: Waiters,
     /// What was done so far, while it has no leader.
     progress: Option<Box<Progress>>,
     /// The user was forgotten since it began.
@@ -59,6 +59,24 @@ struct InFlight {
 }
 
 impl InFlight {
+    /// Asks the waiter with the most time to lead.
+    fn ask_next(&mut self, progress: Progress) -> HandOff {
+        match self.waiters.pop_last() {
+            None => HandOff::Over(progress),
+            Some((_, Waiter::Call(call))) => {
+                self.set_leaderless(false);
+                HandOff::Call(call, progress)
+            }
+            Some((id, Waiter::Thread(thread))) => {
+                // It waits until it leads.
+                self.waiters.insert(id, Waiter::Thread(thread.clone()));
+                self.progress = Some(Box::new(progress));
+                self.set_leaderless(true);
+                HandOff::Thread(thread)
+            }
+        }
+    }
+
     fn set_leaderless(&self, is_leaderless: bool) {
         if let Some(flight) = &self.flight {
             flight.is_leaderless.store(is_leaderless, Ordering::Release);
@@ -80,6 +98,8 @@ impl WaiterId {
         self.0
     }
 }
+
+pub(super) type Waiters = BTreeMap<WaiterId, Waiter>;
 
 /// What waits for a flight: a thread that is parked, or a call that was started.
 pub(super) enum Waiter {
@@ -103,6 +123,8 @@ pub(super) enum HandOff {
     Thread(Thread),
     /// This call is no waiter any more: it leads on, or returns the progress.
     Call(Arc<dyn Follower>, Progress),
+    /// No waiter has time for the next attempt: all of them receive the failure.
+    Failed(Progress, Waiters, Error),
     /// Nobody waits, and the flight is over.
     Over(Progress),
 }
@@ -158,13 +180,9 @@ impl Flights {
     }
 
     /// Ends a flight. Threads that wait find `result`: unpark them. Calls that wait receive it.
-    pub(super) fn complete(
-        &mut self,
-        user: &[u8],
-        result: FlightResult,
-    ) -> BTreeMap<WaiterId, Waiter> {
+    pub(super) fn complete(&mut self, user: &[u8], result: FlightResult) -> Waiters {
         let Some(in_flight) = self.0.remove(user) else {
-            return BTreeMap::new();
+            return Waiters::new();
         };
         if let Some(flight) = in_flight.flight {
             let _ = flight.result.set(result);
@@ -173,31 +191,21 @@ impl Flights {
         in_flight.waiters
     }
 
-    /// The leader leaves. The waiter with the most time is asked first.
+    /// The leader leaves. The waiter with the most time is asked first. If it has no time for the next
+    /// attempt, no other has: the flight ends for all at once, and not by one wake-up after the other.
     pub(super) fn hand_off(&mut self, user: &[u8], progress: Progress) -> HandOff {
         let Some(in_flight) = self.0.get_mut(user) else {
             return HandOff::Over(progress);
         };
-        match in_flight.waiters.last_entry() {
-            None => {
-                self.0.remove(user);
-                HandOff::Over(progress)
-            }
-            Some(next) => match next.get() {
-                Waiter::Thread(thread) => {
-                    let thread = thread.clone();
-                    in_flight.progress = Some(Box::new(progress));
-                    in_flight.set_leaderless(true);
-                    HandOff::Thread(thread)
-                }
-                Waiter::Call(call) => {
-                    let call = Arc::clone(call);
-                    next.remove();
-                    in_flight.set_leaderless(false);
-                    HandOff::Call(call, progress)
-                }
-            },
+        let Some((id, _)) = in_flight.waiters.last_key_value() else {
+            self.0.remove(user);
+            return HandOff::Over(progress);
+        };
+        if let Some(failure) = progress.failure_at(id.deadline()).cloned() {
+            let waiting = self.complete(user, Err(failure.clone()));
+            return HandOff::Failed(progress, waiting, failure);
         }
+        in_flight.ask_next(progress)
     }
 
     /// A waiter leads from now on, if the flight has no leader. Returns what was done so far.

@@ -12,7 +12,7 @@ mod scrub;
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{ApplicationId, Config};
 use crate::context::Context;
@@ -290,6 +290,12 @@ struct Pause {
 }
 
 impl Progress {
+    /// After an attempt that failed; no other before `until`.
+    #[cfg(test)]
+    pub(crate) fn paused(until: Instant, failure: Error) -> Self {
+        Self { attempts: 1, sent: 1, pause: Some(Pause { until, failure, paid: false }) }
+    }
+
     /// How many requests were sent.
     pub(crate) fn requests(&self) -> u32 {
         self.sent
@@ -298,6 +304,13 @@ impl Progress {
     /// A failure that was found in a good response.
     pub(crate) fn with_response(&self, failure: Error) -> Error {
         failure.with_http_status(200).with_attempts(self.sent)
+    }
+
+    /// The failure of the last attempt, if a call with this deadline has no time for the next one.
+    pub(crate) fn failure_at(&self, deadline: Instant) -> Option<&Error> {
+        let pause = self.pause.as_ref()?;
+        let left = deadline.saturating_duration_since(pause.until);
+        (!retry::fits(Duration::ZERO, left)).then_some(&pause.failure)
     }
 
     fn interrupted(&self, error: Error) -> Outcome {

@@ -18,8 +18,6 @@ use crate::error::{Error, ErrorKind};
 
 /// Shared by the call that uses a connection and the thread that may stop that call.
 pub(crate) struct CallIo {
-    /// A byte was sent to the wake-up descriptor and is not yet read.
-    woken: AtomicBool,
     /// A descriptor of the connection was closed by the program.
     broken: AtomicBool,
     /// The reply's body is being read, and comes in chunks.
@@ -63,7 +61,6 @@ impl CallIo {
     pub(crate) fn new(context: &Context) -> io::Result<Self> {
         let (wake_sender, wake_receiver) = OwnSocket::pair()?;
         Ok(Self {
-            woken: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             chunked: AtomicBool::new(false),
             wake_sender,
@@ -72,18 +69,14 @@ impl CallIo {
         })
     }
 
-    /// Starts an attempt. No wake-up for the attempt before may be on its way any more.
+    /// Starts an attempt. A wake-up for the one before may still come: a wait that is woken checks why.
     pub(crate) fn begin(&self, context: &Context, connect: Deadline) {
         *self.attempt() = Attempt::new(context, connect);
         self.chunked.store(false, Ordering::Relaxed);
-        if self.woken.load(Ordering::Acquire) {
-            self.drain();
-        }
     }
 
     /// Whether there is a wake-up to rely on. What is not ours any more is not read from.
     fn drain(&self) -> bool {
-        self.woken.store(false, Ordering::Release);
         self.wake_receiver.is_ours()
             && match self.wake_receiver.receive(&mut [0; 2]) {
                 Ok(count) => count > 0,
@@ -245,9 +238,9 @@ impl Wake for CallIo {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // A byte that is not yet read wakes it already. A descriptor that the program closed ends the
-        // wait by itself, and its number may now belong to a file of the program.
-        if !self.woken.swap(true, Ordering::AcqRel) && self.wake_sender.is_ours() {
+        // A full buffer wakes it already. A descriptor that the program closed ends the wait by itself,
+        // and its number may now belong to a file of the program.
+        if self.wake_sender.is_ours() {
             let _ = self.wake_sender.send(&[1]);
         }
     }
@@ -256,4 +249,56 @@ impl Wake for CallIo {
 /// Whether a system call may go through when it is made again.
 pub(crate) fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::CancelToken;
+    use std::time::Duration;
+
+    const SHORT: Duration = Duration::from_millis(40);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn context(timeout: Duration, cancel: &CancelToken) -> Context {
+        Context::new(timeout, Some(cancel), &CancelToken::new())
+    }
+
+    #[test]
+    fn a_wake_up_for_an_earlier_attempt_neither_ends_nor_delays_a_later_one() {
+        let (before, now) = (CancelToken::new(), CancelToken::new());
+        let (reader, writer) = OwnSocket::pair().unwrap();
+        let call = Arc::new(CallIo::new(&context(LONG, &before)).unwrap());
+        let wait = || call.wait(reader.as_fd(), Ready::Read, Phase::Exchange);
+
+        let begin = |timeout, wake_ups| {
+            before.cancel();
+            (0..wake_ups).for_each(|_| call.wake_by_ref());
+            let context = context(timeout, &now);
+            call.begin(&context, context.deadline);
+            (0..wake_ups).for_each(|_| call.wake_by_ref()); // late
+            context
+        };
+        for wake_ups in [0, 1, 2, 1000] {
+            let start = Instant::now();
+            begin(SHORT, wake_ups);
+            assert_eq!(wait().unwrap_err().kind(), ErrorKind::Timeout, "{wake_ups}");
+            assert!(start.elapsed() >= SHORT, "{wake_ups} ended it after {:?}", start.elapsed());
+
+            begin(LONG, wake_ups);
+            assert_eq!(writer.send(b"x").unwrap(), 1);
+            wait().unwrap();
+            assert_eq!(reader.receive(&mut [0; 2]).unwrap(), 1);
+        }
+        let context = begin(LONG, 3);
+        let waker = std::task::Waker::from(Arc::clone(&call));
+        let _wake = context.wake_on_stop(&waker);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(SHORT);
+                now.cancel();
+            });
+            assert_eq!(wait().unwrap_err().kind(), ErrorKind::Cancelled);
+        });
+    }
 }

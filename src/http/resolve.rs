@@ -17,7 +17,7 @@ use super::own_socket::OwnSocket;
 use super::poll::Ready;
 use crate::config::Host;
 use crate::error::Error;
-use crate::fork::PerProcess;
+use crate::fork::{PerProcess, generation, try_lock};
 use crate::threads;
 
 /// How long an answer is kept. The system reports no lifetime, and addresses seldom change.
@@ -119,7 +119,7 @@ impl NameCache {
     fn register(&self, names: &mut Names, sender: OwnSocket) -> WaiterGuard<'_> {
         let waiter = Arc::new(Waiter { sender, found: OnceLock::new() });
         names.waiting.push(Arc::clone(&waiter));
-        WaiterGuard { names: &self.0, waiter }
+        WaiterGuard { names: &self.0, waiter, made_in: generation() }
     }
 }
 
@@ -170,11 +170,19 @@ impl Waiter {
 struct WaiterGuard<'a> {
     names: &'a Mutex<Names>,
     waiter: Arc<Waiter>,
+    made_in: u64,
 }
 
 impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
-        lock(self.names).waiting.retain(|other| !Arc::ptr_eq(other, &self.waiter));
+        let names = if self.made_in == generation() {
+            Some(lock(self.names))
+        } else {
+            try_lock(self.names) // a helper thread of the parent may hold it
+        };
+        if let Some(mut names) = names {
+            names.waiting.retain(|other| !Arc::ptr_eq(other, &self.waiter));
+        }
     }
 }
 
@@ -231,6 +239,7 @@ impl Drop for Helper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fork::tests::pretend_fork;
 
     #[test]
     fn a_call_that_leaves_a_hanging_lookup_closes_its_descriptor() {
@@ -241,6 +250,20 @@ mod tests {
         drop(waiter);
         assert_eq!(lock(&cache.0).waiting.len(), 0);
         assert_eq!(done.receive(&mut [0]).unwrap(), 0, "the other end is open");
+    }
+
+    #[test]
+    fn an_inherited_call_leaves_a_lookup_without_waiting_for_its_lock() {
+        for held_by_the_parent in [true, false] {
+            let cache = NameCache::new();
+            let (sender, done) = OwnSocket::pair().unwrap();
+            let waiter = cache.register(&mut lock(&cache.0), sender);
+            let names = held_by_the_parent.then(|| lock(&cache.0));
+            pretend_fork();
+            drop(waiter);
+            assert_eq!(done.is_silent(), held_by_the_parent, "the other end is open");
+            drop(names);
+        }
     }
 
     #[test]

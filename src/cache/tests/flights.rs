@@ -205,18 +205,32 @@ fn no_flight_is_lost_when_the_next_leader_gives_up() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask { user: u8, seconds: u64 },
-    Leave { nth: usize },
-    HandOff { user: u8 },
-    Lead { nth: usize },
-    Complete { user: u8 },
+    Ask {
+        user: u8,
+        seconds: u64,
+    },
+    Leave {
+        nth: usize,
+    },
+    /// `pause`: how many seconds after the start the next attempt is due, if the last one failed.
+    HandOff {
+        user: u8,
+        pause: Option<u64>,
+    },
+    Lead {
+        nth: usize,
+    },
+    Complete {
+        user: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..3u8, 0..1000u64).prop_map(|(user, seconds)| Step::Ask { user, seconds }),
         2 => (0..20usize).prop_map(|nth| Step::Leave { nth }),
-        2 => (0..3u8).prop_map(|user| Step::HandOff { user }),
+        2 => (0..3u8, proptest::option::of(0..1000u64))
+            .prop_map(|(user, pause)| Step::HandOff { user, pause }),
         2 => (0..20usize).prop_map(|nth| Step::Lead { nth }),
         1 => (0..3u8).prop_map(|user| Step::Complete { user }),
     ]
@@ -225,8 +239,39 @@ fn step() -> impl Strategy<Value = Step> {
 /// A waiter in the model.
 struct Waiting {
     user: u8,
+    seconds: u64,
     flight: Arc<Flight>,
     id: WaiterId,
+}
+
+/// What a flight without a leader does next: the deadline of the waiter with the most time decides.
+#[derive(Debug, PartialEq)]
+enum Next {
+    Waiter,
+    Failed(usize),
+    Over,
+}
+
+impl Next {
+    fn expected(waiting: &[Waiting], user: u8, pause: Option<u64>) -> Self {
+        let of_user = || waiting.iter().filter(|waiter| waiter.user == user);
+        match of_user().map(|waiter| waiter.seconds).max() {
+            None => Self::Over,
+            Some(latest) if pause.is_some_and(|pause| latest <= pause) => {
+                Self::Failed(of_user().count())
+            }
+            Some(_) => Self::Waiter,
+        }
+    }
+
+    fn found(next: &HandOff) -> Self {
+        match next {
+            HandOff::Thread(_) => Self::Waiter,
+            HandOff::Failed(_, woken, _) => Self::Failed(woken.len()),
+            HandOff::Over(_) => Self::Over,
+            HandOff::Call(..) => unreachable!("no call was started"),
+        }
+    }
 }
 
 proptest! {
@@ -235,8 +280,9 @@ proptest! {
         let start = Instant::now();
         let mut flights = Flights::default();
         let mut waiting: Vec<Waiting> = Vec::new();
-        // By user: whether the flight has a leader.
-        let mut in_flight: HashMap<u8, bool> = HashMap::new();
+        // By user: whether the flight has a leader, and what the one before has left.
+        let mut in_flight: HashMap<u8, (bool, Option<u64>)> = HashMap::new();
+        let fails = |waiter: &Waiting| matches!(waiter.flight.result(), Some(Err(_)));
         for step in steps {
             match step {
                 Step::Ask { user, seconds } => {
@@ -244,52 +290,53 @@ proptest! {
                     match flights.join(&[user], id) {
                         Some(flight) => {
                             prop_assert!(in_flight.contains_key(&user));
-                            waiting.push(Waiting { user, flight, id });
+                            waiting.push(Waiting { user, seconds, flight, id });
                         }
                         None => {
-                            prop_assert!(in_flight.insert(user, true).is_none());
+                            prop_assert!(in_flight.insert(user, (true, None)).is_none());
                             flights.begin(&[user]);
                         }
                     }
                 }
                 Step::Leave { nth } if nth < waiting.len() => {
                     let gone = waiting.remove(nth);
-                    let is_last = waiting.iter().all(|waiter| waiter.user != gone.user);
-                    let has_leader = in_flight[&gone.user];
-                    match flights.leave(&[gone.user], gone.id) {
-                        None => prop_assert!(has_leader),
-                        Some(HandOff::Thread(_)) => prop_assert!(!has_leader && !is_last),
-                        Some(HandOff::Call(..)) => prop_assert!(false, "no call was started"),
-                        Some(HandOff::Over(_)) => {
-                            prop_assert!(!has_leader && is_last);
+                    let (has_leader, pause) = in_flight[&gone.user];
+                    let next = flights.leave(&[gone.user], gone.id);
+                    prop_assert_eq!(next.is_none(), has_leader);
+                    if let Some(next) = next {
+                        let expected = Next::expected(&waiting, gone.user, pause);
+                        prop_assert_eq!(Next::found(&next), expected);
+                        if !matches!(next, HandOff::Thread(_)) {
+                            let of_user = |waiter: &mut Waiting| waiter.user == gone.user;
+                            prop_assert!(waiting.extract_if(.., of_user).all(|waiter| fails(&waiter)));
                             in_flight.remove(&gone.user);
                         }
                     }
                 }
-                Step::HandOff { user } if in_flight.get(&user) == Some(&true) => {
-                    let waits = waiting.iter().any(|waiter| waiter.user == user);
-                    match flights.hand_off(&[user], Progress::default()) {
-                        HandOff::Thread(_) => {
-                            prop_assert!(waits);
-                            in_flight.insert(user, false);
-                        }
-                        HandOff::Call(..) => prop_assert!(false, "no call was started"),
-                        HandOff::Over(_) => {
-                            prop_assert!(!waits);
-                            in_flight.remove(&user);
-                        }
+                Step::HandOff { user, pause } if in_flight.get(&user).is_some_and(|of| of.0) => {
+                    let progress = pause.map_or_else(Progress::default, |pause| {
+                        Progress::paused(start + Duration::from_secs(pause), Error::closed())
+                    });
+                    let next = flights.hand_off(&[user], progress);
+                    prop_assert_eq!(Next::found(&next), Next::expected(&waiting, user, pause));
+                    if matches!(next, HandOff::Thread(_)) {
+                        in_flight.insert(user, (false, pause));
+                    } else {
+                        let of_user = |waiter: &mut Waiting| waiter.user == user;
+                        prop_assert!(waiting.extract_if(.., of_user).all(|waiter| fails(&waiter)));
+                        in_flight.remove(&user);
                     }
                 }
                 Step::Lead { nth } if nth < waiting.len() => {
                     let Waiting { user, id, .. } = waiting[nth];
                     let leads = flights.lead(&[user], id).is_some();
-                    prop_assert_eq!(leads, !in_flight[&user]);
+                    prop_assert_eq!(leads, !in_flight[&user].0);
                     if leads {
                         waiting.remove(nth);
-                        in_flight.insert(user, true);
+                        in_flight.insert(user, (true, None));
                     }
                 }
-                Step::Complete { user } if in_flight.get(&user) == Some(&true) => {
+                Step::Complete { user } if in_flight.get(&user).is_some_and(|of| of.0) => {
                     let (of_user, others): (Vec<_>, Vec<_>) =
                         waiting.drain(..).partition(|waiter| waiter.user == user);
                     let woken = flights.complete(&[user], Err(Error::cancelled()));
@@ -302,7 +349,7 @@ proptest! {
             }
             for waiter in &waiting {
                 prop_assert!(waiter.flight.result().is_none());
-                prop_assert_eq!(waiter.flight.is_leaderless(), !in_flight[&waiter.user]);
+                prop_assert_eq!(waiter.flight.is_leaderless(), !in_flight[&waiter.user].0);
             }
             prop_assert_eq!(flights.is_empty(), in_flight.is_empty());
         }

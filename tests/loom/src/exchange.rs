@@ -25,6 +25,10 @@ impl Progress {
         self.requests
     }
 
+    pub(crate) fn failure_at(&self, deadline: Instant) -> Option<&Error> {
+        self.pause.filter(|until| deadline <= *until).map(|_| &Error::Refused)
+    }
+
     pub(crate) fn with_response(&self, error: Error) -> Error {
         error
     }
