@@ -29,6 +29,7 @@ const (
 	StatusNotCached            Status = 12 // never returned to Go
 	StatusInvalidEnvironment   Status = 13 // an environment variable has a bad value; the message names it
 	StatusClosed               Status = 14 // the client was closed
+	StatusPending              Status = 15 // never returned to Go
 	StatusTLSRoots             Status = 20 // no usable trusted roots, or a CA that cannot be read
 	StatusFile                 Status = 21 // a file named by an environment variable cannot be used
 	StatusResolve              Status = 40 // the host name was not found
@@ -68,6 +69,7 @@ var statusNames = map[Status]string{
 	StatusNotCached:            "NOT_CACHED",
 	StatusInvalidEnvironment:   "INVALID_ENVIRONMENT",
 	StatusClosed:               "CLOSED",
+	StatusPending:              "PENDING",
 	StatusTLSRoots:             "TLS_ROOTS",
 	StatusFile:                 "FILE",
 	StatusResolve:              "RESOLVE",

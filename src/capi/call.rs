@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::requests::{Ending, Peeked};
 
 /// The deadline and the cancellation of one call. Make a handle, pass it to a call, and cancel that call from
-/// any thread. Only one call at a time may use a handle. When the call has returned, the next call may use it,
-/// unless it was cancelled.
+/// any thread. Only one call at a time may use a handle, waiting or started. When it has ended, the next call
+/// may use the handle, unless it was cancelled.
 pub struct spike_auth_call {
     pub(super) call: Call,
 }
@@ -54,8 +54,8 @@ pub unsafe extern "C" fn spike_auth_call_set_timeout_ms(
     unsafe { run(err, || Ok(handle(call, "call")?.call.set_timeout_ms(ms)?)) }
 }
 
-/// Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A call that
-/// has returned is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
+/// Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A started
+/// call is handed out at once. A call that has ended is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
 /// of times; NULL is ignored. In a forked child, it cancels the child's calls only, not the parent's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
@@ -67,7 +67,8 @@ pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
     });
 }
 
-/// Frees a call handle. NULL is ignored. Free it only after the call that uses it has returned.
+/// Frees a call handle. NULL is ignored. A waiting call must have returned. A started call is ended by it, and
+/// is handed out no more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_free(call: *mut spike_auth_call) {
     // SAFETY: the caller keeps the header's contract.

@@ -49,7 +49,8 @@ pub unsafe extern "C" fn spike_auth_client_new(
     }
 }
 
-/// Closes a client: calls in progress return CLOSED at once, and so does every later call. May be called from
+/// Closes a client: calls in progress return CLOSED at once, and so does every later call. Calls that were
+/// started are handed out at once, with CLOSED. May be called from
 /// any thread, any number of times; NULL is ignored. The handle stays valid until it is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_client_close(client: *const spike_auth_client) {
@@ -62,7 +63,9 @@ pub unsafe extern "C" fn spike_auth_client_close(client: *const spike_auth_clien
 }
 
 /// Closes a client, frees it, and wipes its key and its tokens. NULL is ignored. No other thread may be
-/// inside a call on it: close it first, wait until all calls have returned, then free it.
+/// inside a call on it: close it first, wait until all calls have returned, then free it. Calls that were
+/// started need not have been taken: their results stay in their handles. Waits for the client's background
+/// threads to end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_client_free(client: *mut spike_auth_client) {
     // SAFETY: the caller keeps the header's contract.

@@ -18,6 +18,7 @@ from spike_auth._prototypes import (
     ClientHandle,
     ConfigHandle,
     ErrorStruct,
+    QueueHandle,
     StatsStruct,
 )
 from support.project import HEADER, ROOT
@@ -35,11 +36,12 @@ TYPES = {
     "char *": c_void_p,
     "size_t *": POINTER(c_size_t),
     "int32_t *": POINTER(c_int32),
+    "uint64_t *": POINTER(c_uint64),
     "const int64_t *": POINTER(c_int64),
     "struct spike_auth_error *": POINTER(ErrorStruct),
     "struct spike_auth_stats *": POINTER(StatsStruct),
 }
-for _name, _handle in [("config", ConfigHandle), ("call", CallHandle), ("client", ClientHandle)]:
+for _name, _handle in [("config", ConfigHandle), ("call", CallHandle), ("client", ClientHandle), ("queue", QueueHandle)]:
     TYPES[f"struct spike_auth_{_name} *"] = TYPES[f"const struct spike_auth_{_name} *"] = _handle
     TYPES[f"struct spike_auth_{_name} **"] = POINTER(_handle)
 

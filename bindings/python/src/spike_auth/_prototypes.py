@@ -36,6 +36,7 @@ class Status(enum.IntEnum):
     NOT_CACHED = 12
     INVALID_ENVIRONMENT = 13
     CLOSED = 14
+    PENDING = 15
     TLS_ROOTS = 20
     FILE = 21
     RESOLVE = 40
@@ -100,7 +101,8 @@ class StatsStruct(Structure):
         ("entries", c_uint64),
         ("bytes", c_uint64),
         ("forks", c_uint64),
-        ("reserved", c_uint64 * 20),
+        ("pending", c_uint64),
+        ("reserved", c_uint64 * 19),
     ]
 
 
@@ -143,9 +145,14 @@ class CallHandle(Handle):
     """``spike_auth_call *``."""
 
 
+class QueueHandle(Handle):
+    """``spike_auth_queue *``."""
+
+
 _ERROR = POINTER(ErrorStruct)
 _TEXT = (c_char_p, c_size_t)
 _OUT = (c_void_p, c_size_t, POINTER(c_size_t))
+_START = (CallHandle, QueueHandle, c_uint64, _ERROR)
 
 # Name without `spike_auth_`: (result, arguments). A status is an int32_t.
 PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -196,6 +203,15 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "client_invalidate": (c_int32, (ClientHandle, *_TEXT, *_TEXT, _ERROR)),
     "client_forget": (c_int32, (ClientHandle, *_TEXT, _ERROR)),
     "client_clear": (c_int32, (ClientHandle, _ERROR)),
+    "call_get_token": (c_int32, (CallHandle, *_OUT, _ERROR)),
+    "call_get_authorization": (c_int32, (CallHandle, *_OUT, _ERROR)),
+    "queue_new": (c_int32, (POINTER(QueueHandle), _ERROR)),
+    "queue_fd": (c_int32, (QueueHandle,)),
+    "queue_take": (c_int32, (QueueHandle, POINTER(c_uint64), c_size_t, POINTER(c_size_t), _ERROR)),
+    "queue_free": (None, (QueueHandle,)),
+    "client_start_token": (c_int32, (ClientHandle, *_TEXT, *_START)),
+    "client_start_exchange": (c_int32, (ClientHandle, *_TEXT, *_START)),
+    "client_start_exchange_signature": (c_int32, (ClientHandle, *_TEXT, *_TEXT, *_START)),
     "client_stats": (c_int32, (ClientHandle, POINTER(StatsStruct), _ERROR)),
 }
 

@@ -38,3 +38,5 @@ class Stats:
     """Memory used by the cached tokens, in bytes."""
     forks: int
     """Forks between the process that made the client and this one."""
+    pending: int
+    """Started calls that have not ended: 0, this package starts none."""
