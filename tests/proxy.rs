@@ -297,7 +297,7 @@ fn what_follows_the_head_belongs_to_the_tunnel() {
     let proxy = holding("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
     let error = failure_with(&config_for_proxy(&url_of(&proxy)));
     assert_eq!((error.kind(), error.retryable()), (ErrorKind::Tls, false), "{error}");
-    assert!(error.message().contains("is not TLS"), "{error}");
+    assert!(error.message().contains("did not answer with TLS"), "{error}");
 }
 
 #[test]

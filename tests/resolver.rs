@@ -258,7 +258,7 @@ fn a_failed_lookup_has_our_own_words_and_is_tried_again_only_if_it_may_pass() {
         ("nodata", Resolve, false, 1, "the host has no address"),
         ("empty", Resolve, false, 1, "the host has no address"),
         ("again", Resolve, true, 3, "no name server answers"),
-        ("refusing", Resolve, true, 3, "the name server refuses"),
+        ("refusing", Resolve, true, 3, "the name server refused"),
         ("system", Resolve, true, 3, "(os error 13)"),
         ("odd", Resolve, true, 3, "failed with code -7"),
         ("memory", Internal, true, 1, "(os error 12)"),
