@@ -104,7 +104,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(request) = self.request() {
-            request.free();
+            // Also for a worker that makes the exchange, and for calls that were started with it before.
+            self.cancel.withdraw();
+            request.cancel();
         }
     }
 }

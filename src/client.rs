@@ -234,10 +234,18 @@ impl Client {
         let (key, user) = self.signer(user_id)?;
         call.start(|| {
             let order = self.order(user, call, queue, tag);
-            match self.look_up(user, Some(call))?.into_live() {
-                Ok(entry) => Ok(Request::hit(order, entry)),
-                Err(found) => Ok(Request::token(self.engine(), order, found, key.signature(user))),
+            let held = match self.look_up(user, Some(call))?.into_live() {
+                Ok(entry) => return Ok(Request::hit(order, entry)),
+                Err(found) => found.into_due(),
+            };
+            if let Some(due) = &held
+                && (self.core.exchange.is_on_hold()
+                    || !self.cache().start_renewal(user, due, &order.context))
+            {
+                let fetched = self.cache().use_as_it_is(Arc::clone(due));
+                return Ok(Request::hit(order, fetched.entry));
             }
+            Ok(Request::token(self.engine(), order, held, key.signature(user)))
         })
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct CancelToken(Arc<State>);
 
 struct State {
     cancelled: AtomicBool,
+    /// Nobody asks for the results any more.
+    withdrawn: AtomicBool,
     /// Wakes the calls that wait now. Per process: a child does not wake calls of its parent.
     wakers: PerProcess<Mutex<Wakers>>,
 }
@@ -64,7 +66,11 @@ impl CancelToken {
     pub(crate) fn new() -> Self {
         // A token may be older than the first client. A client is not made where this fails.
         let _ = fork::watch();
-        let state = State { cancelled: AtomicBool::new(false), wakers: PerProcess::empty() };
+        let state = State {
+            cancelled: AtomicBool::new(false),
+            withdrawn: AtomicBool::new(false),
+            wakers: PerProcess::empty(),
+        };
         Self(Arc::new(state))
     }
 
@@ -77,6 +83,12 @@ impl CancelToken {
             let waiting = std::mem::take(&mut lock(wakers).waiting);
             waiting.into_iter().for_each(|(_, waker)| waker.wake());
         }
+    }
+
+    /// Cancels it, because the handle of its calls is freed.
+    pub(crate) fn withdraw(&self) {
+        self.0.withdrawn.store(true, Ordering::Release);
+        self.cancel();
     }
 
     #[inline]
@@ -154,6 +166,11 @@ impl Context {
     /// Whether the client was closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
+    }
+
+    /// Whether the handle of the call was freed.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| cancel.0.withdrawn.load(Ordering::Acquire))
     }
 
     /// Whether the call began in the parent, and a signal handler forked in the middle of it. Then a

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::fetch::{Entered, Led};
 use super::flights::{Fetched, FlightResult, Follower, WaiterId};
-use super::{Cache, Clock, Entry, Lookup};
+use super::{Cache, Clock, Entry};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exchange::{Fetcher, Progress, SignedUser};
@@ -18,8 +18,8 @@ pub(crate) enum Start {
     Ended(FlightResult),
     /// Wait: it is in the list of a flight.
     Follow,
-    /// Make the exchange, and on failure fall back on this token.
-    Lead(Option<Arc<Entry>>),
+    /// Make the exchange.
+    Lead,
 }
 
 /// How far a started call came.
@@ -30,25 +30,29 @@ pub(crate) enum Step {
 }
 
 impl<C: Clock> Cache<C> {
+    /// Whether a call becomes the leader of a renewal of `held`, which is due.
+    pub(crate) fn start_renewal(
+        &self,
+        user: UserId<'_>,
+        held: &Arc<Entry>,
+        context: &Context,
+    ) -> bool {
+        self.claim_renewal(self.key(user), held, context)
+    }
+
+    /// A call for a token that is missing.
     pub(crate) fn start(
         &self,
         user: UserId<'_>,
-        found: Lookup,
         id: WaiterId,
         call: Arc<dyn Follower>,
         context: &Context,
     ) -> Start {
         let key = self.key(user);
-        if let Some(due) = found.into_due() {
-            return match self.claim_renewal(key, &due, context) {
-                true => Start::Lead(Some(due)),
-                false => Start::Ended(Ok(self.use_as_it_is(due))),
-            };
-        }
         match self.enter(key, context, |flights| flights.follow(key.user, id, call)) {
             Ok(Entered::Found(entry)) => Start::Ended(Ok(Fetched { entry, attempts: 0 })),
             Ok(Entered::Waits(())) => Start::Follow,
-            Ok(Entered::Leads) => Start::Lead(None),
+            Ok(Entered::Leads) => Start::Lead,
             Err(error) => Start::Ended(Err(error)),
         }
     }

@@ -90,17 +90,27 @@ impl Engine {
 
     /// Gives a call that has a job to a worker, in its turn.
     pub(super) fn enqueue(self: &Arc<Self>, request: &Arc<Request>) -> Result<(), Error> {
-        let mut state = self.state();
-        state.runnable.push_back(Arc::clone(request));
-        self.provide_workers(&mut state)
+        self.make_runnable(&mut self.state(), request)
     }
 
-    /// Gives it to a worker at `time`.
-    pub(super) fn pause(self: &Arc<Self>, time: Instant, request: &Arc<Request>) {
+    /// Gives it to a worker at `time`, or at once if it was woken, once `give_job` has given its job back.
+    /// Under the lock: else a worker could look for the job before it is there.
+    pub(super) fn pause<E>(
+        self: &Arc<Self>,
+        time: Instant,
+        request: &Arc<Request>,
+        give_job: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut state = self.state();
-        state.paused.insert((time, request.id()), Arc::clone(request));
-        // The worker that calls this shows that threads can be made, and the timer is there.
-        let _ = self.keep_time_for(&mut state, time);
+        give_job()?;
+        // Neither fails: the thread that calls this is a worker, and the timer is there for its deadline.
+        if request.take_wake() {
+            let _ = self.make_runnable(&mut state, request);
+        } else {
+            state.paused.insert((time, request.id()), Arc::clone(request));
+            let _ = self.keep_time_for(&mut state, time);
+        }
+        Ok(())
     }
 
     pub(super) fn unpause(&self, time: Option<Instant>, request: &Request) {
@@ -111,12 +121,25 @@ impl Engine {
     }
 
     /// Gives it to a worker before its time.
-    pub(super) fn resume(self: &Arc<Self>, time: Instant, request: &Arc<Request>) {
+    pub(super) fn resume(
+        self: &Arc<Self>,
+        time: Instant,
+        request: &Arc<Request>,
+    ) -> Result<(), Error> {
         let mut state = self.state();
-        if state.paused.remove(&(time, request.id())).is_some() {
-            state.runnable.push_back(Arc::clone(request));
-            let _ = self.provide_workers(&mut state);
+        match state.paused.remove(&(time, request.id())) {
+            Some(request) => self.make_runnable(&mut state, &request),
+            None => Ok(()),
         }
+    }
+
+    fn make_runnable(
+        self: &Arc<Self>,
+        state: &mut State,
+        request: &Arc<Request>,
+    ) -> Result<(), Error> {
+        state.runnable.push_back(Arc::clone(request));
+        self.provide_workers(state).inspect_err(|_| drop(state.runnable.pop_back()))
     }
 
     /// The client was closed: ends all calls.

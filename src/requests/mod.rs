@@ -20,11 +20,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Instant;
 
-use crate::cache::{Entry, FlightResult, Follower, Lookup, Start, Step, WaiterId};
+use crate::cache::{Entry, FlightResult, Follower, Start, Step, WaiterId};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exchange::{Fetcher, Later, Outcome, Progress, SignedUser};
-use crate::fork::generation;
 use crate::signing::Signature;
 use crate::token::AccessToken;
 use crate::user_id::{OwnedUserId, UserId};
@@ -40,9 +39,6 @@ pub(crate) struct Request {
     id: WaiterId,
     tag: u64,
     queue: Arc<Queue>,
-    made_in: u64,
-    /// Its handle was freed.
-    is_freed: AtomicBool,
     /// Its waker was woken since its job was taken.
     is_woken: AtomicBool,
     state: Mutex<State>,
@@ -119,8 +115,6 @@ impl Request {
             context: order.context,
             tag: order.tag,
             queue: order.queue,
-            made_in: generation(),
-            is_freed: AtomicBool::new(false),
             is_woken: AtomicBool::new(false),
             state: Mutex::new(state),
         })
@@ -133,23 +127,25 @@ impl Request {
         this
     }
 
-    /// A call for a token that is missing or due.
+    /// A call for a token that is missing. With `held`, which is due: one that leads its renewal.
     pub(crate) fn token(
         engine: &Arc<Engine>,
         order: Order<'_>,
-        found: Lookup,
+        held: Option<Arc<Entry>>,
         signature: Signature,
     ) -> Arc<Self> {
-        let this = Self::pending(engine, order, signature);
-        let call: Arc<dyn Follower> = Arc::clone(&this) as _;
-        let user = this.user.as_id();
-        let Some(core) = engine.core() else {
-            return this;
-        };
-        match core.cache().start(user, found, this.id, call, &this.context) {
-            Start::Follow => {}
-            Start::Ended(result) => drop(this.end(Ending::of_flight(result))),
-            Start::Lead(held) => this.begin(engine, Kind::Token(held)),
+        let (this, registered) = Self::pending(engine, order, signature);
+        if held.is_some() {
+            this.begin(engine, Kind::Token(held), registered);
+        } else if let Err(error) = registered {
+            this.stop(error);
+        } else if let Some(core) = engine.core() {
+            let call: Arc<dyn Follower> = Arc::clone(&this) as _;
+            match core.cache().start(this.user.as_id(), this.id, call, &this.context) {
+                Start::Follow => {}
+                Start::Ended(result) => drop(this.end(Ending::of_flight(result))),
+                Start::Lead => this.begin(engine, Kind::Token(None), Ok(())),
+            }
         }
         this.check_stopped();
         this
@@ -161,19 +157,21 @@ impl Request {
         order: Order<'_>,
         signature: Signature,
     ) -> Arc<Self> {
-        let this = Self::pending(engine, order, signature);
-        this.begin(engine, Kind::Exchange);
+        let (this, registered) = Self::pending(engine, order, signature);
+        this.begin(engine, Kind::Exchange, registered);
         this.check_stopped();
         this
     }
 
-    fn pending(engine: &Arc<Engine>, order: Order<'_>, signature: Signature) -> Arc<Self> {
+    fn pending(
+        engine: &Arc<Engine>,
+        order: Order<'_>,
+        signature: Signature,
+    ) -> (Arc<Self>, Result<(), Error>) {
         let state = State::Pending(Arc::clone(engine), Stage::Follows);
         let this = Self::new(order, Some(signature), state);
-        if let Err(error) = engine.register(&this) {
-            this.stop(error);
-        }
-        this
+        let registered = engine.register(&this);
+        (this, registered)
     }
 
     /// The call may have been stopped before it was registered.
@@ -191,8 +189,9 @@ impl Request {
         self.tag
     }
 
+    /// Its handle was freed.
     pub(crate) fn is_freed(&self) -> bool {
-        self.is_freed.load(Ordering::Acquire)
+        self.context.is_withdrawn()
     }
 
     pub(crate) fn peek(&self) -> Peeked {
@@ -205,21 +204,16 @@ impl Request {
         }
     }
 
-    pub(crate) fn is_inherited(&self) -> bool {
-        self.made_in != generation()
+    /// By its queue, which belongs to one process: a signal handler may fork in the middle of a start.
+    fn is_inherited(&self) -> bool {
+        self.queue.is_inherited()
     }
 
-    /// The caller cancelled it: it is handed out now.
+    /// The caller cancelled it, or freed its handle: it ends now.
     pub(crate) fn cancel(self: &Arc<Self>) {
         if !self.is_inherited() {
             self.stop(Error::cancelled());
         }
-    }
-
-    /// The caller has freed its handle: it is handed out no more.
-    pub(crate) fn free(self: &Arc<Self>) {
-        self.is_freed.store(true, Ordering::Release);
-        self.stop(Error::cancelled());
     }
 
     /// Ends it with a failure, from outside.
@@ -240,7 +234,13 @@ impl Request {
     }
 
     fn stop_if(self: &Arc<Self>, error: Error, may_stop: impl Fn(&Stage) -> bool) {
-        let Some((engine, stage)) = self.end_if(Ending::Failed(error), may_stop) else {
+        let ending = |engine: &Engine, stage: &Stage| {
+            may_stop(stage).then(|| match stage {
+                Stage::Waits(job, _) => self.interrupted(engine, job, error),
+                Stage::Follows | Stage::Runs => Ending::Failed(error),
+            })
+        };
+        let Some((engine, stage)) = self.end_if(ending) else {
             return;
         };
         match stage {
@@ -257,6 +257,19 @@ impl Request {
         }
     }
 
+    /// The result of a call that is stopped while it waits with its job, as for a thread that waits.
+    fn interrupted(&self, engine: &Engine, job: &Job, error: Error) -> Ending {
+        let error = error.with_attempts(job.progress.requests());
+        match (&job.kind, engine.core()) {
+            (Kind::Token(held), Some(core)) => Ending::of_flight(core.cache().fail_started(
+                self.user.as_id(),
+                held.as_ref(),
+                error,
+            )),
+            _ => Ending::Failed(error),
+        }
+    }
+
     /// It has ended, and its job has not.
     fn give_up(&self, engine: &Arc<Engine>, job: Job) {
         if let (Kind::Token(_), Some(core)) = (job.kind, engine.core()) {
@@ -265,21 +278,21 @@ impl Request {
     }
 
     fn end(self: &Arc<Self>, ending: Ending) -> Option<(Arc<Engine>, Stage)> {
-        self.end_if(ending, |_| true)
+        self.end_if(|_, _| Some(ending))
     }
 
-    /// Ends it, unless it has ended. Returns what it was in.
+    /// Ends it, unless it has ended, or `ending` returns `None`. Returns what it was in. The lock of the state
+    /// is held meanwhile; locks of the cache may be taken under it.
     fn end_if(
         self: &Arc<Self>,
-        ending: Ending,
-        may_end: impl Fn(&Stage) -> bool,
+        ending: impl FnOnce(&Engine, &Stage) -> Option<Ending>,
     ) -> Option<(Arc<Engine>, Stage)> {
         let before = {
             let mut state = self.state();
-            match &*state {
-                State::Pending(_, stage) if may_end(stage) => {}
-                _ => return None,
-            }
+            let State::Pending(engine, stage) = &*state else {
+                return None;
+            };
+            let ending = ending(engine, stage)?;
             std::mem::replace(&mut *state, State::Ended(ending))
         };
         let State::Pending(engine, stage) = before else {
@@ -292,13 +305,13 @@ impl Request {
         Some((engine, stage))
     }
 
-    /// It makes an exchange from now on.
-    fn begin(self: &Arc<Self>, engine: &Arc<Engine>, kind: Kind) {
+    /// It makes an exchange from now on, unless there are no threads to keep its time.
+    fn begin(self: &Arc<Self>, engine: &Arc<Engine>, kind: Kind, registered: Result<(), Error>) {
         let job = Job { kind, progress: Progress::default() };
         match self.wait_with(job, None) {
             Err(job) => self.give_up(engine, job),
             Ok(()) => {
-                if let Err(error) = engine.enqueue(self) {
+                if let Err(error) = registered.and_then(|()| engine.enqueue(self)) {
                     self.stop(error);
                 }
             }
@@ -318,7 +331,7 @@ impl Request {
 
     /// Runs its job, in a worker.
     fn run(self: &Arc<Self>, engine: &Arc<Engine>) {
-        self.is_woken.store(false, Ordering::SeqCst);
+        self.take_wake();
         let Some(job) = self.take_job() else {
             return; // it has ended
         };
@@ -365,14 +378,18 @@ impl Request {
 
     /// Gives its worker up until `time`.
     fn pause(self: &Arc<Self>, engine: &Arc<Engine>, job: Job, time: Instant) {
-        engine.pause(time, self);
-        if let Err(job) = self.wait_with(job, Some(time)) {
-            engine.unpause(Some(time), self);
+        if let Err(job) = engine.pause(time, self, || self.wait_with(job, Some(time))) {
             return self.give_up(engine, job);
         }
-        if self.is_woken.swap(false, Ordering::SeqCst) {
-            engine.resume(time, self);
+        // The timer may have looked while it ran.
+        if self.context.deadline.left().is_zero() {
+            self.expire();
         }
+    }
+
+    /// Whether it was woken since its worker took its job.
+    fn take_wake(&self) -> bool {
+        self.is_woken.swap(false, Ordering::SeqCst)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -413,8 +430,10 @@ impl Wake for Request {
             }
             _ => None,
         };
-        if let Some((engine, time)) = paused {
-            engine.resume(time, &self);
+        if let Some((engine, time)) = paused
+            && let Err(error) = engine.resume(time, &self)
+        {
+            self.stop(error);
         }
     }
 }
