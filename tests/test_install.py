@@ -44,6 +44,7 @@ class Install(unittest.TestCase):
             files_below(self.prefix),
             {
                 "include/spike_auth.h",
+                "include/spike_auth.hpp",
                 "lib/libspike_auth.a",
                 "lib/libspike_auth.so",
                 "lib/libspike_auth.so.1",

@@ -37,6 +37,7 @@ from support.peers import tls_peer  # noqa: E402
 
 INCLUDE = ROOT / "include"
 HEADER = INCLUDE / "spike_auth.h"
+HPP = INCLUDE / "spike_auth.hpp"
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 # The system libraries of the archive, as `rustc --print native-static-libs` says.
@@ -54,6 +55,8 @@ MEMCHECK = [
 MEMCHECK_WITH_TLS = [*MEMCHECK, "--undef-value-errors=no"]
 C_STANDARDS = ["c99", "c11", "c17", "c2x"]
 CXX_STANDARDS = ["c++11", "c++17", "c++20"]
+# Of spike_auth.hpp.
+HPP_STANDARDS = ["c++17", "c++20", "c++2b"]
 
 OFFLINE = ["boundary", "bulk", "environment"]
 NETWORK = [
@@ -211,13 +214,13 @@ def library_path(directory: Path, library: Path) -> str:
     return str(directory)
 
 
-def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path) -> Path:
+def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path, *more: Path) -> Path:
     program = cwd / Path(source).stem
     static = library.suffix == ".a"
     defines = ["-DSPIKE_AUTH_STATIC"] if static else []
     libraries = NATIVE_LIBRARIES if static else ["-lpthread"]
     compile_flags = [*flags, "-g", *WARNINGS, *defines, f"-I{INCLUDE}"]
-    command = [compiler, *compile_flags, HERE / source, "-o", program, library, *libraries]
+    command = [compiler, *compile_flags, HERE / source, *more, "-o", program, library, *libraries]
     execute(command, cwd, environment(TMPDIR=str(cwd)))
     return program
 
@@ -363,9 +366,9 @@ def run_panic(setup: Setup, cwd: Path) -> None:
     run_program("panic", need_file(setup.panic_shared, BUILD_PANIC_LIBRARY), cwd)
 
 
-def run_smoke(setup: Setup, compiler: str, standard: str, library: Path, cwd: Path) -> None:
+def run_smoke(setup: Setup, compiler: str, standard: str, library: Path, flags: Sequence[str], cwd: Path) -> None:
     need(compiler, "clang" if "clang" in compiler else "g++")
-    program = build("smoke.cpp", library, compiler, [f"-std={standard}", "-O1"], cwd)
+    program = build("smoke.cpp", library, compiler, [f"-std={standard}", "-O1", *flags], cwd, HERE / "header.cpp")
     path = library_path(cwd / "lib", library)
     with sandbox(setup) as addresses:
         execute([program, addresses["https"], addresses["ca_file"]], cwd, environment(LD_LIBRARY_PATH=path))
@@ -396,9 +399,31 @@ def check_header(compiler: str, standard: str, cwd: Path) -> None:
     raise Failed("a program that drops a status compiles without a warning")
 
 
+def check_hpp(compiler: str, standard: str, cwd: Path) -> None:
+    """Alone and twice, with and without exceptions, with more warnings than a program needs."""
+    need(compiler, "clang" if "clang" in compiler else compiler)
+    strict = ["-Wshadow", "-Wsign-conversion", "-Wold-style-cast", "-Wnon-virtual-dtor"]
+    for flags in ([], ["-DTWICE"], ["-fno-exceptions"], ["-DSPIKE_AUTH_STATIC"]):
+        compile_only(compiler, standard, "header.cpp", cwd, *strict, *flags)
+
+
+def without_comments(header: Path) -> str:
+    return re.sub(r"/\*.*?\*/|//[^\n]*", "", header.read_text(encoding="utf-8"), flags=re.S)
+
+
 def functions_of_header() -> set[str]:
-    text = re.sub(r"/\*.*?\*/|//[^\n]*", "", HEADER.read_text(encoding="utf-8"), flags=re.S)
-    return set(re.findall(r"\b(spike_auth_\w+)\(", text))
+    return set(re.findall(r"\b(spike_auth_\w+)\(", without_comments(HEADER)))
+
+
+def check_hpp_has_all() -> None:
+    """Every C function, and no macro but its guard."""
+    text = without_comments(HPP)
+    missing = functions_of_header() - set(re.findall(r"\bspike_auth_\w+\b", text))
+    if missing:
+        raise Failed(f"{HPP.name} does not use: {sorted(missing)}")
+    macros = re.findall(r"#\s*define\s+(\w+)", text)
+    if macros != ["SPIKE_AUTH_HPP"]:
+        raise Failed(f"{HPP.name} defines {macros}")
 
 
 def check_stack_of_all() -> None:
@@ -455,11 +480,20 @@ def checker_tasks(setup: Setup) -> Iterator[Task]:
 
 
 def cxx_tasks(setup: Setup) -> Iterator[Task]:
-    for standard in CXX_STANDARDS:
+    for standard in HPP_STANDARDS:
         for compiler in ("g++", "clang++"):
-            smoke = partial(run_smoke, setup, compiler, standard, setup.shared)
+            smoke = partial(run_smoke, setup, compiler, standard, setup.shared, [])
             yield in_directory(setup, f"smoke ({compiler}, {standard})", smoke)
-    yield in_directory(setup, "smoke (g++, c++17, static)", partial(run_smoke, setup, "g++", "c++17", setup.archive))
+            yield in_directory(setup, f"hpp ({compiler}, {standard})", partial(check_hpp, compiler, standard))
+    for name, standard, flags in (
+        ("c++17, static", "c++17", []),
+        ("c++20, no exceptions", "c++20", ["-fno-exceptions"]),
+        ("c++17, address and undefined behaviour sanitizers", "c++17", SANITIZERS),
+        ("c++2b, address and undefined behaviour sanitizers", "c++2b", SANITIZERS),
+    ):
+        smoke = partial(run_smoke, setup, "g++", standard, setup.archive, flags)
+        yield in_directory(setup, f"smoke (g++, {name})", smoke)
+    yield Task("hpp has every function", check_hpp_has_all)
 
 
 def header_tasks(setup: Setup) -> Iterator[Task]:
