@@ -6,8 +6,8 @@
  * spike_auth_client_stats() instead of times. "FUNCTION:hot:THREADS COUNT" asks for one user,
  * "FUNCTION:random:THREADS COUNT" for all in the order of IDS_FILE.
  *
- * In the timed loop: one call with an error struct, which copies the token into the thread's own buffer. Each step
- * checks that no call made an exchange.
+ * In the timed loop: one call with an error struct, which copies the token into the thread's own buffer. Through a
+ * queue it is three calls: start_token, take and get_token. Each step checks that no call made an exchange.
  */
 
 #define _GNU_SOURCE
@@ -29,6 +29,10 @@ static spike_auth_client *client;
 static char *ids;
 static size_t users;
 
+static __thread int my_number; /* of this thread */
+static spike_auth_queue *queues[ASKING_MAX];
+static spike_auth_call *calls[ASKING_MAX];
+
 /* --- the functions that are measured --- */
 
 typedef spike_auth_status_t getter(const char *user, char *out, size_t *len, spike_auth_error *err);
@@ -49,6 +53,20 @@ static spike_auth_status_t peek_token(const char *user, char *out, size_t *len, 
     return spike_auth_client_peek_token(client, user, ID_LEN, out, SPIKE_AUTH_TOKEN_SIZE, len, err);
 }
 
+/* Through the thread's own queue, with its own handle. */
+static spike_auth_status_t queue_token(const char *user, char *out, size_t *len, spike_auth_error *err)
+{
+    spike_auth_call *call = calls[my_number];
+    spike_auth_queue *queue = queues[my_number];
+    uint64_t tag;
+    size_t taken;
+    spike_auth_status_t status = spike_auth_client_start_token(client, user, ID_LEN, call, queue, 0, err);
+    if (status == SPIKE_AUTH_STATUS_OK)
+        status = spike_auth_queue_take(queue, &tag, 1, &taken, err);
+    return status == SPIKE_AUTH_STATUS_OK ? spike_auth_call_get_token(call, out, SPIKE_AUTH_TOKEN_SIZE, len, err)
+                                          : status;
+}
+
 static const struct function {
     const char *name;
     getter *ask;
@@ -57,6 +75,7 @@ static const struct function {
     {"get_token", get_token, ""},
     {"get_authorization", get_authorization, "Bearer "},
     {"peek_token", peek_token, ""},
+    {"queue_token", queue_token, ""},
 };
 #define FUNCTIONS (sizeof functions / sizeof *functions)
 
@@ -136,6 +155,7 @@ static void take_core(int thread)
 
 static void warm_up(int thread)
 {
+    my_number = thread;
     take_core(thread);
     ask_piece(0);
 }
@@ -284,7 +304,15 @@ int main(int argc, char **argv)
         spike_auth_client_new(config, &client, &err) != SPIKE_AUTH_STATUS_OK)
         die("spike_auth", err.message);
     spike_auth_config_free(config);
+    for (int i = 0; i < ASKING_MAX; i++)
+        if (spike_auth_queue_new(&queues[i], &err) != SPIKE_AUTH_STATUS_OK ||
+            spike_auth_call_new(&calls[i], &err) != SPIKE_AUTH_STATUS_OK)
+            die("spike_auth", err.message);
     answer_steps(run);
+    for (int i = 0; i < ASKING_MAX; i++) {
+        spike_auth_call_free(calls[i]);
+        spike_auth_queue_free(queues[i]);
+    }
     spike_auth_client_free(client);
     free(ids);
     return 0;

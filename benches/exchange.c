@@ -2,14 +2,19 @@
  * protocol, crowd.h the threads, which share one client.
  *
  * In the timed loop: spike_auth_client_exchange(), which signs, sends the request and reads the token, on kept
- * connections.
+ * connections. With exchanges in flight: spike_auth_client_start_exchange(), poll() on the queue's descriptor,
+ * spike_auth_queue_take() and spike_auth_call_get_token(); each place keeps its handle.
  */
 
 #include "exchange.h"
 
+#include <poll.h>
+
 #include <spike_auth.h>
 
 static spike_auth_client *client;
+static spike_auth_queue *queue;
+static spike_auth_call *calls[IN_FLIGHT_MAX];
 
 /* The whole file as a NUL-terminated text. */
 static char *read_file(const char *path, size_t *len)
@@ -35,6 +40,34 @@ static void exchange(int thread, const char *user)
         die("spike_auth", err.message);
 }
 
+static void start(int place, long number)
+{
+    spike_auth_error err;
+    char user[USER_SIZE];
+    name_user(user, number);
+    if (spike_auth_client_start_exchange(client, user, SPIKE_AUTH_NUL_TERMINATED, calls[place], queue,
+                                         (uint64_t)place, &err) != SPIKE_AUTH_STATUS_OK)
+        die("spike_auth", err.message);
+}
+
+static int finish(int places[IN_FLIGHT_MAX])
+{
+    spike_auth_error err;
+    struct pollfd readable = {spike_auth_queue_fd(queue), POLLIN, 0};
+    uint64_t tags[IN_FLIGHT_MAX];
+    char token[SPIKE_AUTH_TOKEN_SIZE];
+    size_t count, len;
+    poll(&readable, 1, -1);
+    if (spike_auth_queue_take(queue, tags, IN_FLIGHT_MAX, &count, &err) != SPIKE_AUTH_STATUS_OK)
+        die("spike_auth", err.message);
+    for (size_t i = 0; i < count; i++) {
+        places[i] = (int)tags[i];
+        if (spike_auth_call_get_token(calls[tags[i]], token, sizeof token, &len, &err) != SPIKE_AUTH_STATUS_OK)
+            die("spike_auth", err.message);
+    }
+    return (int)count;
+}
+
 int main(int argc, char **argv)
 {
     static const char key[] = "HMAC_KEY_FROM_ADMIN_CONSOLE";
@@ -55,10 +88,17 @@ int main(int argc, char **argv)
             die("spike_auth", err.message);
         free(pem);
     }
-    if (spike_auth_client_new(config, &client, &err) != SPIKE_AUTH_STATUS_OK)
+    if (spike_auth_client_new(config, &client, &err) != SPIKE_AUTH_STATUS_OK ||
+        spike_auth_queue_new(&queue, &err) != SPIKE_AUTH_STATUS_OK)
         die("spike_auth", err.message);
     spike_auth_config_free(config);
+    for (int i = 0; i < IN_FLIGHT_MAX; i++)
+        if (spike_auth_call_new(&calls[i], &err) != SPIKE_AUTH_STATUS_OK)
+            die("spike_auth", err.message);
     answer_steps(run);
+    for (int i = 0; i < IN_FLIGHT_MAX; i++)
+        spike_auth_call_free(calls[i]);
+    spike_auth_queue_free(queue);
     spike_auth_client_free(client);
     return 0;
 }

@@ -7,7 +7,7 @@
 
 #include "exchange.h"
 
-#include <string.h>
+#include <sys/epoll.h>
 
 #include <curl/curl.h>
 #include <openssl/core_names.h>
@@ -15,13 +15,18 @@
 
 #define REPLY_MAX 65536
 #define TOKEN_SIZE 8193
+#define BODY_SIZE 256
 
 static struct {
     CURL *easy;
     EVP_MAC_CTX *mac;
     size_t received;
+    char body[BODY_SIZE];
     char reply[REPLY_MAX + 1];
-} connections[THREADS_MAX];
+} connections[IN_FLIGHT_MAX];
+
+static CURLM *multi;
+static int epoll, timer_ms = -1;
 
 static size_t receive(char *data, size_t size, size_t count, void *where)
 {
@@ -61,23 +66,27 @@ static void sign(EVP_MAC_CTX *mac, const char *user, char signature[65])
     signature[64] = 0;
 }
 
-static void exchange(int thread, const char *user)
+/* Signs, and sets the body of the next request. */
+static void prepare(int thread, const char *user)
 {
-    static const char member[] = "\"access_token\":\"";
-    char signature[65], body[256], token[TOKEN_SIZE];
+    char signature[65], *body = connections[thread].body;
     CURL *easy = connections[thread].easy;
-    long status = 0;
-
     sign(connections[thread].mac, user, signature);
-    snprintf(body, sizeof body, "{\"application_id\":9999,\"application_user_id\":\"%s\",\"signature\":\"%s\"}", user,
+    snprintf(body, BODY_SIZE, "{\"application_id\":9999,\"application_user_id\":\"%s\",\"signature\":\"%s\"}", user,
              signature);
     connections[thread].received = 0;
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body);
-    CURLcode code = curl_easy_perform(easy);
+}
+
+static void read_token(int thread, CURLcode code)
+{
+    static const char member[] = "\"access_token\":\"";
+    char token[TOKEN_SIZE];
+    long status = 0;
     if (code != CURLE_OK)
         die("libcurl", curl_easy_strerror(code));
-    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(connections[thread].easy, CURLINFO_RESPONSE_CODE, &status);
     connections[thread].reply[connections[thread].received] = 0;
 
     char *start = strstr(connections[thread].reply, member);
@@ -87,6 +96,78 @@ static void exchange(int thread, const char *user)
     start += sizeof member - 1;
     memcpy(token, start, (size_t)(end - start));
     token[end - start] = 0;
+}
+
+static void exchange(int thread, const char *user)
+{
+    prepare(thread, user);
+    read_token(thread, curl_easy_perform(connections[thread].easy));
+}
+
+/* --- the multi interface --- */
+
+/* libcurl wants another event of a socket. `is_known`: epoll has it. */
+static int watch(CURL *easy, curl_socket_t socket, int what, void *unused, void *is_known)
+{
+    struct epoll_event event = {.data.fd = socket};
+    (void)easy;
+    (void)unused;
+    event.events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+    if (what == CURL_POLL_REMOVE)
+        return epoll_ctl(epoll, EPOLL_CTL_DEL, socket, NULL), 0;
+    curl_multi_assign(multi, socket, &multi);
+    return epoll_ctl(epoll, is_known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, socket, &event);
+}
+
+static int set_timer(CURLM *unused, long timeout_ms, void *where)
+{
+    (void)unused;
+    *(int *)where = (int)timeout_ms;
+    return 0;
+}
+
+static void start(int place, long number)
+{
+    char user[USER_SIZE];
+    name_user(user, number);
+    prepare(place, user);
+    curl_multi_add_handle(multi, connections[place].easy);
+}
+
+static int finish(int places[IN_FLIGHT_MAX])
+{
+    struct epoll_event events[256];
+    int running, left, count = 0;
+    CURLMsg *message;
+    int ready = epoll_wait(epoll, events, 256, timer_ms);
+    if (ready == 0)
+        curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    for (int i = 0; i < ready; i++)
+        curl_multi_socket_action(multi, events[i].data.fd,
+                                 (events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
+                                     (events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+                                     (events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0),
+                                 &running);
+    while ((message = curl_multi_info_read(multi, &left))) {
+        char *place;
+        curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &place);
+        places[count] = (int)(intptr_t)place;
+        read_token(places[count++], message->data.result);
+        curl_multi_remove_handle(multi, message->easy_handle);
+    }
+    return count;
+}
+
+static void open_multi(void)
+{
+    multi = curl_multi_init();
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!multi || epoll < 0)
+        die("libcurl", "the multi interface cannot be set up");
+    curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, watch);
+    curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, set_timer);
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, &timer_ms);
+    curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long)IN_FLIGHT_MAX); /* also while few are in flight */
 }
 
 static CURL *open_easy(int thread, const char *url, const char *ca_file, struct curl_slist *headers)
@@ -100,6 +181,7 @@ static CURL *open_easy(int thread, const char *url, const char *ca_file, struct 
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, receive);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, (void *)(intptr_t)thread);
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, (void *)(intptr_t)thread);
     if (*ca_file)
         curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
     return easy;
@@ -118,12 +200,14 @@ int main(int argc, char **argv)
     curl_global_init(CURL_GLOBAL_DEFAULT);
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
     headers = curl_slist_append(headers, "Accept: application/json");
-    for (int i = 0; i < THREADS_MAX; i++) {
+    open_multi();
+    for (int i = 0; i < IN_FLIGHT_MAX; i++) {
         connections[i].easy = open_easy(i, url, argv[2], headers);
         connections[i].mac = open_mac();
     }
     answer_steps(run);
-    for (int i = 0; i < THREADS_MAX; i++) {
+    curl_multi_cleanup(multi);
+    for (int i = 0; i < IN_FLIGHT_MAX; i++) {
         curl_easy_cleanup(connections[i].easy);
         EVP_MAC_CTX_free(connections[i].mac);
     }
