@@ -2,9 +2,9 @@
  * protocol.
  *
  * "start COUNT" starts that many calls for as many users, each with a handle of its own. Then, in the same process,
- * "cancel COUNT" answers with the time from before the first is cancelled until the last was told, and
- * "expire COUNT" with the greatest delay between a call's deadline and when it was told. A call is told when
- * spike_auth_queue_take() has returned its tag.
+ * "cancel_oldest COUNT" and "cancel_newest COUNT" answer with the time from before the first is cancelled, the oldest
+ * or the newest, until the last was told; "expire COUNT" answers with the greatest delay between a call's deadline
+ * and when it was told. A call is told when spike_auth_queue_take() has returned its tag.
  */
 
 #include "step.h"
@@ -35,10 +35,10 @@ static void start_all(long count)
     }
 }
 
-static void cancel_all(long count)
+static void cancel_all(long count, int newest_first)
 {
     for (long i = 0; i < count; i++)
-        spike_auth_call_cancel(calls[i]);
+        spike_auth_call_cancel(calls[newest_first ? count - 1 - i : i]);
 }
 
 /* Takes all calls, whose result must be `expected`. Returns the greatest delay after a deadline. */
@@ -77,8 +77,8 @@ static int run(const char *name, long count, int64_t *cpu, int64_t *wall)
     int64_t cpu_before = cpu_ns(), wall_before = wall_ns(), latest = 0;
     if (strcmp(name, "start") == 0) {
         start_all(count);
-    } else if (strcmp(name, "cancel") == 0) {
-        cancel_all(count);
+    } else if (strncmp(name, "cancel_", 7) == 0) {
+        cancel_all(count, strcmp(name, "cancel_newest") == 0);
         take_all(count, SPIKE_AUTH_STATUS_CANCELLED);
     } else if (strcmp(name, "expire") == 0) {
         latest = take_all(count, SPIKE_AUTH_STATUS_TIMEOUT);

@@ -11,7 +11,9 @@ import argparse
 import math
 import os
 import random
+import resource
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -70,6 +72,10 @@ class Pace:
     @property
     def library_rounds(self) -> int:
         return 5 if self.quick else 21
+
+    @property
+    def pending_rounds(self) -> int:
+        return 1 if self.quick else 7
 
 
 @dataclass
@@ -272,6 +278,11 @@ FROM_PYTHON_MAIN = f"{FROM_PYTHON}, main thread"
 CPU_REACH = [(OURS, "libcurl"), (OURS, "Go net/http"), (FROM_GO, "Go net/http")]
 RATE_REACH = [(what, peer, reach) for what in (FROM_PYTHON, FROM_PYTHON_MAIN)
               for peer, reach in (("Python urllib3", 3), ("Python requests", 5))]
+# Exchanges per step of one thread, by how many are in flight, and targets against libcurl's multi interface.
+IN_FLIGHT = {1: 600, 8: 1600, 32: 1600, 256: 2560, 1000: 4000}
+IN_FLIGHT_REACH = {1: 1.0, 8: 1.0, 32: 1.5}
+QUEUE = f"{OURS}, queue"
+CURL_MULTI = "libcurl multi"
 NO_LIBCURL = "libcurl (apt-get install libcurl4-openssl-dev libssl-dev)"
 
 
@@ -295,6 +306,7 @@ def exchange(bench: Bench) -> None:
                     contestants.append(Contestant(FROM_PYTHON_MAIN, programs[what], "0", client.counts[threads]))
             costs = take_turns(contestants, bench.pace.exchange_rounds)
             exchange_group(bench, protocol, threads, costs, opened)
+        exchange_in_flight(bench, protocol, programs)
         for program in programs.values():
             program.end()
 
@@ -324,6 +336,32 @@ def exchange_group(bench: Bench, protocol: str, threads: int, costs: dict[str, l
                          times, times[0] >= reach)
 
 
+def exchange_in_flight(bench: Bench, protocol: str, programs: dict[str, Program]) -> None:
+    """One thread of the caller, with several exchanges under way."""
+    place = bench.server()
+    rows = {QUEUE: programs[OURS]} | ({CURL_MULTI: programs["libcurl"]} if "libcurl" in programs else {})
+    for many, count in IN_FLIGHT.items():
+        print(f"exchange: {protocol}, {many} in flight", file=sys.stderr)
+        cores = {min(os.sched_getaffinity(0))} if many == 1 else os.sched_getaffinity(0)
+        for process in [place.process, *(program.process for program in rows.values())]:
+            pin(process, cores)
+        contestants = [Contestant(what, program, f"in_flight:{many}", count) for what, program in rows.items()]
+        costs = take_turns(contestants, bench.pace.exchange_rounds)
+        group = Group(f"Exchange over {protocol}, {many} in flight by one thread", "us of CPU", QUEUE, [
+            Row(what, [cost.cpu / 1000 for cost in series], exchange_columns(series, costs[QUEUE], QUEUE),
+                "ours" if what == QUEUE else "peer")
+            for what, series in costs.items()
+        ], f"CPU time of the client per exchange on kept connections; server: {place.name}"
+           + (", on the same core." if many == 1 else "."))
+        bench.groups.append(group)
+        if CURL_MULTI in costs and many in IN_FLIGHT_REACH:
+            reach = IN_FLIGHT_REACH[many]
+            measured = group.ratio(QUEUE, CURL_MULTI)
+            bench.target(f"CPU per exchange, {protocol}, {many} in flight, against {CURL_MULTI}",
+                         "less than 1 x" if reach == 1 else f"at most {reach} x", measured,
+                         measured[0] < 1 if reach == 1 else measured[0] <= reach)
+
+
 def whose(what: str) -> str:
     """The part of a row's name that its target shows."""
     return what.removeprefix(OURS)
@@ -333,9 +371,9 @@ def rate_ratio(one: list[Cost], to: list[Cost]) -> tuple[float, float, float]:
     return middle([other.wall / cost.wall for cost, other in zip(one, to, strict=True)])
 
 
-def exchange_columns(series: list[Cost], ours: list[Cost]) -> dict[str, str]:
+def exchange_columns(series: list[Cost], ours: list[Cost], what: str = OURS) -> dict[str, str]:
     return {"exchanges per s": span(middle([1e9 / cost.wall for cost in series])),
-            f"rate x {OURS}": span(rate_ratio(series, ours), 2)}
+            f"rate x {what}": span(rate_ratio(series, ours), 2)}
 
 
 def connections_opened(place: server.Server, program: Program) -> str:
@@ -390,9 +428,10 @@ def exchange_clients(bench: Bench) -> dict[str, Client]:
 # --- cached tokens ---
 
 # The functions of cache.c.
-CACHED = {OURS: "get_token", f"{OURS}, get_authorization": "get_authorization", f"{OURS}, peek_token": "peek_token"}
+CACHED = {OURS: "get_token", f"{OURS}, get_authorization": "get_authorization", f"{OURS}, peek_token": "peek_token",
+          QUEUE: "queue_token"}
 # Targets: ns of CPU per call, by user.
-CACHE_REACH = {OURS: {"hot": 150, "random": 2000}, FROM_GO: {"hot": 300}, FROM_PYTHON: {"hot": 4000}}
+CACHE_REACH = {OURS: {"hot": 150, "random": 2000}, QUEUE: {"hot": 2000}, FROM_GO: {"hot": 300}, FROM_PYTHON: {"hot": 4000}}
 ENTRY_REACH = 400  # bytes
 
 
@@ -580,7 +619,48 @@ def sizes(bench: Bench, ours: Path, curl_libraries: list[Path]) -> None:
         bench.target(f"stripped size, against {named}", "less than 1 x", part, part[0] < 1)
 
 
-BENCHES_BY_NAME = {"sign": sign, "exchange": exchange, "cache": cache, "library": library}
+# --- pending calls ---
+
+PENDING = 100_000
+PENDING_BYTES, PENDING_MS = 700, 250
+# What ends them, the row, and their deadline in ms.
+ENDS = {
+    "cancel_oldest": ("cancel of all, oldest first", 60_000),
+    "cancel_newest": ("cancel of all, newest first", 60_000),
+    "expire": ("expiry, the latest after its deadline", 1000),
+}
+
+
+def pending(bench: Bench) -> None:
+    shop = bench.workshop
+    command = shop.compile_c("pending.c", *shop.link_spike())
+    bytes_each: list[float] = []
+    started: list[float] = []
+    told: dict[str, list[float]] = {what: [] for what, _ in ENDS.values()}
+    # A server that answers nothing: the kernel accepts its connections.
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for _ in range(bench.pace.pending_rounds):
+            for end, (what, timeout_ms) in ENDS.items():
+                program = bench.start(command, url, timeout_ms)
+                program.step("open", PENDING)
+                before = program.private_memory()
+                started.append(program.step("start", PENDING)[1] / 1e6)
+                bytes_each.append((program.private_memory() - before) / PENDING)
+                told[what].append(program.step(end, PENDING)[1] / 1e6)
+                program.end()
+    name = f"{PENDING:,} pending calls".replace(",", " ")
+    bench.groups.append(Group(f"Memory of {name}", "bytes each", OURS, [Row(OURS, bytes_each, kind="ours")]))
+    taken = middle(bytes_each)
+    bench.target(f"{name}, bytes each", f"at most {PENDING_BYTES}", taken, taken[0] <= PENDING_BYTES)
+    for what, series in {"start of all": started, **told}.items():
+        bench.groups.append(Group(f"{name}: {what}", "ms", OURS, [Row(OURS, series, kind="ours")]))
+    for what, series in told.items():
+        taken = middle(series)
+        bench.target(f"{name}, {what}, ms until told", f"at most {PENDING_MS}", taken, taken[0] <= PENDING_MS)
+
+
+BENCHES_BY_NAME = {"sign": sign, "exchange": exchange, "cache": cache, "pending": pending, "library": library}
 
 
 def main() -> int:
@@ -596,6 +676,9 @@ def main() -> int:
     if not shutil.which(CARGO):
         raise SystemExit(f"There is no {CARGO}, which builds the limit. Install Rust from https://rustup.rs")
 
+    # For a thousand connections; the programs inherit it.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory(prefix="spike-auth-bench-") as directory, ExitStack() as stack:
         bench = Bench(Workshop(Path(directory), args.lib_dir.resolve()), Pace(args.quick), stack)
         for name, measure in BENCHES_BY_NAME.items():
