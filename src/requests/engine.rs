@@ -43,7 +43,10 @@ struct State {
     workers: usize,
     /// Workers that wait for work.
     idle: usize,
-    has_timer: bool,
+    /// When the timer looks next by itself; `None` without a timer.
+    timer: Option<Instant>,
+    /// When the last call ended.
+    idle_since: Option<Instant>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -82,7 +85,12 @@ impl Engine {
         state.pending -= 1;
         let request = state.deadlines.remove(&id);
         if state.pending == 0 {
-            self.time.notify_one(); // nothing is left to wait for
+            let now = Instant::now();
+            state.idle_since = Some(now);
+            // A thread that makes one call after the other does not wake the timer for each.
+            if state.timer.is_some_and(|look| look > now + LINGER) {
+                self.time.notify_one();
+            }
         }
         drop(state);
         drop(request);
@@ -90,7 +98,14 @@ impl Engine {
 
     /// Gives a call that has a job to a worker, in its turn.
     pub(super) fn enqueue(self: &Arc<Self>, request: &Arc<Request>) -> Result<(), Error> {
-        self.make_runnable(&mut self.state(), request)
+        let mut state = self.state();
+        self.make_runnable(&mut state, request)?;
+        let has_idle = state.idle > 0;
+        drop(state); // else the worker would wake and wait for the lock
+        if has_idle {
+            self.work.notify_one();
+        }
+        Ok(())
     }
 
     /// Gives it to a worker at `time`, or at once if it was woken, once `give_job` has given its job back.
@@ -106,6 +121,7 @@ impl Engine {
         // Neither fails: the thread that calls this is a worker, and the timer is there for its deadline.
         if request.take_wake() {
             let _ = self.make_runnable(&mut state, request);
+            self.work.notify_one();
         } else {
             state.paused.insert((time, request.id()), Arc::clone(request));
             let _ = self.keep_time_for(&mut state, time);
@@ -128,11 +144,15 @@ impl Engine {
     ) -> Result<(), Error> {
         let mut state = self.state();
         match state.paused.remove(&(time, request.id())) {
-            Some(request) => self.make_runnable(&mut state, &request),
-            None => Ok(()),
+            Some(request) => self.make_runnable(&mut state, &request)?,
+            None => return Ok(()),
         }
+        drop(state);
+        self.work.notify_one();
+        Ok(())
     }
 
+    /// The caller notifies a worker.
     fn make_runnable(
         self: &Arc<Self>,
         state: &mut State,
@@ -164,7 +184,6 @@ impl Engine {
     }
 
     fn provide_workers(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
-        self.work.notify_one();
         if state.runnable.len() <= state.idle || state.workers >= self.workers_max {
             return Ok(());
         }
@@ -178,14 +197,14 @@ impl Engine {
 
     /// Makes sure that the timer looks at `time`.
     fn keep_time_for(self: &Arc<Self>, state: &mut State, time: Instant) -> Result<(), Error> {
-        if state.has_timer {
-            if state.next_time().is_none_or(|next| time <= next) {
-                self.time.notify_one();
+        match state.timer {
+            Some(look) if time < look => self.time.notify_one(),
+            Some(_) => {}
+            None => {
+                self.spawn(state, Self::keep_time).map_err(|error| no_thread(&error))?;
+                state.timer = Some(time);
             }
-            return Ok(());
         }
-        self.spawn(state, Self::keep_time).map_err(|error| no_thread(&error))?;
-        state.has_timer = true;
         Ok(())
     }
 
@@ -231,6 +250,9 @@ impl Engine {
             let (resumed, expired) = (state.take_resumed(now), state.take_expired(now));
             if resumed || !expired.is_empty() {
                 let failed = if resumed { self.provide_workers(&mut state).err() } else { None };
+                if resumed {
+                    self.work.notify_one();
+                }
                 let stranded = failed.map(|error| (error, std::mem::take(&mut state.runnable)));
                 drop(state);
                 if let Some((error, stranded)) = stranded {
@@ -242,14 +264,15 @@ impl Engine {
                 continue;
             }
             let next = state.next_time();
-            let wait = next.map_or(LINGER, |next| next.saturating_duration_since(now));
-            let (guard, timeout) =
-                self.time.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
-            state = guard;
-            if next.is_none() && timeout.timed_out() && state.next_time().is_none() {
-                state.has_timer = false;
+            let look = next.or(state.idle_since.map(|since| since + LINGER)).unwrap_or(now);
+            if look <= now {
+                state.timer = None;
                 return;
             }
+            state.timer = Some(look);
+            let (guard, _) =
+                self.time.wait_timeout(state, look - now).unwrap_or_else(PoisonError::into_inner);
+            state = guard;
         }
     }
 
