@@ -446,11 +446,19 @@ def check_header(compiler: str, standard: str, cwd: Path) -> None:
 
 
 def check_hpp(compiler: str, standard: str, cwd: Path) -> None:
-    """Alone and twice, with and without exceptions, with more warnings than a program needs."""
+    """Alone and twice, with and without exceptions, with more warnings than a program needs. A dropped result must not
+    compile."""
     need(compiler, "clang" if "clang" in compiler else compiler)
     strict = ["-Wshadow", "-Wsign-conversion", "-Wold-style-cast", "-Wnon-virtual-dtor"]
     for flags in ([], ["-DTWICE"], ["-fno-exceptions"], ["-DSPIKE_AUTH_STATIC"]):
         compile_only(compiler, standard, "header.cpp", cwd, *strict, *flags)
+    try:
+        compile_only(compiler, standard, "header.cpp", cwd, "-DDROPPED")
+    except Failed as failure:
+        if "nodiscard" not in str(failure):
+            raise
+        return
+    raise Failed("a program that drops a result compiles without a warning")
 
 
 def without_comments(header: Path) -> str:
