@@ -159,9 +159,10 @@ template <std::size_t Size, class Function, class... Arguments>
 result<std::string> text(Function function, Arguments... arguments) noexcept {
     char out[Size];
     std::size_t len = 0;
-    const auto ended = done(function, arguments..., out, Size, &len);
-    if (!ended) return result<std::string>(ended.detail());
-    result<std::string> copied(std::string(out, len), ended.detail());
+    spike_auth_error err;
+    err.status = function(arguments..., out, Size, &len, &err);
+    if (err.status != SPIKE_AUTH_STATUS_OK) return result<std::string>(err);
+    result<std::string> copied(std::string(out, len), err);
     void *(*const volatile wipe)(void *, int, std::size_t) = std::memset;  // which no compiler leaves out
     wipe(out, 0, len);
     return copied;
