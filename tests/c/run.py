@@ -59,6 +59,14 @@ CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 HPP_STANDARDS = ["c++17", "c++20", "c++2b"]
 
 OFFLINE = ["boundary", "bulk", "environment"]
+# Programs that get the tokens of many users at once: compiler, standard, and the header and library that they need,
+# with its Debian package.
+EXAMPLES = {
+    "epoll.c": ("gcc", "gnu11", "", "", ""),
+    "libuv.c": ("gcc", "gnu11", "uv.h", "-luv", "libuv1-dev"),
+    "asio.cpp": ("g++", "c++17", "boost/asio.hpp", "-lpthread", "libboost-dev"),
+    "coroutine.cpp": ("g++", "c++20", "", "", ""),
+}
 NETWORK = [
     "exchange",
     "random",
@@ -214,7 +222,7 @@ def library_path(directory: Path, library: Path) -> str:
     return str(directory)
 
 
-def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path, *more: Path) -> Path:
+def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path, *more: str | Path) -> Path:
     program = cwd / Path(source).stem
     static = library.suffix == ".a"
     defines = ["-DSPIKE_AUTH_STATIC"] if static else []
@@ -374,6 +382,44 @@ def run_smoke(setup: Setup, compiler: str, standard: str, library: Path, flags: 
         execute([program, addresses["https"], addresses["ca_file"]], cwd, environment(LD_LIBRARY_PATH=path))
 
 
+def has_include(compiler: str, header: str, cwd: Path) -> bool:
+    source = cwd / "include.c"
+    source.write_text(f"#if !__has_include(<{header}>)\n#error missing\n#endif\n")
+    try:
+        execute([compiler, "-E", source], cwd, environment())
+    except Failed:
+        return False
+    return True
+
+
+def run_example(setup: Setup, source: str, flags: Sequence[str], cwd: Path) -> None:
+    """1500 users at once; then users whose calls cannot be started."""
+    compiler, standard, header, link, package = EXAMPLES[source]
+    if header and not has_include(compiler, header, cwd):
+        raise Skipped(f"{header} is not installed (install with: apt-get install {package})")
+    path = f"../../examples/{source}"
+    more = [link] if link else []
+    program = build(path, setup.shared, compiler, [f"-std={standard}", "-O1", *flags], cwd, *more)
+    with sandbox(setup) as addresses:
+        env = environment(
+            LD_LIBRARY_PATH=library_path(cwd / "lib", setup.shared),
+            SPIKE_APPLICATION_ID=addresses["application_id"],
+            SPIKE_HMAC_KEY=addresses["hmac_key"],
+            SPIKE_API_BASE_URL=addresses["https"],
+            SPIKE_CA_FILE=addresses["ca_file"],
+        )
+        said = execute([program, "user", "1500"], cwd, env)
+        if "1500 of 1500 users have a token" not in said:
+            raise Failed(said)
+        try:
+            execute([program, "al ice", "3"], cwd, env)
+        except Failed as failure:
+            if "exit code 1:" in str(failure) and "user id" in str(failure):
+                return
+            raise
+        raise Failed("a user that cannot be asked for is not told")
+
+
 # ---- the header
 
 
@@ -400,11 +446,19 @@ def check_header(compiler: str, standard: str, cwd: Path) -> None:
 
 
 def check_hpp(compiler: str, standard: str, cwd: Path) -> None:
-    """Alone and twice, with and without exceptions, with more warnings than a program needs."""
+    """Alone and twice, with and without exceptions, with more warnings than a program needs. A dropped result must not
+    compile."""
     need(compiler, "clang" if "clang" in compiler else compiler)
     strict = ["-Wshadow", "-Wsign-conversion", "-Wold-style-cast", "-Wnon-virtual-dtor"]
     for flags in ([], ["-DTWICE"], ["-fno-exceptions"], ["-DSPIKE_AUTH_STATIC"]):
         compile_only(compiler, standard, "header.cpp", cwd, *strict, *flags)
+    try:
+        compile_only(compiler, standard, "header.cpp", cwd, "-DDROPPED")
+    except Failed as failure:
+        if "nodiscard" not in str(failure):
+            raise
+        return
+    raise Failed("a program that drops a result compiles without a warning")
 
 
 def without_comments(header: Path) -> str:
@@ -494,6 +548,10 @@ def cxx_tasks(setup: Setup) -> Iterator[Task]:
         smoke = partial(run_smoke, setup, "g++", standard, setup.archive, flags)
         yield in_directory(setup, f"smoke (g++, {name})", smoke)
     yield Task("hpp has every function", check_hpp_has_all)
+    for source in EXAMPLES:
+        yield in_directory(setup, f"example {source}", partial(run_example, setup, source, []))
+        sanitized = partial(run_example, setup, source, SANITIZERS)
+        yield in_directory(setup, f"example {source} (address and undefined behaviour sanitizers)", sanitized)
 
 
 def header_tasks(setup: Setup) -> Iterator[Task]:
