@@ -57,6 +57,7 @@ CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 
 OFFLINE = ["boundary", "bulk", "environment"]
 NETWORK = [
+    "queue_stress",
     "queue",
     "exchange",
     "random",
@@ -72,7 +73,7 @@ NETWORK = [
 # Also in processes that all have the same id.
 NESTED = ["cache_fork", "fork"]
 # A second exchange shows by its token.
-FRESH_TOKENS = {"cache", "cache_fork", "clock", "queue"}
+FRESH_TOKENS = {"cache", "cache_fork", "clock", "queue", "queue_stress"}
 # Languages in encodings other than UTF-8, with a text that shows the encoding.
 LOCALES = {
     "de_DE": ("ISO-8859-1", "Das lässt sich nicht öffnen"),
@@ -444,7 +445,7 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
 
 def checker_tasks(setup: Setup) -> Iterator[Task]:
     sanitizers = "address and undefined behaviour sanitizers"
-    for name in ("exchange", "cache", "queue"):
+    for name in ("exchange", "cache", "queue", "queue_stress"):
         yield in_directory(setup, f"{name} (memcheck, HTTP)", partial(run_network_memcheck, setup, name, False))
         sanitized = partial(run_network, setup, name, setup.archive, flags=SANITIZERS, options=["quick=1"])
         yield in_directory(setup, f"{name} ({sanitizers})", sanitized)
