@@ -181,89 +181,118 @@ static void children_of_a_busy_parent_have_queues_of_their_own(void)
 
 /* ---- in a signal handler --------------------------------------------------------------------------------- */
 
-static spike_auth_client *of_handler;
-static atomic_int forks, is_child;
-static pid_t forked[CHILDREN];
+static volatile sig_atomic_t forked;
 
 /* The child returns from here into whatever its thread was doing. */
 static void fork_in_handler(int number)
 {
-    pid_t child;
     (void)number;
-    if (atomic_load(&is_child) || atomic_load(&forks) >= CHILDREN)
+    forked = fork_child();
+    if (forked != 0)
         return;
-    child = fork_child();
-    if (child == 0) {
-        atomic_store(&is_child, 1);
-        end_after(CHILD_SECONDS);
-        atomic_store(&check_failed, 0);
-        return;
-    }
-    forked[atomic_fetch_add(&forks, 1)] = child;
+    atomic_store(&check_failed, 0);
+    alarm(CHILD_SECONDS);
 }
 
-/* What it started before the fork is inert; what it starts from now on is its own. */
-static void go_on_as_a_child(spike_auth_call *call, int number)
+/* The signal comes while the thread waits: fork(2) in the middle of malloc(3) hangs in the C library. */
+static void *interrupt_once_it_follows(void *argument)
 {
-    int32_t status = status_of(call);
-    CHECK(status == SPIKE_AUTH_STATUS_CANCELLED || status == SPIKE_AUTH_STATUS_INVALID_ARGUMENT);
-    spike_auth_call_free(call);
-    use_a_queue_of_its_own(of_handler, number, 8);
-    _exit(atomic_load(&check_failed) ? CHILD_FAILED : CHILD_GOOD);
-}
-
-static void *interrupt(void *thread)
-{
-    while (atomic_load(&forks) < CHILDREN) {
-        pthread_kill(*(pthread_t *)thread, SIGUSR1);
-        nanosleep(&(struct timespec){0, 300000}, NULL);
-    }
+    const struct running *running = argument;
+    while (stats_of(running->client).coalesced == 0)
+        sleep_ms(1);
+    sleep_ms(5);
+    pthread_kill(running->thread, SIGUSR1);
     return NULL;
 }
 
-static void a_handler_may_fork_in_the_middle_of_a_start(void)
+static void end_as_a_child_of_a_handler(spike_auth_client *client, spike_auth_call *const *calls, size_t count,
+                                        spike_auth_queue *queue, int number)
 {
+    uint64_t tag;
+    CHECK_EQ_INT(spike_auth_queue_fd(queue), -1);
+    CHECK_EQ_INT(take(queue, &tag, 1), 0);
+    for (size_t i = 0; i < count; i++)
+        CHECK_STATUS(status_of(calls[i]), SPIKE_AUTH_STATUS_CANCELLED);
+    use_a_queue_of_its_own(client, number, 8);
+    for (size_t i = 0; i < count; i++)
+        spike_auth_call_free(calls[i]);
+    spike_auth_queue_free(queue);
+    spike_auth_client_free(client);
+    _exit(atomic_load(&check_failed) ? CHILD_FAILED : CHILD_GOOD);
+}
+
+static void a_handler_may_fork_while_a_loop_waits_for_its_queue(void)
+{
+    enum { TIMES = 50, CALLS = 4 };
     struct load load[LOAD_THREADS];
-    spike_auth_queue *queue = new_queue();
-    pthread_t self = pthread_self(), interrupter;
-    sigset_t usr1;
-    struct outcomes outcomes = {0};
-    of_handler = sandbox_client("http");
+    spike_auth_client *client = sandbox_client("http");
+    sigset_t usr1, none;
     sigemptyset(&usr1);
     sigaddset(&usr1, SIGUSR1);
+    sigemptyset(&none);
     pthread_sigmask(SIG_BLOCK, &usr1, NULL);
-    start_load(load, of_handler, start_and_take_some, "fault.delay.1.load");
-    REQUIRE(pthread_create(&interrupter, NULL, interrupt, &self) == 0);
-    set_signal(SIGUSR1, fork_in_handler);
-    for (long i = 0; atomic_load(&forks) < CHILDREN; i++) {
-        spike_auth_call *call = new_call();
-        uint64_t tags[4];
-        char user[64];
-        int32_t status;
-        size_t count;
-        snprintf(user, sizeof user, "handler-%ld", i);
-        status = spike_auth_client_start_token(of_handler, user, NUL_TERMINATED, call, queue, 1, NULL);
-        if (atomic_load(&is_child))
-            go_on_as_a_child(call, (int)i);
-        CHECK_STATUS(status, SPIKE_AUTH_STATUS_OK);
-        if (i % 2)
-            spike_auth_call_cancel(call);
-        spike_auth_call_free(call);
-        count = 0;
-        (void)!spike_auth_queue_take(queue, tags, 4, &count, NULL);
-        if (atomic_load(&is_child)) {
-            use_a_queue_of_its_own(of_handler, (int)i, 8);
-            _exit(atomic_load(&check_failed) ? CHILD_FAILED : CHILD_GOOD);
+    start_load(load, client, start_and_take_some, "fault.delay.1.load");
+    for (int time = 0; time < TIMES; time++) {
+        spike_auth_queue *queue = new_queue();
+        struct pollfd fd = {.fd = spike_auth_queue_fd(queue), .events = POLLIN};
+        spike_auth_call *calls[CALLS];
+        uint64_t tags[CALLS];
+        pid_t child;
+        sigaction(SIGUSR1, &(struct sigaction){.sa_handler = fork_in_handler}, NULL);
+        for (uint64_t i = 0; i < CALLS; i++) {
+            char user[64];
+            snprintf(user, sizeof user, "fault.delay.%d.handler-%d", 1 + time % 3 * 10, time * 2 + (int)i % 2);
+            start_token(client, user, calls[i] = new_call(), queue, i);
         }
+        raise(SIGUSR1); /* pending until the wait */
+        CHECK(ppoll(&fd, 1, NULL, &none) < 0 && errno == EINTR);
+        if (forked == 0)
+            end_as_a_child_of_a_handler(client, calls, CALLS, queue, time);
+        child = forked;
+        take_all(queue, tags, CALLS);
+        for (int i = 0; i < CALLS; i++) {
+            char user[64];
+            struct result result = result_of(calls[i]);
+            snprintf(user, sizeof user, "fault.delay.%d.handler-%d", 1 + time % 3 * 10, time * 2 + i % 2);
+            check_own(&result, user);
+            spike_auth_call_free(calls[i]);
+        }
+        check_children(&child, 1);
+        spike_auth_queue_free(queue);
     }
-    pthread_join(interrupter, NULL);
-    set_signal(SIGUSR1, SIG_IGN);
     stop_load(load);
-    for (int i = 0; i < CHILDREN; i++)
-        wait_for(forked[i], &outcomes);
-    check_outcomes(&outcomes, CHILDREN);
+    spike_auth_client_free(client);
+    pthread_sigmask(SIG_UNBLOCK, &usr1, NULL);
+}
+
+/* A thread waits in the library for the flight of a call that was started. */
+static void a_handler_may_fork_while_a_thread_follows_a_started_call(void)
+{
+    struct running running = {.make = spike_auth_client_get_token, .user = "fault.delay.300.followed"};
+    spike_auth_queue *queue = new_queue();
+    spike_auth_call *call = new_call();
+    pthread_t other;
+    pid_t child;
+    set_signal(SIGUSR1, fork_in_handler);
+    running.client = sandbox_client("http");
+    running.thread = pthread_self();
+    start_token(running.client, running.user, call, queue, 1);
+    REQUIRE(pthread_create(&other, NULL, interrupt_once_it_follows, &running) == 0);
+    running.result = get(running.client, running.user);
+    if (forked == 0) {
+        CHECK_STATUS(running.result.status, SPIKE_AUTH_STATUS_CANCELLED);
+        end_as_a_child_of_a_handler(running.client, &call, 1, queue, 1);
+    }
+    child = forked;
+    pthread_join(other, NULL);
+    check_own(&running.result, running.user);
+    take_one(queue, 1);
+    running.result = result_of(call);
+    check_own(&running.result, running.user);
+    check_children(&child, 1);
+    spike_auth_call_free(call);
     spike_auth_queue_free(queue);
-    spike_auth_client_free(of_handler);
+    spike_auth_client_free(running.client);
 }
 
 /* ---- the library's threads ------------------------------------------------------------------------------- */
@@ -286,13 +315,14 @@ static void read_line(const char *task, const char *file, const char *name, char
 static int check_threads(void)
 {
     int count = 0;
+    char self[64] = "";
     struct dirent *entry;
     DIR *tasks = opendir("/proc/self/task");
-    REQUIRE(tasks != NULL);
+    REQUIRE(tasks != NULL && readlink("/proc/thread-self", self, sizeof self - 1) > 0); /* PID/task/ID */
     while ((entry = readdir(tasks))) {
         char line[256];
         unsigned long long blocked = 0;
-        if (entry->d_name[0] == '.' || atoi(entry->d_name) == getpid())
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, strrchr(self, '/') + 1) == 0)
             continue;
         read_line(entry->d_name, "comm", "", line, sizeof line);
         if (line[0] == 0)
@@ -419,7 +449,8 @@ int main(int argc, char **argv)
     RUN(threads_have_a_name_no_signals_and_a_short_life);
     RUN(a_child_cannot_reach_what_its_parent_started);
     RUN(children_of_a_busy_parent_have_queues_of_their_own);
-    RUN(a_handler_may_fork_in_the_middle_of_a_start);
+    RUN(a_handler_may_fork_while_a_loop_waits_for_its_queue);
+    RUN(a_handler_may_fork_while_a_thread_follows_a_started_call);
     RUN(a_process_may_exit_at_any_moment);
     if (argument("library"))
         check_child(a_library_may_be_closed_while_its_calls_run, NULL);
