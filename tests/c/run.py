@@ -49,6 +49,7 @@ MEMCHECK = [
     "--error-exitcode=9",
     "--leak-check=full",
     "--errors-for-leak-kinds=definite,indirect",
+    "--fair-sched=yes",  # else a thread that never waits keeps the others from running
 ]
 # memcheck takes the GCM tags of ring's assembly for uninitialised (openssl/openssl#19719): TLS runs without that check,
 # plain HTTP with it.
@@ -68,6 +69,9 @@ EXAMPLES = {
     "coroutine.cpp": ("g++", "c++20", "", "", ""),
 }
 NETWORK = [
+    "queue",
+    "queue_stress",
+    "queue_fork",
     "exchange",
     "random",
     "clock",
@@ -80,9 +84,9 @@ NETWORK = [
     "fork",
 ]
 # Also in processes that all have the same id.
-NESTED = ["cache_fork", "fork"]
+NESTED = ["cache_fork", "fork", "queue_fork"]
 # A second exchange shows by its token.
-FRESH_TOKENS = {"cache", "cache_fork", "clock"}
+FRESH_TOKENS = {"cache", "cache_fork", "clock", "queue", "queue_stress"}
 # Languages in encodings other than UTF-8, with a text that shows the encoding.
 LOCALES = {
     "de_DE": ("ISO-8859-1", "Das lässt sich nicht öffnen"),
@@ -259,6 +263,8 @@ def run_program(
 
 def run_network(setup: Setup, name: str, library: Path, cwd: Path, **how: Sequence[str]) -> None:
     with sandbox(setup, *["--fresh-tokens"] * (name in FRESH_TOKENS)) as addresses:
+        if library == setup.archive:  # a program that does not link the shared library can unload it
+            addresses["library"] = str(setup.shared)
         run_program(name, library, cwd, addresses, **how)
 
 
@@ -522,7 +528,7 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
 
 def checker_tasks(setup: Setup) -> Iterator[Task]:
     sanitizers = "address and undefined behaviour sanitizers"
-    for name in ("exchange", "cache"):
+    for name in ("exchange", "cache", "queue", "queue_stress"):
         yield in_directory(setup, f"{name} (memcheck, HTTP)", partial(run_network_memcheck, setup, name, False))
         sanitized = partial(run_network, setup, name, setup.archive, flags=SANITIZERS, options=["quick=1"])
         yield in_directory(setup, f"{name} ({sanitizers})", sanitized)
