@@ -38,9 +38,9 @@ def show(title: str, source: Path, typed: list[str], program: list[object], env:
 
 
 def compiled(title: str, compiler: str, name: str, folder: Path, env: dict[str, str]) -> None:
-    source, out = ROOT / "examples" / name, folder / title
+    source, out = ROOT / "examples" / name, folder / name.replace(".", "-")
     run(compiler, source, f"-I{ROOT / 'include'}", f"-L{RELEASE}", "-lspike_auth", "-o", out)
-    typed = [f"{compiler} {name} -lspike_auth -o token", f"./token {USER}"]
+    typed = [f"{compiler} {name} -lspike_auth -o {source.stem}", f"./{source.stem} {USER}"]
     show(title, source, typed, [out], {"LD_LIBRARY_PATH": str(RELEASE), **env})
 
 
@@ -67,6 +67,8 @@ def main() -> int:
         try:
             compiled("C", CC, "token.c", Path(folder), env)
             compiled("C++", CXX, "token.cpp", Path(folder), env)
+            if addresses:  # the real service is not asked for a thousand users
+                compiled("C, a thousand users on one thread", CC, "epoll.c", Path(folder), env)
             python(env)
             go(Path(folder), env)
         except AssertionError as error:

@@ -7,7 +7,7 @@ import textwrap
 import unittest
 from pathlib import Path
 
-from support.project import CC, HEADER, RELEASE, ROOT, clean_env, run, sandbox, scratch, settings
+from support.project import CC, CXX, HEADER, RELEASE, ROOT, clean_env, run, sandbox, scratch, settings
 
 README = (ROOT / "README.md").read_text()
 DOCS = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
@@ -36,6 +36,61 @@ int main(void) {
     spike_auth_config_free(config);
     printf("%%.7s %%zu\\n", header, header_len);
     return header_len == 0;
+}
+"""
+LOOP_C_PROGRAM = """\
+#include <spike_auth.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+struct user;
+static void has_ended(struct user *user);
+%s
+static void has_ended(struct user *user) {
+    char token[SPIKE_AUTH_TOKEN_SIZE];
+    size_t len;
+    if (spike_auth_call_get_token(user->call, token, sizeof token, &len, NULL) == SPIKE_AUTH_STATUS_OK)
+        printf("%%s: %%zu\\n", user->id, len);
+    spike_auth_call_free(user->call);
+}
+int main(void) {
+    struct user users[] = {{"alice", NULL}, {"bob", NULL}};
+    spike_auth_config *config = NULL;
+    spike_auth_client *client = NULL;
+    spike_auth_queue *queue = NULL;
+    if (spike_auth_config_new(&config, NULL) != SPIKE_AUTH_STATUS_OK ||
+        spike_auth_config_load_env(config, NULL) != SPIKE_AUTH_STATUS_OK ||
+        spike_auth_client_new(config, &client, NULL) != SPIKE_AUTH_STATUS_OK ||
+        spike_auth_queue_new(&queue, NULL) != SPIKE_AUTH_STATUS_OK || serve(client, queue, users, 2) != 0)
+        return 1;
+    spike_auth_queue_free(queue);
+    spike_auth_client_free(client);
+    spike_auth_config_free(config);
+    return 0;
+}
+"""
+LOOP_CPP_PROGRAM = """\
+#include <spike_auth.hpp>
+#include <coroutine>
+#include <exception>
+#include <iostream>
+#include <poll.h>
+static bool done = false;
+struct task {
+    struct promise_type {
+        task get_return_object() { return {}; }
+        std::suspend_never initial_suspend() noexcept { return {}; }
+        std::suspend_never final_suspend() noexcept { done = true; return {}; }
+        void return_void() {}
+        void unhandled_exception() { std::terminate(); }
+    };
+};
+%s
+int main() {
+    const spike_auth::client client(spike_auth::config().load_env());
+    const spike_auth::queue queue;
+    greet(client, queue, "alice");
+    loop(queue, done);
 }
 """
 GO_PROGRAM = """\
@@ -69,8 +124,8 @@ def one_line(text: str) -> str:
     return re.sub(r"\s+(\* )?", " ", text)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.S | re.M)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.S | re.M)
 
 
 def table(page: str, heading: str) -> list[list[str]]:
@@ -134,6 +189,29 @@ class Readme(unittest.TestCase):
             env["SPIKE_HMAC_KEY"] = "wrong"
             with self.assertRaisesRegex(AssertionError, "SPIKE_AUTH_STATUS_UNAUTHORIZED: 401 Unauthorized"):
                 run(program, "alice-in-chains", env=env)
+
+
+class EventLoops(unittest.TestCase):
+    """The programs of docs/event-loops.md. tests/c/run.py has the examples that it names."""
+
+    def said(self, compiler: str, standard: str, ending: str, source: str) -> str:
+        with scratch() as folder, sandbox() as addresses:
+            file, program = Path(folder) / f"loop.{ending}", Path(folder) / "loop"
+            file.write_text(source)
+            warnings = [f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+            run(compiler, *warnings, file, f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", "-o", program)
+            return run(program, env=clean_env(LD_LIBRARY_PATH=str(RELEASE), **settings(addresses)), timeout=30)
+
+    def test_the_epoll_loop_gets_tokens(self):
+        source = blocks("c", DOCS["event-loops"])[0]
+        self.assertLessEqual(len(source.splitlines()), 22)
+        said = self.said(CC, "c11", "c", LOOP_C_PROGRAM % source)
+        self.assertRegex("".join(sorted(said.splitlines(True))), r"\Aalice: \d+\nbob: \d+\n\Z")
+
+    def test_the_coroutine_gets_a_header(self):
+        source = blocks("cpp", DOCS["event-loops"])[0]
+        self.assertLessEqual(len(source.splitlines()), 10)
+        self.assertEqual(self.said(CXX, "c++20", "cpp", LOOP_CPP_PROGRAM % source), "alice: Bearer \n")
 
 
 class Documentation(unittest.TestCase):

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 
 # (program, purpose, Debian package)
@@ -29,6 +30,23 @@ OPTIONAL = [
 ]
 
 
+# Headers in the place of programs.
+HEADERS = [
+    ("uv.h", "the example for libuv", "libuv1-dev"),
+    ("boost/asio.hpp", "the example for boost::asio", "libboost-dev"),
+]
+
+
+def is_missing(header: str) -> bool:
+    """Asks the compiler, unless that is missing itself."""
+    question = f"#if !__has_include(<{header}>)\n#error\n#endif\n"
+    compiler = shutil.which("c++")
+    if compiler is None:
+        return False
+    done = subprocess.run([compiler, "-E", "-xc++", "-"], input=question, text=True, capture_output=True, check=False)
+    return done.returncode != 0
+
+
 def missing(tools):
     return [tool for tool in tools if shutil.which(tool[0]) is None]
 
@@ -53,6 +71,7 @@ def main() -> int:
     # It has no program that is in every user's PATH.
     if not os.path.isdir("/usr/share/i18n/charmaps"):
         optional.append(("locales", "the C tests in locales that are not UTF-8", "locales"))
+    optional += [header for header in HEADERS if is_missing(header[0])]
     unable = [f"  {reason}" for reason in map(left_out, interpreters().values()) if reason]
     if optional or unable:
         print("Some tests will be skipped, because these tools are missing:", file=sys.stderr)

@@ -82,7 +82,7 @@ pub unsafe extern "C" fn spike_auth_call_free(call: *mut spike_auth_call) {
 /// @param call       a handle that was passed to a start function
 /// @param token      receives the token and a NUL
 /// @param token_cap  its size in bytes; SPIKE_AUTH_TOKEN_SIZE is always enough
-/// @param token_len  receives the token's length without the NUL; may be NULL
+/// @param token_len  receives the token's length without the NUL
 /// @param err        receives the error detail; may be NULL
 ///
 /// Fails with PENDING (the call is under way), INVALID_ARGUMENT (the handle was never started),
@@ -112,7 +112,7 @@ pub unsafe extern "C" fn spike_auth_call_get_token(
 /// @param call     as there
 /// @param out      receives the value and a NUL
 /// @param out_cap  its size in bytes; SPIKE_AUTH_AUTHORIZATION_SIZE is always enough
-/// @param out_len  receives the length without the NUL; may be NULL
+/// @param out_len  receives the length without the NUL
 /// @param err      receives the error detail; may be NULL
 ///
 /// Fails as spike_auth_call_get_token() does.

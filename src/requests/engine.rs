@@ -224,10 +224,14 @@ impl Engine {
     }
 
     /// The next call to run; `None` if there is none for a while.
-    fn next(&self) -> Option<Arc<Request>> {
+    fn next(self: &Arc<Self>) -> Option<Arc<Request>> {
         let mut state = self.state();
         loop {
             if let Some(request) = state.runnable.pop_front() {
+                // Many pauses may have ended at once: each worker sees to the next.
+                if !state.runnable.is_empty() {
+                    let _ = self.provide_workers(&mut state);
+                }
                 return Some(request);
             }
             state.idle += 1;

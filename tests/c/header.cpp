@@ -1,4 +1,5 @@
-// spike_auth.hpp alone; with -DTWICE, included twice. Only compiled, and linked as the second file of smoke.cpp.
+// spike_auth.hpp alone; with -DTWICE, included twice. With -DDROPPED it must NOT compile with -Werror. The second file of
+// smoke.cpp.
 #include <spike_auth.hpp>
 #ifdef TWICE
 #include <spike_auth.hpp>
@@ -10,3 +11,12 @@ const char *version_elsewhere()
 {
     return spike_auth::version();
 }
+
+#ifdef DROPPED
+void drop(spike_auth::config &config);
+
+void drop(spike_auth::config &config)
+{
+    config.try_load_env();
+}
+#endif

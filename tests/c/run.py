@@ -49,6 +49,7 @@ MEMCHECK = [
     "--error-exitcode=9",
     "--leak-check=full",
     "--errors-for-leak-kinds=definite,indirect",
+    "--fair-sched=yes",  # else a thread that never waits keeps the others from running
 ]
 # memcheck takes the GCM tags of ring's assembly for uninitialised (openssl/openssl#19719): TLS runs without that check,
 # plain HTTP with it.
@@ -59,7 +60,18 @@ CXX_STANDARDS = ["c++11", "c++17", "c++20"]
 HPP_STANDARDS = ["c++17", "c++20", "c++2b"]
 
 OFFLINE = ["boundary", "bulk", "environment"]
+# Programs that get the tokens of many users at once: compiler, standard, and the header and library that they need,
+# with its Debian package.
+EXAMPLES = {
+    "epoll.c": ("gcc", "gnu11", "", "", ""),
+    "libuv.c": ("gcc", "gnu11", "uv.h", "-luv", "libuv1-dev"),
+    "asio.cpp": ("g++", "c++17", "boost/asio.hpp", "-lpthread", "libboost-dev"),
+    "coroutine.cpp": ("g++", "c++20", "", "", ""),
+}
 NETWORK = [
+    "queue",
+    "queue_stress",
+    "queue_fork",
     "exchange",
     "random",
     "clock",
@@ -72,9 +84,9 @@ NETWORK = [
     "fork",
 ]
 # Also in processes that all have the same id.
-NESTED = ["cache_fork", "fork"]
+NESTED = ["cache_fork", "fork", "queue_fork"]
 # A second exchange shows by its token.
-FRESH_TOKENS = {"cache", "cache_fork", "clock"}
+FRESH_TOKENS = {"cache", "cache_fork", "clock", "queue", "queue_stress"}
 # Languages in encodings other than UTF-8, with a text that shows the encoding.
 LOCALES = {
     "de_DE": ("ISO-8859-1", "Das lässt sich nicht öffnen"),
@@ -214,7 +226,7 @@ def library_path(directory: Path, library: Path) -> str:
     return str(directory)
 
 
-def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path, *more: Path) -> Path:
+def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path, *more: str | Path) -> Path:
     program = cwd / Path(source).stem
     static = library.suffix == ".a"
     defines = ["-DSPIKE_AUTH_STATIC"] if static else []
@@ -251,6 +263,8 @@ def run_program(
 
 def run_network(setup: Setup, name: str, library: Path, cwd: Path, **how: Sequence[str]) -> None:
     with sandbox(setup, *["--fresh-tokens"] * (name in FRESH_TOKENS)) as addresses:
+        if library == setup.archive:  # a program that does not link the shared library can unload it
+            addresses["library"] = str(setup.shared)
         run_program(name, library, cwd, addresses, **how)
 
 
@@ -374,6 +388,44 @@ def run_smoke(setup: Setup, compiler: str, standard: str, library: Path, flags: 
         execute([program, addresses["https"], addresses["ca_file"]], cwd, environment(LD_LIBRARY_PATH=path))
 
 
+def has_include(compiler: str, header: str, cwd: Path) -> bool:
+    source = cwd / "include.c"
+    source.write_text(f"#if !__has_include(<{header}>)\n#error missing\n#endif\n")
+    try:
+        execute([compiler, "-E", source], cwd, environment())
+    except Failed:
+        return False
+    return True
+
+
+def run_example(setup: Setup, source: str, flags: Sequence[str], cwd: Path) -> None:
+    """1500 users at once; then users whose calls cannot be started."""
+    compiler, standard, header, link, package = EXAMPLES[source]
+    if header and not has_include(compiler, header, cwd):
+        raise Skipped(f"{header} is not installed (install with: apt-get install {package})")
+    path = f"../../examples/{source}"
+    more = [link] if link else []
+    program = build(path, setup.shared, compiler, [f"-std={standard}", "-O1", *flags], cwd, *more)
+    with sandbox(setup) as addresses:
+        env = environment(
+            LD_LIBRARY_PATH=library_path(cwd / "lib", setup.shared),
+            SPIKE_APPLICATION_ID=addresses["application_id"],
+            SPIKE_HMAC_KEY=addresses["hmac_key"],
+            SPIKE_API_BASE_URL=addresses["https"],
+            SPIKE_CA_FILE=addresses["ca_file"],
+        )
+        said = execute([program, "user", "1500"], cwd, env)
+        if "1500 of 1500 users have a token" not in said:
+            raise Failed(said)
+        try:
+            execute([program, "al ice", "3"], cwd, env)
+        except Failed as failure:
+            if "exit code 1:" in str(failure) and "user id" in str(failure):
+                return
+            raise
+        raise Failed("a user that cannot be asked for is not told")
+
+
 # ---- the header
 
 
@@ -400,11 +452,19 @@ def check_header(compiler: str, standard: str, cwd: Path) -> None:
 
 
 def check_hpp(compiler: str, standard: str, cwd: Path) -> None:
-    """Alone and twice, with and without exceptions, with more warnings than a program needs."""
+    """Alone and twice, with and without exceptions, with more warnings than a program needs. A dropped result must not
+    compile."""
     need(compiler, "clang" if "clang" in compiler else compiler)
     strict = ["-Wshadow", "-Wsign-conversion", "-Wold-style-cast", "-Wnon-virtual-dtor"]
     for flags in ([], ["-DTWICE"], ["-fno-exceptions"], ["-DSPIKE_AUTH_STATIC"]):
         compile_only(compiler, standard, "header.cpp", cwd, *strict, *flags)
+    try:
+        compile_only(compiler, standard, "header.cpp", cwd, "-DDROPPED")
+    except Failed as failure:
+        if "nodiscard" not in str(failure):
+            raise
+        return
+    raise Failed("a program that drops a result compiles without a warning")
 
 
 def without_comments(header: Path) -> str:
@@ -468,7 +528,7 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
 
 def checker_tasks(setup: Setup) -> Iterator[Task]:
     sanitizers = "address and undefined behaviour sanitizers"
-    for name in ("exchange", "cache"):
+    for name in ("exchange", "cache", "queue", "queue_stress"):
         yield in_directory(setup, f"{name} (memcheck, HTTP)", partial(run_network_memcheck, setup, name, False))
         sanitized = partial(run_network, setup, name, setup.archive, flags=SANITIZERS, options=["quick=1"])
         yield in_directory(setup, f"{name} ({sanitizers})", sanitized)
@@ -494,6 +554,10 @@ def cxx_tasks(setup: Setup) -> Iterator[Task]:
         smoke = partial(run_smoke, setup, "g++", standard, setup.archive, flags)
         yield in_directory(setup, f"smoke (g++, {name})", smoke)
     yield Task("hpp has every function", check_hpp_has_all)
+    for source in EXAMPLES:
+        yield in_directory(setup, f"example {source}", partial(run_example, setup, source, []))
+        sanitized = partial(run_example, setup, source, SANITIZERS)
+        yield in_directory(setup, f"example {source} (address and undefined behaviour sanitizers)", sanitized)
 
 
 def header_tasks(setup: Setup) -> Iterator[Task]:
