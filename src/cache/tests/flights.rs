@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex};
 
 use proptest::prelude::*;
 
-use super::super::flights::{Flight, Flights, HandOff};
+use super::super::flights::{Flight, FlightResult, Flights, Follower, HandOff};
 use super::*;
 
 /// A call in a thread of its own.
@@ -205,7 +205,7 @@ fn no_flight_is_lost_when_the_next_leader_gives_up() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask { user: u8, seconds: u64 },
+    Ask { user: u8, seconds: u64, is_started: bool },
     Leave { nth: usize },
     HandOff { user: u8 },
     Lead { nth: usize },
@@ -214,7 +214,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..3u8, 0..1000u64).prop_map(|(user, seconds)| Step::Ask { user, seconds }),
+        4 => (0..3u8, 0..1000u64, any::<bool>())
+            .prop_map(|(user, seconds, is_started)| Step::Ask { user, seconds, is_started }),
         2 => (0..20usize).prop_map(|nth| Step::Leave { nth }),
         2 => (0..3u8).prop_map(|user| Step::HandOff { user }),
         2 => (0..20usize).prop_map(|nth| Step::Lead { nth }),
@@ -225,8 +226,46 @@ fn step() -> impl Strategy<Value = Step> {
 /// A waiter in the model.
 struct Waiting {
     user: u8,
-    flight: Arc<Flight>,
+    /// `None` for a started call.
+    flight: Option<Arc<Flight>>,
     id: WaiterId,
+}
+
+/// A started call, which the test hands the lead itself.
+struct Call;
+
+impl Follower for Call {
+    fn complete(self: Arc<Self>, _: FlightResult) {}
+
+    fn lead(self: Arc<Self>, _: Progress) -> Option<Progress> {
+        None
+    }
+}
+
+/// Checks a hand-off and takes a call that leads out of the list.
+fn check_hand_off(
+    handed: &HandOff,
+    user: u8,
+    waiting: &mut Vec<Waiting>,
+    in_flight: &mut HashMap<u8, bool>,
+) -> Result<(), TestCaseError> {
+    let next = waiting.iter().enumerate().filter(|(_, waiter)| waiter.user == user);
+    let next = next.max_by_key(|(_, waiter)| waiter.id).map(|(at, _)| at);
+    match handed {
+        HandOff::Thread(_) => {
+            prop_assert!(waiting[next.unwrap()].flight.is_some());
+            in_flight.insert(user, false);
+        }
+        HandOff::Call(..) => {
+            prop_assert!(waiting.remove(next.unwrap()).flight.is_none());
+            in_flight.insert(user, true);
+        }
+        HandOff::Over(_) => {
+            prop_assert!(next.is_none());
+            in_flight.remove(&user);
+        }
+    }
+    Ok(())
 }
 
 proptest! {
@@ -239,9 +278,13 @@ proptest! {
         let mut in_flight: HashMap<u8, bool> = HashMap::new();
         for step in steps {
             match step {
-                Step::Ask { user, seconds } => {
+                Step::Ask { user, seconds, is_started } => {
                     let id = WaiterId::new(start + Duration::from_secs(seconds));
-                    match flights.join(&[user], id) {
+                    let joined = match is_started {
+                        true => flights.follow(&[user], id, Arc::new(Call)).map(|()| None),
+                        false => flights.join(&[user], id).map(Some),
+                    };
+                    match joined {
                         Some(flight) => {
                             prop_assert!(in_flight.contains_key(&user));
                             waiting.push(Waiting { user, flight, id });
@@ -253,34 +296,21 @@ proptest! {
                     }
                 }
                 Step::Leave { nth } if nth < waiting.len() => {
-                    let gone = waiting.remove(nth);
-                    let is_last = waiting.iter().all(|waiter| waiter.user != gone.user);
-                    let has_leader = in_flight[&gone.user];
-                    match flights.leave(&[gone.user], gone.id) {
-                        None => prop_assert!(has_leader),
-                        Some(HandOff::Thread(_)) => prop_assert!(!has_leader && !is_last),
-                        Some(HandOff::Call(..)) => prop_assert!(false, "no call was started"),
-                        Some(HandOff::Over(_)) => {
-                            prop_assert!(!has_leader && is_last);
-                            in_flight.remove(&gone.user);
+                    let Waiting { user, id, .. } = waiting.remove(nth);
+                    match flights.leave(&[user], id) {
+                        None => prop_assert!(in_flight[&user]),
+                        Some(handed) => {
+                            prop_assert!(!in_flight[&user]);
+                            check_hand_off(&handed, user, &mut waiting, &mut in_flight)?;
                         }
                     }
+                    prop_assert!(flights.leave(&[user], id).is_none(), "it has left");
                 }
                 Step::HandOff { user } if in_flight.get(&user) == Some(&true) => {
-                    let waits = waiting.iter().any(|waiter| waiter.user == user);
-                    match flights.hand_off(&[user], Progress::default()) {
-                        HandOff::Thread(_) => {
-                            prop_assert!(waits);
-                            in_flight.insert(user, false);
-                        }
-                        HandOff::Call(..) => prop_assert!(false, "no call was started"),
-                        HandOff::Over(_) => {
-                            prop_assert!(!waits);
-                            in_flight.remove(&user);
-                        }
-                    }
+                    let handed = flights.hand_off(&[user], Progress::default());
+                    check_hand_off(&handed, user, &mut waiting, &mut in_flight)?;
                 }
-                Step::Lead { nth } if nth < waiting.len() => {
+                Step::Lead { nth } if nth < waiting.len() && waiting[nth].flight.is_some() => {
                     let Waiting { user, id, .. } = waiting[nth];
                     let leads = flights.lead(&[user], id).is_some();
                     prop_assert_eq!(leads, !in_flight[&user]);
@@ -294,15 +324,17 @@ proptest! {
                         waiting.drain(..).partition(|waiter| waiter.user == user);
                     let woken = flights.complete(&[user], Err(Error::cancelled()));
                     prop_assert_eq!(woken.len(), of_user.len());
-                    prop_assert!(of_user.iter().all(|waiter| waiter.flight.result().is_some()));
+                    let flights = of_user.iter().filter_map(|waiter| waiter.flight.as_ref());
+                    prop_assert!(flights.clone().all(|flight| flight.result().is_some()));
                     waiting = others;
                     in_flight.remove(&user);
                 }
                 _ => {}
             }
             for waiter in &waiting {
-                prop_assert!(waiter.flight.result().is_none());
-                prop_assert_eq!(waiter.flight.is_leaderless(), !in_flight[&waiter.user]);
+                let Some(flight) = &waiter.flight else { continue };
+                prop_assert!(flight.result().is_none());
+                prop_assert_eq!(flight.is_leaderless(), !in_flight[&waiter.user]);
             }
             prop_assert_eq!(flights.is_empty(), in_flight.is_empty());
         }
