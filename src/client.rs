@@ -336,5 +336,9 @@ impl Drop for Client {
         if let Some(engine) = self.engine.existing() {
             engine.join();
         }
+        if Arc::strong_count(&self.core) > 1 {
+            // In a child: a worker of the parent held it at the fork, so it is never freed. Its tokens are.
+            self.core.cache().clear();
+        }
     }
 }

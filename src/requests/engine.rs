@@ -182,6 +182,11 @@ impl Engine {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_runnable(&self, request: &Arc<Request>) -> bool {
+        self.state().runnable.iter().any(|other| Arc::ptr_eq(other, request))
+    }
+
     fn provide_workers(self: &Arc<Self>, state: &mut State) -> Result<(), Error> {
         if state.runnable.len() <= state.idle || state.workers >= self.workers_max {
             return Ok(());

@@ -465,3 +465,6 @@ fn exchange<F: Fetcher>(
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

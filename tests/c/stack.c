@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "children.h"
 
+#include <poll.h>
+
 /* ---- the measured stack ---------------------------------------------------------------------------- */
 
 /* The thread's stack, and the need that the README and the header state. It is 48 KiB with the chain of
@@ -285,6 +287,38 @@ static void cancel_a_call(void)
     spike_auth_call_free(call);
 }
 
+static void started_calls(void)
+{
+    enum { CALLS = 4 };
+    spike_auth_error *err = &outputs.err;
+    spike_auth_queue *queue = NULL;
+    spike_auth_call *calls[CALLS];
+    uint64_t tag;
+    size_t count;
+    CHECK_STATUS(spike_auth_queue_new(&queue, err), 0);
+    for (int i = 0; i < CALLS; i++)
+        CHECK_STATUS(spike_auth_call_new(&calls[i], err), 0);
+    sign_for("dave", outputs.text);
+    CHECK_STATUS(spike_auth_client_start_token(client, "carol", 5, calls[0], queue, 0, err), 0);
+    CHECK_STATUS(spike_auth_client_start_exchange(client, "dave", 4, calls[1], queue, 1, err), 0);
+    CHECK_STATUS(spike_auth_client_start_exchange_signature(client, "dave", 4, outputs.text, 64, calls[2], queue, 2,
+                                                            err), 0);
+    CHECK_STATUS(spike_auth_client_start_token(client, "fault.stall", 11, calls[3], queue, 3, err), 0);
+    spike_auth_call_cancel(calls[3]);
+    for (int taken = 0; taken < CALLS; taken += (int)count) {
+        struct pollfd fd = {.fd = spike_auth_queue_fd(queue), .events = POLLIN};
+        REQUIRE(poll(&fd, 1, 10000) == 1);
+        CHECK_STATUS(spike_auth_queue_take(queue, &tag, 1, &count, err), 0);
+        if (count == 1)
+            CHECK_STATUS(spike_auth_call_get_authorization(calls[tag], OUT), tag == 3 ? SPIKE_AUTH_STATUS_CANCELLED : 0);
+    }
+    CHECK_STATUS(spike_auth_client_start_token(client, "carol", 5, calls[0], queue, 0, err), 0); /* a hit */
+    CHECK_STATUS(spike_auth_call_get_token(calls[0], OUT), 0);
+    for (int i = 0; i < CALLS; i++)
+        spike_auth_call_free(calls[i]);
+    spike_auth_queue_free(queue);
+}
+
 static void close_and_free(void)
 {
     spike_auth_client_close(client);
@@ -326,6 +360,7 @@ static void every_call_over_http_and_https(void)
         round_of(with, NULL, 0, NAMED("the cache"), all_that_only_uses_the_cache);
         round_of(with, NULL, 0, NAMED("many signatures"), sign_many);
         round_of(with, NULL, 0, NAMED("a cancelled call"), cancel_a_call);
+        round_of(with, NULL, 0, NAMED("started calls"), started_calls);
         round_of(with, NULL, 0, NAMED("close and free"), close_and_free);
 #undef NAMED
     }

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex};
 
 use proptest::prelude::*;
 
-use super::super::flights::{Flight, Flights, HandOff};
+use super::super::flights::{Flight, FlightResult, Flights, Follower, HandOff};
 use super::*;
 
 /// A call in a thread of its own.
@@ -205,29 +205,18 @@ fn no_flight_is_lost_when_the_next_leader_gives_up() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Ask {
-        user: u8,
-        seconds: u64,
-    },
-    Leave {
-        nth: usize,
-    },
-    /// `pause`: how many seconds after the start the next attempt is due, if the last one failed.
-    HandOff {
-        user: u8,
-        pause: Option<u64>,
-    },
-    Lead {
-        nth: usize,
-    },
-    Complete {
-        user: u8,
-    },
+    Ask { user: u8, seconds: u64, is_started: bool },
+    Leave { nth: usize },
+    // `pause`: how many seconds after the start the next attempt is due, if the last one failed.
+    HandOff { user: u8, pause: Option<u64> },
+    Lead { nth: usize },
+    Complete { user: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..3u8, 0..1000u64).prop_map(|(user, seconds)| Step::Ask { user, seconds }),
+        4 => (0..3u8, 0..1000u64, any::<bool>())
+            .prop_map(|(user, seconds, is_started)| Step::Ask { user, seconds, is_started }),
         2 => (0..20usize).prop_map(|nth| Step::Leave { nth }),
         2 => (0..3u8, proptest::option::of(0..1000u64))
             .prop_map(|(user, pause)| Step::HandOff { user, pause }),
@@ -239,38 +228,80 @@ fn step() -> impl Strategy<Value = Step> {
 /// A waiter in the model.
 struct Waiting {
     user: u8,
-    seconds: u64,
-    flight: Arc<Flight>,
+    /// `None` for a started call.
+    flight: Option<Arc<Flight>>,
     id: WaiterId,
 }
 
-/// What a flight without a leader does next: the deadline of the waiter with the most time decides.
-#[derive(Debug, PartialEq)]
-enum Next {
-    Waiter,
-    Failed(usize),
-    Over,
+impl Waiting {
+    fn has_result(&self) -> bool {
+        self.flight.as_ref().is_none_or(|flight| flight.result().is_some())
+    }
 }
 
-impl Next {
-    fn expected(waiting: &[Waiting], user: u8, pause: Option<u64>) -> Self {
-        let of_user = || waiting.iter().filter(|waiter| waiter.user == user);
-        match of_user().map(|waiter| waiter.seconds).max() {
-            None => Self::Over,
-            Some(latest) if pause.is_some_and(|pause| latest <= pause) => {
-                Self::Failed(of_user().count())
-            }
-            Some(_) => Self::Waiter,
-        }
+/// A started call. The model hands it the lead.
+struct Call;
+
+impl Follower for Call {
+    fn complete(self: Arc<Self>, _: FlightResult) {}
+
+    fn lead(self: Arc<Self>, _: Progress) -> Option<Progress> {
+        None
+    }
+}
+
+#[derive(Default)]
+struct Model {
+    waiting: Vec<Waiting>,
+    /// By user: whether the flight has a leader, and the pause that the one before left.
+    in_flight: HashMap<u8, (bool, Option<u64>)>,
+}
+
+impl Model {
+    fn has_leader(&self, user: u8) -> bool {
+        self.in_flight.get(&user).is_some_and(|(has_leader, _)| *has_leader)
     }
 
-    fn found(next: &HandOff) -> Self {
-        match next {
-            HandOff::Thread(_) => Self::Waiter,
-            HandOff::Failed(_, woken, _) => Self::Failed(woken.len()),
-            HandOff::Over(_) => Self::Over,
-            HandOff::Call(..) => unreachable!("no call was started"),
+    /// Ends a flight. Returns its waiters.
+    fn end(&mut self, user: u8) -> Vec<Waiting> {
+        self.in_flight.remove(&user);
+        self.waiting.extract_if(.., |waiter| waiter.user == user).collect()
+    }
+
+    /// Checks a hand-off: the waiter with the most time decides.
+    fn hand_off(
+        &mut self,
+        user: u8,
+        start: Instant,
+        pause: Option<u64>,
+        handed: &HandOff,
+    ) -> Result<(), TestCaseError> {
+        let of_user = self.waiting.iter().enumerate().filter(|(_, waiter)| waiter.user == user);
+        let next = of_user.max_by_key(|(_, waiter)| waiter.id).map(|(at, waiter)| (at, waiter.id));
+        let due = pause.map(|pause| start + Duration::from_secs(pause));
+        let has_time = next.is_some_and(|(_, id)| due.is_none_or(|due| due < id.deadline()));
+        prop_assert_eq!(matches!(handed, HandOff::Over(_)), next.is_none());
+        prop_assert_eq!(
+            matches!(handed, HandOff::Thread(_) | HandOff::Call(..)),
+            next.is_some() && has_time
+        );
+        match handed {
+            HandOff::Thread(_) => {
+                prop_assert!(self.waiting[next.unwrap().0].flight.is_some());
+                self.in_flight.insert(user, (false, pause));
+            }
+            HandOff::Call(..) => {
+                prop_assert!(self.waiting.remove(next.unwrap().0).flight.is_none());
+                self.in_flight.insert(user, (true, None));
+            }
+            HandOff::Failed(_, woken, _) => {
+                let ended = self.end(user);
+                prop_assert_eq!(woken.len(), ended.len());
+                prop_assert!(ended.iter().all(Waiting::has_result));
+            }
+            HandOff::Over(_) => drop(self.end(user)),
         }
+        Ok(())
     }
 }
 
@@ -278,80 +309,66 @@ proptest! {
     #[test]
     fn flights_behave_like_the_model(steps in proptest::collection::vec(step(), 0..200)) {
         let start = Instant::now();
-        let mut flights = Flights::default();
-        let mut waiting: Vec<Waiting> = Vec::new();
-        // By user: whether the flight has a leader, and what the one before has left.
-        let mut in_flight: HashMap<u8, (bool, Option<u64>)> = HashMap::new();
-        let fails = |waiter: &Waiting| matches!(waiter.flight.result(), Some(Err(_)));
+        let (mut flights, mut model) = (Flights::default(), Model::default());
         for step in steps {
             match step {
-                Step::Ask { user, seconds } => {
+                Step::Ask { user, seconds, is_started } => {
                     let id = WaiterId::new(start + Duration::from_secs(seconds));
-                    match flights.join(&[user], id) {
-                        Some(flight) => {
-                            prop_assert!(in_flight.contains_key(&user));
-                            waiting.push(Waiting { user, seconds, flight, id });
-                        }
+                    let joined = match is_started {
+                        true => flights.follow(&[user], id, Arc::new(Call)).map(|()| None),
+                        false => flights.join(&[user], id).map(Some),
+                    };
+                    prop_assert_eq!(joined.is_some(), model.in_flight.contains_key(&user));
+                    match joined {
+                        Some(flight) => model.waiting.push(Waiting { user, flight, id }),
                         None => {
-                            prop_assert!(in_flight.insert(user, (true, None)).is_none());
+                            model.in_flight.insert(user, (true, None));
                             flights.begin(&[user]);
                         }
                     }
                 }
-                Step::Leave { nth } if nth < waiting.len() => {
-                    let gone = waiting.remove(nth);
-                    let (has_leader, pause) = in_flight[&gone.user];
-                    let next = flights.leave(&[gone.user], gone.id);
-                    prop_assert_eq!(next.is_none(), has_leader);
-                    if let Some(next) = next {
-                        let expected = Next::expected(&waiting, gone.user, pause);
-                        prop_assert_eq!(Next::found(&next), expected);
-                        if !matches!(next, HandOff::Thread(_)) {
-                            let of_user = |waiter: &mut Waiting| waiter.user == gone.user;
-                            prop_assert!(waiting.extract_if(.., of_user).all(|waiter| fails(&waiter)));
-                            in_flight.remove(&gone.user);
-                        }
+                Step::Leave { nth } if nth < model.waiting.len() => {
+                    let Waiting { user, id, .. } = model.waiting.remove(nth);
+                    let (has_leader, pause) = model.in_flight[&user];
+                    let handed = flights.leave(&[user], id);
+                    prop_assert_eq!(handed.is_none(), has_leader);
+                    if let Some(handed) = handed {
+                        model.hand_off(user, start, pause, &handed)?;
                     }
+                    prop_assert!(flights.leave(&[user], id).is_none(), "it has left");
                 }
-                Step::HandOff { user, pause } if in_flight.get(&user).is_some_and(|of| of.0) => {
+                Step::HandOff { user, pause } if model.has_leader(user) => {
                     let progress = pause.map_or_else(Progress::default, |pause| {
                         Progress::paused(start + Duration::from_secs(pause), Error::closed())
                     });
-                    let next = flights.hand_off(&[user], progress);
-                    prop_assert_eq!(Next::found(&next), Next::expected(&waiting, user, pause));
-                    if matches!(next, HandOff::Thread(_)) {
-                        in_flight.insert(user, (false, pause));
-                    } else {
-                        let of_user = |waiter: &mut Waiting| waiter.user == user;
-                        prop_assert!(waiting.extract_if(.., of_user).all(|waiter| fails(&waiter)));
-                        in_flight.remove(&user);
-                    }
+                    let handed = flights.hand_off(&[user], progress);
+                    model.hand_off(user, start, pause, &handed)?;
                 }
-                Step::Lead { nth } if nth < waiting.len() => {
-                    let Waiting { user, id, .. } = waiting[nth];
+                Step::Lead { nth }
+                    if model.waiting.get(nth).is_some_and(|waiter| waiter.flight.is_some()) =>
+                {
+                    let Waiting { user, id, .. } = model.waiting[nth];
                     let leads = flights.lead(&[user], id).is_some();
-                    prop_assert_eq!(leads, !in_flight[&user].0);
+                    prop_assert_eq!(leads, !model.has_leader(user));
                     if leads {
-                        waiting.remove(nth);
-                        in_flight.insert(user, (true, None));
+                        model.waiting.remove(nth);
+                        model.in_flight.insert(user, (true, None));
                     }
                 }
-                Step::Complete { user } if in_flight.get(&user).is_some_and(|of| of.0) => {
-                    let (of_user, others): (Vec<_>, Vec<_>) =
-                        waiting.drain(..).partition(|waiter| waiter.user == user);
+                Step::Complete { user } if model.has_leader(user) => {
                     let woken = flights.complete(&[user], Err(Error::cancelled()));
-                    prop_assert_eq!(woken.len(), of_user.len());
-                    prop_assert!(of_user.iter().all(|waiter| waiter.flight.result().is_some()));
-                    waiting = others;
-                    in_flight.remove(&user);
+                    let ended = model.end(user);
+                    prop_assert_eq!(woken.len(), ended.len());
+                    prop_assert!(ended.iter().all(Waiting::has_result));
                 }
                 _ => {}
             }
-            for waiter in &waiting {
-                prop_assert!(waiter.flight.result().is_none());
-                prop_assert_eq!(waiter.flight.is_leaderless(), !in_flight[&waiter.user].0);
+            for waiter in &model.waiting {
+                let Some(flight) = &waiter.flight else { continue };
+                prop_assert!(flight.result().is_none());
+                prop_assert_eq!(flight.is_leaderless(), !model.has_leader(waiter.user));
             }
-            prop_assert_eq!(flights.is_empty(), in_flight.is_empty());
+            prop_assert_eq!(flights.is_empty(), model.in_flight.is_empty());
         }
     }
 }

@@ -9,11 +9,15 @@ use std::time::Duration;
 
 use loom::sync::{Mutex, MutexGuard};
 
+use crate::context::Context;
 use crate::error::Error;
 use crate::sync;
 use crate::token::{Token, TokenResponse};
-use entry::{Entry, Key};
+pub(crate) use entry::Entry;
+use entry::Key;
 use flights::Flights;
+pub(crate) use flights::{FlightResult, Follower, WaiterId};
+pub(crate) use started::{Start, Step};
 
 #[path = "../../../src/cache/fetch.rs"]
 #[allow(dead_code)] // for renewals
@@ -21,6 +25,9 @@ mod fetch;
 #[path = "../../../src/cache/flights.rs"]
 #[allow(dead_code)] // for many users
 mod flights;
+#[path = "../../../src/cache/started.rs"]
+#[allow(dead_code)] // for renewals
+mod started;
 
 pub(crate) mod entry {
     use super::Token;
@@ -82,6 +89,14 @@ impl<C: Clock> Cache<C> {
 
     fn reserve(&self, _: Key<'_>, _: &TokenResponse, _: Duration) -> Option<()> {
         Some(())
+    }
+
+    fn claim_renewal(&self, _: Key<'_>, _: &Arc<Entry>, _: &Context) -> bool {
+        unreachable!("no model renews a token")
+    }
+
+    fn fall_back_on(&self, _: Key<'_>, _: Arc<Entry>, _: Error) -> FlightResult {
+        unreachable!("no model renews a token")
     }
 
     pub(crate) fn forget(&self, user: &[u8]) {

@@ -1,4 +1,4 @@
-//! The library's `src/cache/fetch.rs` and `flights.rs` on loom's primitives, with models of the threads that
+//! The library's `src/cache/fetch.rs`, `started.rs` and `flights.rs` on loom's primitives, with models of the threads that
 //! meet in them. Everything else that these files use has a stand-in here.
 
 #![cfg(test)]
@@ -7,6 +7,7 @@ mod cache;
 mod context;
 mod exchange;
 mod models;
+mod started;
 mod sync;
 
 mod error {
@@ -54,4 +55,8 @@ mod token {
     pub(crate) struct TokenResponse {
         pub(crate) token: Token,
     }
+}
+
+mod user_id {
+    pub(crate) type UserId<'a> = &'a [u8];
 }

@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::context::{Context, Deadline};
 use crate::error::Error::{self, Refused, Stopped};
 use crate::exchange::{Fetcher, Later, Outcome, Progress, SignedUser};
+use crate::started::Started;
 use crate::token::{Token, TokenResponse};
 
 /// The result of each caller, in the order of the model (an error, or the number of the request that returned
@@ -30,6 +31,8 @@ struct Call {
     attempt: Attempt,
     /// It forgets the user before it asks.
     forgets: bool,
+    /// It is started, and waits without a thread.
+    is_started: bool,
 }
 
 /// The outcome of a request that the call sends.
@@ -48,7 +51,17 @@ use Attempt::{Fails, Grants, Pauses, Stops};
 /// A call that never gives up.
 fn call(at: Instant, attempt: Attempt) -> Call {
     let deadline = Deadline { at, timeout: MORE };
-    Call { context: Context { deadline, gives_up: false }, attempt, forgets: false }
+    Call {
+        context: Context { deadline, gives_up: false },
+        attempt,
+        forgets: false,
+        is_started: false,
+    }
+}
+
+/// A call that is started.
+fn started(at: Instant, attempt: Attempt) -> Call {
+    Call { is_started: true, ..call(at, attempt) }
 }
 
 fn giving_up(call: Call) -> Call {
@@ -83,7 +96,8 @@ impl Fetcher for Requests<'_> {
         progress: &mut Progress,
         _: &Waker,
     ) -> Result<(), Later<Instant>> {
-        self.wait_for_turn(context, progress).map_err(Later::Over)
+        self.wait_for_turn(context, progress).map_err(Later::Over)?;
+        progress.pause.take().map_or(Ok(()), |until| Err(Later::At(until)))
     }
 
     fn attempt(
@@ -121,7 +135,8 @@ fn fetch<'a>(
         cache.forget(user.user);
     }
     let requests = Requests { attempt: call.attempt, sent, meanwhile: RefCell::new(meanwhile) };
-    cache.fetch(&user, &requests, &call.context).map(|fetched| fetched.entry.0.0)
+    let fetch = if call.is_started { Started::run } else { Cache::fetch };
+    fetch(cache, &user, &requests, &call.context).map(|fetched| fetched.entry.0.0)
 }
 
 /// Runs one model in every order.
@@ -258,4 +273,71 @@ fn a_call_after_forget_does_not_find_an_older_token() {
         let forgetful = Call { forgets: true, ..call(now, Grants) };
         meet(call(now, Grants), [forgetful])
     });
+}
+
+#[test]
+fn threads_and_started_calls_share_a_success() {
+    let expected = || [0, 1, 2].map(|joined| (vec![Ok(1), Ok(1), Ok(1)], 1, joined));
+    check(expected(), |now| meet(started(now, Grants), [call(now, Grants), started(now, Grants)]));
+    check(expected(), |now| meet(call(now, Grants), [0, 0].map(|_| started(now, Grants))));
+}
+
+#[test]
+fn a_thread_hands_off_to_a_started_call_and_the_reverse() {
+    let expected = || [(vec![Err(Stopped), Ok(2)], 1, 1), (vec![Err(Stopped), Ok(2)], 2, 0)];
+    check(expected(), |now| meet(call(now, Stops), [started(now, Grants)]));
+    check(expected(), |now| meet(started(now, Stops), [call(now, Grants)]));
+    check(expected(), |now| meet(started(now, Stops), [started(now, Grants)]));
+}
+
+#[test]
+fn a_started_call_is_cancelled_while_it_is_handed_the_lead() {
+    let expected =
+        || [(vec![Err(Stopped), Err(Stopped)], 1, 1), (vec![Err(Stopped), Err(Stopped)], 2, 0)];
+    check(expected(), |now| meet(call(now, Stops), [giving_up(started(now, Grants))]));
+    check(expected(), |now| meet(started(now, Stops), [giving_up(started(now, Grants))]));
+}
+
+#[test]
+fn the_last_waiter_of_either_kind_leads_if_a_started_call_is_cancelled() {
+    let expected = || {
+        [
+            // It comes after the other.
+            (vec![Err(Stopped), Ok(2), Ok(2)], 1, 1),
+            (vec![Err(Stopped), Ok(2), Ok(2)], 1, 2),
+            (vec![Err(Stopped), Ok(2), Ok(2)], 2, 0),
+            (vec![Err(Stopped), Ok(2), Ok(2)], 2, 1),
+            // It is cancelled, as a follower or as a leader.
+            (vec![Err(Stopped), Err(Stopped), Ok(2)], 1, 2),
+            (vec![Err(Stopped), Err(Stopped), Ok(2)], 2, 1),
+            (vec![Err(Stopped), Err(Stopped), Ok(2)], 3, 0),
+        ]
+    };
+    check(expected(), |now| {
+        meet(call(now, Stops), [giving_up(started(now + MORE, Grants)), call(now, Grants)])
+    });
+    check(expected(), |now| {
+        meet(started(now, Stops), [giving_up(started(now + MORE, Grants)), started(now, Grants)])
+    });
+}
+
+#[test]
+fn a_started_call_leads_if_a_thread_that_was_woken_gives_up() {
+    let expected = [
+        (vec![Err(Stopped), Ok(2), Ok(2)], 1, 1),
+        (vec![Err(Stopped), Ok(2), Ok(2)], 1, 2),
+        (vec![Err(Stopped), Ok(2), Ok(2)], 2, 0),
+        (vec![Err(Stopped), Ok(2), Ok(2)], 2, 1),
+        (vec![Err(Stopped), Err(Stopped), Ok(2)], 1, 2),
+        (vec![Err(Stopped), Err(Stopped), Ok(2)], 2, 1),
+    ];
+    check(expected, |now| {
+        meet(call(now, Stops), [giving_up(call(now + MORE, Grants)), started(now, Grants)])
+    });
+}
+
+#[test]
+fn a_started_leader_pauses_and_goes_on() {
+    let expected = [(vec![Err(Stopped), Ok(2)], 1, 1), (vec![Err(Stopped), Ok(2)], 2, 0)];
+    check(expected, |now| meet(call(now, Pauses(now + MORE)), [started(now + 2 * MORE, Grants)]));
 }
