@@ -118,7 +118,7 @@ func TestErrorIsANetError(t *testing.T) {
 func TestErrorText(t *testing.T) {
 	for want, e := range map[string]*spikeauth.Error{
 		"spikeauth: token: what failed. What to do": {Op: "token", Message: "what failed. What to do."},
-		"spikeauth: sign: the HMAC key does not":    {Op: "sign", Status: spikeauth.StatusInvalidKey},
+		"spikeauth: sign: the HMAC key is not":      {Op: "sign", Status: spikeauth.StatusInvalidKey},
 	} {
 		if got := e.Error(); !strings.HasPrefix(got, want) || strings.HasSuffix(got, ".") {
 			t.Errorf("%q", got)
