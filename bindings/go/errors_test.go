@@ -124,7 +124,7 @@ func TestErrorText(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
-	for _, status := range []spikeauth.Status{-1, 15, 99, 1 << 30} {
+	for _, status := range []spikeauth.Status{-1, 16, 99, 1 << 30} {
 		err, number := error(&spikeauth.Error{Op: "token", Status: status}), strconv.Itoa(int(status))
 		if !errors.Is(err, status) || !strings.Contains(err.Error(), number) ||
 			!strings.Contains(status.String(), number) || !strings.Contains(status.Error(), "libspike_auth") {
