@@ -718,7 +718,7 @@ static void cancel_and_close_hand_out_at_once(void)
                  SPIKE_AUTH_STATUS_CANCELLED);
     CHECK_EQ_INT(stats_of(client).pending, 2);
     spike_auth_client_close(client);
-    CHECK_EQ_INT(take(queue, tags, 2), 2);
+    take_all(queue, tags, 2); /* a worker may be about to hand one out */
     CHECK_EQ_INT(tags[0] + tags[1], 4);
     CHECK(now_ms() - start < 500);
     CHECK_STATUS(result_of(calls[1]).status, SPIKE_AUTH_STATUS_CLOSED);
