@@ -895,7 +895,8 @@ static void without_threads_each_call_fails(void)
         for (uint64_t i = 0; i < CALLS; i++) {
             char user[32];
             snprintf(user, sizeof user, "threadless-%d", (int)i % 3);
-            CHECK_STATUS(STARTERS[i % 3].start(client, user, NUL_TERMINATED, calls[i] = new_call(), queue, i, NULL), 0);
+            calls[i] = new_call();
+            CHECK_STATUS(STARTERS[i % 3].start(client, user, NUL_TERMINATED, calls[i], queue, i, NULL), 0);
         }
         take_all(queue, tags, CALLS);
         for (int i = 0; i < CALLS; i++) {
