@@ -718,7 +718,7 @@ static void cancel_and_close_hand_out_at_once(void)
                  SPIKE_AUTH_STATUS_CANCELLED);
     CHECK_EQ_INT(stats_of(client).pending, 2);
     spike_auth_client_close(client);
-    CHECK_EQ_INT(take(queue, tags, 2), 2);
+    take_all(queue, tags, 2); /* a worker may be about to hand one out */
     CHECK_EQ_INT(tags[0] + tags[1], 4);
     CHECK(now_ms() - start < 500);
     CHECK_STATUS(result_of(calls[1]).status, SPIKE_AUTH_STATUS_CLOSED);
@@ -895,7 +895,8 @@ static void without_threads_each_call_fails(void)
         for (uint64_t i = 0; i < CALLS; i++) {
             char user[32];
             snprintf(user, sizeof user, "threadless-%d", (int)i % 3);
-            CHECK_STATUS(STARTERS[i % 3].start(client, user, NUL_TERMINATED, calls[i] = new_call(), queue, i, NULL), 0);
+            calls[i] = new_call();
+            CHECK_STATUS(STARTERS[i % 3].start(client, user, NUL_TERMINATED, calls[i], queue, i, NULL), 0);
         }
         take_all(queue, tags, CALLS);
         for (int i = 0; i < CALLS; i++) {

@@ -435,7 +435,8 @@ static void a_library_may_be_closed_while_its_calls_run(void *unused)
         LOAD(spike_auth_client_start_token);
         REQUIRE(load_spike_auth_client_new(config, &client, NULL) == 0);
         REQUIRE(load_spike_auth_queue_new(&queue, NULL) == 0 && load_spike_auth_call_new(&call, NULL) == 0);
-        REQUIRE(load_spike_auth_client_start_token(client, "fault.delay.10.x", NUL_TERMINATED, call, queue, 1, NULL) == 0);
+        REQUIRE(load_spike_auth_client_start_token(client, "fault.delay.10.x", NUL_TERMINATED, call, queue, 1, NULL)
+                == 0);
         REQUIRE(dlclose(library) == 0);
         sleep_ms(40);
     }

@@ -438,9 +438,9 @@ static void check_mass(enum event event, int one_user, int count)
     CHECK(argument("quick") || bytes < BYTES_MAX);
     CHECK_EQ_INT(take(queue, tags, COUNT_OF(tags)), 0);
     CHECK(becomes_single_threaded(2000));
-    printf("%d calls for %s users, %s: %.0f bytes each, started in %.0f ms, told in %.0f ms, threads gone after %.0f ms\n",
-           count, one_user ? "one" : "all", NAMES[event], bytes, started - start, event == EXPIRE ? late : told - started,
-           now_ms() - told);
+    printf("%d calls for %s, %s: %.0f bytes each, started in %.0f ms, told in %.0f ms, threads gone after %.0f ms\n",
+           count, one_user ? "one user" : "as many users", NAMES[event], bytes, started - start,
+           event == EXPIRE ? late : told - started, now_ms() - told);
     spike_auth_client_free(client);
     spike_auth_queue_free(queue);
     /* What stays is the allocator's, and a few tables that do not shrink. */
