@@ -121,7 +121,7 @@ impl Engine {
         // Neither fails: the thread that calls this is a worker, and the timer is there for its deadline.
         if request.take_wake() {
             let _ = self.make_runnable(&mut state, request);
-            self.notify_worker(&state);
+            self.work.notify_one();
         } else {
             state.paused.insert((time, request.id()), Arc::clone(request));
             let _ = self.keep_time_for(&mut state, time);
@@ -147,7 +147,8 @@ impl Engine {
             Some(request) => self.make_runnable(&mut state, &request)?,
             None => return Ok(()),
         }
-        self.notify_worker(&state);
+        drop(state);
+        self.work.notify_one();
         Ok(())
     }
 
@@ -199,12 +200,6 @@ impl Engine {
         Ok(())
     }
 
-    fn notify_worker(&self, state: &State) {
-        if state.idle > 0 && !state.runnable.is_empty() {
-            self.work.notify_one();
-        }
-    }
-
     /// Makes sure that the timer looks at `time`.
     fn keep_time_for(self: &Arc<Self>, state: &mut State, time: Instant) -> Result<(), Error> {
         match state.timer {
@@ -241,7 +236,6 @@ impl Engine {
                 // Many pauses may have ended at once: each worker sees to the next.
                 if !state.runnable.is_empty() {
                     let _ = self.provide_workers(&mut state);
-                    self.notify_worker(&state);
                 }
                 return Some(request);
             }
@@ -265,7 +259,9 @@ impl Engine {
             let (resumed, expired) = (state.take_resumed(now), state.take_expired(now));
             if resumed || !expired.is_empty() {
                 let failed = if resumed { self.provide_workers(&mut state).err() } else { None };
-                self.notify_worker(&state);
+                if resumed {
+                    self.work.notify_all();
+                }
                 let stranded = failed.map(|error| (error, std::mem::take(&mut state.runnable)));
                 drop(state);
                 if let Some((error, stranded)) = stranded {
