@@ -43,7 +43,8 @@
  * returns.
  *
  * Threads. Any thread may call any function, and any number of threads may use one client at once. Only
- * _free must not run while another thread is inside a call on the same handle.
+ * _free must not run while another thread is inside a call on the same handle. A program that must not block
+ * a thread starts calls (spike_auth_client_start_token()) and waits for a queue's descriptor.
  *
  * Signal handlers. A signal handler may call no function of this library: the interrupted code may hold a
  * lock that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set
@@ -54,9 +55,11 @@
  *
  * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. The
  * library aborts only when no memory is left at all. Do not pthread_cancel() a thread that is inside a
- * call: it would end the process. Use spike_auth_call_cancel(). There is no signal handler, no callback, no
- * SIGPIPE and no background thread; a name is looked up on a helper thread with all signals blocked, of
- * which there are at most 16. Settings come from the environment only through
+ * call: it would end the process. Use spike_auth_call_cancel(). There is no signal handler, no callback and
+ * no SIGPIPE. The library has background threads only while there is work for them, with all signals
+ * blocked: at most 16 that look up names; and for calls that were started, at most the maximum concurrency of
+ * each client and one more, named spike_auth, which are gone within 20 ms after the last of these calls.
+ * Settings come from the environment only through
  * spike_auth_config_load_env(). spike_auth_client_new() also reads SSL_CERT_FILE and SSL_CERT_DIR, which
  * name the platform's trusted roots (loaded once per process): do not change the environment in another
  * thread meanwhile. A program with raised privileges (setuid, setgid, file capabilities) takes nothing from
@@ -73,7 +76,9 @@
  *
  * Fork. A client made before a fork works in the parent and in every child, at once. A child makes its own
  * connections and does not touch its parent's; what it closes, cancels or frees is its own. It starts with
- * the tokens of its parent's cache, and has its own cache from then on. A fork by raw system call or
+ * the tokens of its parent's cache, and has its own cache from then on. Queues, and calls that were started,
+ * stay with the parent: in a child a parent's queue hands out nothing, and the result of such a call is
+ * CANCELLED. A fork by raw system call or
  * _Fork() is not noticed, and nothing can be done about a lock of the C library's resolver that a thread
  * held at the fork.
  * In a child that a signal handler forks inside a call, that call fails with CANCELLED.
@@ -314,8 +319,8 @@ typedef enum spike_auth_status {
 
 /**
  * The deadline and the cancellation of one call. Make a handle, pass it to a call, and cancel that call from
- * any thread. Only one call at a time may use a handle. When the call has returned, the next call may use it,
- * unless it was cancelled.
+ * any thread. Only one call at a time may use a handle, waiting or started. When it has ended, the next call
+ * may use the handle, unless it was cancelled.
  */
 typedef struct spike_auth_call spike_auth_call;
 
@@ -863,15 +868,16 @@ spike_auth_status_t spike_auth_call_set_timeout_ms(struct spike_auth_call *call,
                                                    struct spike_auth_error *err);
 
 /**
- * Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A call that
- * has returned is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
+ * Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A started
+ * call is handed out at once. A call that has ended is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
  * of times; NULL is ignored. In a forked child, it cancels the child's calls only, not the parent's.
  */
 SPIKE_AUTH_API
 void spike_auth_call_cancel(struct spike_auth_call *call);
 
 /**
- * Frees a call handle. NULL is ignored. Free it only after the call that uses it has returned.
+ * Frees a call handle. NULL is ignored. A waiting call must have returned. A started call is ended by it, and
+ * is handed out no more; one that was handed out may be freed before the function that started it returns.
  */
 SPIKE_AUTH_API
 void spike_auth_call_free(struct spike_auth_call *call);
@@ -939,7 +945,8 @@ spike_auth_status_t spike_auth_client_new(const struct spike_auth_config *config
                                           struct spike_auth_error *err);
 
 /**
- * Closes a client: calls in progress return CLOSED at once, and so does every later call. May be called from
+ * Closes a client: calls in progress return CLOSED at once, and so does every later call. Calls that were
+ * started are handed out at once, with CLOSED. May be called from
  * any thread, any number of times; NULL is ignored. The handle stays valid until it is freed.
  */
 SPIKE_AUTH_API
@@ -947,7 +954,9 @@ void spike_auth_client_close(const struct spike_auth_client *client);
 
 /**
  * Closes a client, frees it, and wipes its key and its tokens. NULL is ignored. No other thread may be
- * inside a call on it: close it first, wait until all calls have returned, then free it.
+ * inside a call on it: close it first, wait until all calls have returned, then free it. Calls that were
+ * started need not have been taken: their results stay in their handles. Waits for the client's background
+ * threads to end.
  */
 SPIKE_AUTH_API
 void spike_auth_client_free(struct spike_auth_client *client);

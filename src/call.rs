@@ -77,6 +77,15 @@ impl Call {
         Ok(())
     }
 
+    /// Ends what was started with it, because its handle is freed: it is handed out no more.
+    pub(crate) fn withdraw(&self) {
+        if let Some(request) = self.request() {
+            // Also for a worker that makes the exchange, and for calls that were started with it before.
+            self.cancel.withdraw();
+            request.cancel();
+        }
+    }
+
     /// The state of what was started with it; `None` if nothing ever was.
     pub(crate) fn peek(&self) -> Option<Peeked> {
         match self.request() {
@@ -98,16 +107,6 @@ impl Call {
 
     pub(crate) fn cancel_token(&self) -> &CancelToken {
         &self.cancel
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if let Some(request) = self.request() {
-            // Also for a worker that makes the exchange, and for calls that were started with it before.
-            self.cancel.withdraw();
-            request.cancel();
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The handle that carries the deadline and the cancellation of one call.
 
 use std::ffi::c_char;
+use std::sync::Arc;
 
 use super::boundary::{panicked, run, run_quietly};
 use super::buffer::{HandleOut, TextOut, free, handle};
@@ -15,7 +16,15 @@ use crate::requests::{Ending, Peeked};
 /// any thread. Only one call at a time may use a handle, waiting or started. When it has ended, the next call
 /// may use the handle, unless it was cancelled.
 pub struct spike_auth_call {
-    pub(super) call: Call,
+    /// Shared with a start that is under way: another thread may take the call, and free the handle, before the
+    /// start returns.
+    pub(super) call: Arc<Call>,
+}
+
+impl Drop for spike_auth_call {
+    fn drop(&mut self) {
+        self.call.withdraw();
+    }
 }
 
 /// Makes a call handle that uses the client's deadline and is not cancelled.
@@ -31,7 +40,7 @@ pub unsafe extern "C" fn spike_auth_call_new(
     // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
-            HandleOut::new(call, "call")?.put(spike_auth_call { call: Call::new() });
+            HandleOut::new(call, "call")?.put(spike_auth_call { call: Arc::new(Call::new()) });
             Ok(())
         })
     }
@@ -68,7 +77,7 @@ pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
 }
 
 /// Frees a call handle. NULL is ignored. A waiting call must have returned. A started call is ended by it, and
-/// is handed out no more.
+/// is handed out no more; one that was handed out may be freed before the function that started it returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_free(call: *mut spike_auth_call) {
     // SAFETY: the caller keeps the header's contract.
@@ -167,5 +176,5 @@ fn write_result(call: &Call, out: &TextOut, prefix: &[u8]) -> Result<Attempts, F
 /// `ptr` is NULL or a live handle of this library.
 pub(super) unsafe fn optional<'a>(ptr: *const spike_auth_call) -> Option<&'a Call> {
     // SAFETY: NULL is `None`; any other pointer is live, as the caller promises.
-    unsafe { ptr.as_ref() }.map(|handle| &handle.call)
+    unsafe { ptr.as_ref() }.map(|handle| &*handle.call)
 }
