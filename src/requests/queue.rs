@@ -6,20 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Request;
 use crate::descriptor::Event;
 use crate::error::{Error, ErrorKind};
-use crate::fork::generation;
+use crate::fork::{generation, try_lock};
 
 pub(crate) struct Queue {
     made_in: u64,
-    event: Event,
     state: Mutex<State>,
 }
 
 struct State {
     ended: VecDeque<Arc<Request>>,
+    /// `None` once the handle was freed: nothing is handed out any more. Call handles keep the queue.
+    event: Option<Event>,
     /// The descriptor is readable.
     is_signalled: bool,
-    /// The handle was freed: nothing is handed out any more.
-    is_freed: bool,
 }
 
 impl Queue {
@@ -33,8 +32,8 @@ impl Queue {
                 ),
             )
         })?;
-        let state = State { ended: VecDeque::new(), is_signalled: false, is_freed: false };
-        Ok(Self { made_in: generation(), event, state: Mutex::new(state) })
+        let state = State { ended: VecDeque::new(), event: Some(event), is_signalled: false };
+        Ok(Self { made_in: generation(), state: Mutex::new(state) })
     }
 
     /// Whether a parent of this process made it.
@@ -44,7 +43,10 @@ impl Queue {
 
     /// Readable while there is something to take; `None` in a child of its process.
     pub(crate) fn descriptor(&self) -> Option<i32> {
-        (!self.is_inherited()).then(|| self.event.descriptor())
+        if self.is_inherited() {
+            return None;
+        }
+        self.state().event.as_ref().map(Event::descriptor)
     }
 
     /// Fills `tags` with calls that have ended, first ended first. Returns how many.
@@ -63,7 +65,7 @@ impl Queue {
         }
         // Under the lock: an event of a call that ends now is not cleared.
         if state.ended.is_empty() && std::mem::take(&mut state.is_signalled) {
-            self.event.clear();
+            state.event.iter().for_each(Event::clear);
         }
         count
     }
@@ -71,26 +73,20 @@ impl Queue {
     /// Hands out a call. Writes to the descriptor once in a burst.
     pub(super) fn put(&self, request: Arc<Request>) {
         let mut state = self.state();
-        if state.is_freed {
+        if state.event.is_none() {
             return;
         }
         state.ended.push_back(request);
         if !std::mem::replace(&mut state.is_signalled, true) {
-            self.event.set();
+            state.event.iter().for_each(Event::set);
         }
     }
 
-    /// Nothing is handed out any more.
+    /// Nothing is handed out any more, and the descriptor is closed.
     pub(crate) fn free(&self) {
-        if self.is_inherited() {
-            return;
-        }
-        let ended = {
-            let mut state = self.state();
-            state.is_freed = true;
-            std::mem::take(&mut state.ended)
-        };
-        drop(ended); // may be many: not under the lock
+        let state = if self.is_inherited() { try_lock(&self.state) } else { Some(self.state()) };
+        let freed = state.map(|mut state| (state.event.take(), std::mem::take(&mut state.ended)));
+        drop(freed); // may be many: not under the lock
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
