@@ -39,6 +39,8 @@ struct State {
     deadlines: BTreeMap<WaiterId, Arc<Request>>,
     /// First in, first out.
     runnable: VecDeque<Arc<Request>>,
+    /// About how many of `runnable` have ended.
+    stale: usize,
     paused: BTreeMap<(Instant, WaiterId), Arc<Request>>,
     workers: usize,
     /// Workers that wait for work.
@@ -47,6 +49,8 @@ struct State {
     timer: Option<Instant>,
     /// When the last call ended.
     idle_since: Option<Instant>,
+    /// Threads without work end at once.
+    is_closing: bool,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -129,11 +133,14 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn unpause(&self, time: Option<Instant>, request: &Request) {
-        if let Some(time) = time {
-            let paused = self.state().paused.remove(&(time, request.id()));
-            drop(paused);
-        }
+    /// A call that waited for a worker, or until `time`, has ended. It does not stay in its list: a worker may
+    /// come to it much later.
+    pub(super) fn remove(&self, time: Option<Instant>, request: &Request) {
+        let mut state = self.state();
+        let paused = time.and_then(|time| state.paused.remove(&(time, request.id())));
+        let ended = if paused.is_none() { state.take_ended() } else { Vec::new() };
+        drop(state);
+        drop((paused, ended));
     }
 
     /// Gives it to a worker before its time.
@@ -172,6 +179,7 @@ impl Engine {
 
     /// Waits for the threads, after [`Engine::close`].
     pub(crate) fn join(&self) {
+        self.state().is_closing = true;
         self.work.notify_all();
         self.time.notify_all();
         loop {
@@ -214,7 +222,6 @@ impl Engine {
     }
 
     fn spawn(self: &Arc<Self>, state: &mut State, run: fn(&Arc<Self>)) -> io::Result<()> {
-        state.threads.retain(|thread| !thread.is_finished());
         let this = Arc::clone(self);
         let thread = threads::spawn(NAME, STACK, move || run(&this))?;
         state.threads.push(thread);
@@ -244,8 +251,9 @@ impl Engine {
                 self.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
             state = guard;
             state.idle -= 1;
-            if timeout.timed_out() && state.runnable.is_empty() {
+            if (timeout.timed_out() || state.is_closing) && state.runnable.is_empty() {
                 state.workers -= 1;
+                join_finished(state);
                 return None;
             }
         }
@@ -273,10 +281,11 @@ impl Engine {
                 continue;
             }
             let next = state.next_time();
-            let look = next.or(state.idle_since.map(|since| since + LINGER)).unwrap_or(now);
+            let linger = state.idle_since.filter(|_| !state.is_closing).map(|since| since + LINGER);
+            let look = next.or(linger).unwrap_or(now);
             if look <= now {
                 state.timer = None;
-                return;
+                return join_finished(state);
             }
             state.timer = Some(look);
             let (guard, _) =
@@ -291,6 +300,21 @@ impl Engine {
 }
 
 impl State {
+    /// One more call in `runnable` has ended. Takes such calls out once they are the half, so that each costs a
+    /// few steps.
+    fn take_ended(&mut self) -> Vec<Arc<Request>> {
+        self.stale += 1;
+        if self.stale < 64 || self.stale * 2 < self.runnable.len() {
+            return Vec::new();
+        }
+        self.stale = 0;
+        let (ended, runnable) = std::mem::take(&mut self.runnable)
+            .into_iter()
+            .partition::<Vec<_>, _>(|call| call.has_ended());
+        self.runnable = runnable.into();
+        ended
+    }
+
     fn next_time(&self) -> Option<Instant> {
         let deadline = self.deadlines.keys().next().map(|id| id.deadline());
         let pause = self.paused.keys().next().map(|(time, _)| *time);
@@ -317,6 +341,13 @@ impl State {
         }
         expired
     }
+}
+
+/// A thread that ends frees the stacks of those that have ended before: a stack is kept until a join.
+fn join_finished(mut state: MutexGuard<'_, State>) {
+    let finished: Vec<_> = state.threads.extract_if(.., |thread| thread.is_finished()).collect();
+    drop(state);
+    finished.into_iter().for_each(|thread| drop(thread.join()));
 }
 
 /// A child has none of the threads, and a thread of the parent may have held the lock.

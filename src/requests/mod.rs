@@ -204,6 +204,10 @@ impl Request {
         }
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(&*self.state(), State::Ended(_))
+    }
+
     /// By its queue, which belongs to one process: a signal handler may fork in the middle of a start.
     fn is_inherited(&self) -> bool {
         self.queue.is_inherited()
@@ -246,7 +250,7 @@ impl Request {
         match stage {
             Stage::Runs => {}
             Stage::Waits(job, until) => {
-                engine.unpause(until, self);
+                engine.remove(until, self);
                 self.give_up(&engine, job);
             }
             Stage::Follows => {

@@ -7,6 +7,7 @@
 #include "queue.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
@@ -878,6 +879,93 @@ static void many_threads_take_each_call_once(void)
     spike_auth_client_free(client);
 }
 
+static void *take_and_free(void *queue)
+{
+    while (atomic_load(&taken_in_all) < atomic_load(&taken_at_most)) {
+        uint64_t tag;
+        if (!is_readable(queue, 10) || take(queue, &tag, 1) == 0)
+            continue;
+        spike_auth_call_free((spike_auth_call *)(uintptr_t)tag);
+        atomic_fetch_add(&taken_in_all, 1);
+    }
+    return NULL;
+}
+
+/* Another thread may take a call and free its handle before the function that started it has returned. */
+static void a_handle_may_be_freed_as_soon_as_it_is_taken(void)
+{
+    int count = argument("quick") ? 500 : MOST_TAKEN;
+    spike_auth_client *client = sandbox_client("http");
+    spike_auth_queue *queue = new_queue();
+    pthread_t takers[2];
+    atomic_store(&taken_in_all, 0);
+    atomic_store(&taken_at_most, count);
+    REQUIRE(get_own(client, "alice").status == 0);
+    for (size_t i = 0; i < COUNT_OF(takers); i++)
+        REQUIRE(pthread_create(&takers[i], NULL, take_and_free, queue) == 0);
+    for (int i = 0; i < count; i++) {
+        spike_auth_call *call = new_call_of(i % 8 ? 0 : 1); /* some of them end at once by their deadline */
+        start_token(client, i % 8 ? "alice" : "fault.delay.2.taken", call, queue, (uintptr_t)call);
+    }
+    for (size_t i = 0; i < COUNT_OF(takers); i++)
+        pthread_join(takers[i], NULL);
+    check_nothing_to_take(queue);
+    CHECK_EQ_INT(stats_of(client).pending, 0);
+    spike_auth_queue_free(queue);
+    spike_auth_client_free(client);
+}
+
+static void a_freed_queue_has_no_descriptor(void)
+{
+    spike_auth_client *client = sandbox_client("http");
+    spike_auth_call *ended = new_call(), *pending = new_call();
+    spike_auth_queue *queue;
+    long fds;
+    REQUIRE(get_own(client, "alice").status == 0);
+    queue = new_queue();
+    fds = count_fds();
+    start_token(client, "alice", ended, queue, 1);
+    take_one(queue, 1);
+    start_token(client, "fault.delay.300.orphan", pending, queue, 2);
+    spike_auth_queue_free(queue); /* and not when the handles are freed */
+    while (status_of(pending) == SPIKE_AUTH_STATUS_PENDING)
+        sleep_ms(1);
+    CHECK(becomes_single_threaded(1000));
+    CHECK_EQ_INT(count_fds(), fds - 1);
+    spike_auth_call_free(ended);
+    spike_auth_call_free(pending);
+    spike_auth_client_free(client);
+}
+
+static void calls_that_ended_before_their_turn_leave_nothing(void)
+{
+    enum { CALLS = 20000, MOST_BYTES = 100000 };
+    int count = argument("quick") ? 500 : CALLS;
+    spike_auth_config *config = sandbox_config("http");
+    spike_auth_client *client;
+    spike_auth_queue *queue = new_queue();
+    spike_auth_call *running = new_call();
+    size_t before;
+    REQUIRE(spike_auth_config_set_max_concurrency(config, 1, NULL) == 0);
+    client = client_of(config);
+    start_token(client, "fault.delay.9000.runs", running, queue, 1);
+    wait_until_in_flight(1);
+    before = mallinfo2().uordblks;
+    for (int i = 0; i < count; i++) {
+        spike_auth_call *call = new_call();
+        char user[32];
+        snprintf(user, sizeof user, "turnless-%d", i);
+        start_token(client, user, call, queue, 2);
+        spike_auth_call_free(call);
+    }
+    check_that(mallinfo2().uordblks < before + MOST_BYTES, __FILE__, __LINE__, "%zu bytes stay",
+               mallinfo2().uordblks - before);
+    CHECK_EQ_INT(stats_of(client).pending, 1);
+    spike_auth_call_free(running);
+    spike_auth_queue_free(queue);
+    spike_auth_client_free(client);
+}
+
 /* ---- no thread ------------------------------------------------------------------------------------------- */
 
 static void without_threads_each_call_fails(void)
@@ -1006,6 +1094,9 @@ int main(int argc, char **argv)
     RUN(a_handle_also_serves_calls_that_wait);
     RUN(queues_and_clients_combine_freely);
     RUN(many_threads_take_each_call_once);
+    RUN(a_handle_may_be_freed_as_soon_as_it_is_taken);
+    RUN(a_freed_queue_has_no_descriptor);
+    RUN(calls_that_ended_before_their_turn_leave_nothing);
     RUN(without_threads_each_call_fails);
     RUN(with_one_worker_all_calls_are_served);
     RUN(a_flight_without_threads_ends);
