@@ -869,8 +869,9 @@ spike_auth_status_t spike_auth_call_set_timeout_ms(struct spike_auth_call *call,
 
 /**
  * Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A started
- * call is handed out at once. A call that has ended is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
- * of times; NULL is ignored. In a forked child, it cancels the child's calls only, not the parent's.
+ * call is handed out at once. A call that has ended is not affected. A cancelled handle stays cancelled. May
+ * be called from any thread, any number of times; NULL is ignored. In a forked child, it cancels the child's
+ * calls only, not the parent's.
  */
 SPIKE_AUTH_API
 void spike_auth_call_cancel(struct spike_auth_call *call);
@@ -946,8 +947,8 @@ spike_auth_status_t spike_auth_client_new(const struct spike_auth_config *config
 
 /**
  * Closes a client: calls in progress return CLOSED at once, and so does every later call. Calls that were
- * started are handed out at once, with CLOSED. May be called from
- * any thread, any number of times; NULL is ignored. The handle stays valid until it is freed.
+ * started are handed out at once, with CLOSED. May be called from any thread, any number of times; NULL is
+ * ignored. The handle stays valid until it is freed.
  */
 SPIKE_AUTH_API
 void spike_auth_client_close(const struct spike_auth_client *client);

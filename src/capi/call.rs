@@ -64,8 +64,9 @@ pub unsafe extern "C" fn spike_auth_call_set_timeout_ms(
 }
 
 /// Cancels a handle: the call that uses it returns CANCELLED at once, and so does every later call. A started
-/// call is handed out at once. A call that has ended is not affected. A cancelled handle stays cancelled. May be called from any thread, any number
-/// of times; NULL is ignored. In a forked child, it cancels the child's calls only, not the parent's.
+/// call is handed out at once. A call that has ended is not affected. A cancelled handle stays cancelled. May
+/// be called from any thread, any number of times; NULL is ignored. In a forked child, it cancels the child's
+/// calls only, not the parent's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
     run_quietly(|| {

@@ -50,8 +50,8 @@ pub unsafe extern "C" fn spike_auth_client_new(
 }
 
 /// Closes a client: calls in progress return CLOSED at once, and so does every later call. Calls that were
-/// started are handed out at once, with CLOSED. May be called from
-/// any thread, any number of times; NULL is ignored. The handle stays valid until it is freed.
+/// started are handed out at once, with CLOSED. May be called from any thread, any number of times; NULL is
+/// ignored. The handle stays valid until it is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_client_close(client: *const spike_auth_client) {
     run_quietly(|| {

@@ -1,6 +1,7 @@
 //! One started call in each stage, and what can end it. The engine's threads do not run: the tests are its
 //! workers, and all threads that it asks for are refused after the timer.
 
+use std::task::Wake;
 use std::time::Duration;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::config::{ApplicationId, Config};
 use crate::context::CancelToken;
 use crate::core::Core;
 use crate::error::ErrorKind;
+use crate::exchange::Progress;
 
 struct Fixture {
     core: Arc<Core>,

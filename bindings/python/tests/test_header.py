@@ -41,7 +41,12 @@ TYPES = {
     "struct spike_auth_error *": POINTER(ErrorStruct),
     "struct spike_auth_stats *": POINTER(StatsStruct),
 }
-for _name, _handle in [("config", ConfigHandle), ("call", CallHandle), ("client", ClientHandle), ("queue", QueueHandle)]:
+for _name, _handle in [
+    ("config", ConfigHandle),
+    ("call", CallHandle),
+    ("client", ClientHandle),
+    ("queue", QueueHandle),
+]:
     TYPES[f"struct spike_auth_{_name} *"] = TYPES[f"const struct spike_auth_{_name} *"] = _handle
     TYPES[f"struct spike_auth_{_name} **"] = POINTER(_handle)
 
