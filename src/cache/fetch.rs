@@ -5,7 +5,7 @@
 //! the flight, one waiter is woken, and that one leads on or leaves in its turn. A failure that no waiter
 //! has time to retry ends the flight for all. This file says which
 //! thread locks when and wakes whom; `flights.rs` holds the state. `tests/loom` compiles both and
-//! tries every order of threads.
+//! tries the orders of threads.
 
 use std::convert::Infallible;
 use std::hash::BuildHasher;

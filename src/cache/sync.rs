@@ -1,5 +1,5 @@
 //! How the threads of a flight reach each other: std's means, named in one place, so that
-//! `tests/loom` can compile `flights.rs` with loom's instead and try every order of what threads do.
+//! `tests/loom` can compile `flights.rs` with loom's instead and try the orders of what threads do.
 //!
 //! `Arc` is not among them: what is shared by it does not depend on when it is counted.
 
