@@ -1,6 +1,7 @@
 //! Conversions between C pointers and Rust values.
 
 use std::ffi::{CStr, c_char};
+use std::sync::Arc;
 
 use super::error::Failure;
 use super::status::spike_auth_status;
@@ -99,6 +100,34 @@ impl<T> HandleOut<T> {
         // SAFETY: as in `new`.
         unsafe { self.0.write_unaligned(Box::into_raw(Box::new(value))) };
     }
+
+    /// A handle of which [`share`] gives shares.
+    pub(super) fn put_shared(self, value: T) {
+        // SAFETY: as in `new`.
+        unsafe { self.0.write_unaligned(Arc::into_raw(Arc::new(value)).cast_mut()) };
+    }
+}
+
+/// A share in a handle, for a function during which another thread may free it.
+///
+/// # Safety
+/// `ptr` is NULL or a live handle from [`HandleOut::put_shared`].
+pub(super) unsafe fn share<T>(ptr: *const T, what: &str) -> Result<Arc<T>, Failure> {
+    if ptr.is_null() {
+        return Err(null(what));
+    }
+    // SAFETY: made by `Arc::into_raw`, and live, as the caller promises.
+    unsafe {
+        Arc::increment_strong_count(ptr);
+        Ok(Arc::from_raw(ptr))
+    }
+}
+
+/// # Safety
+/// `ptr` is not NULL and came from [`HandleOut::put_shared`], and is not used later.
+pub(super) unsafe fn free_shared<T>(ptr: *mut T) {
+    // SAFETY: made by `Arc::into_raw`, and freed once, as the caller promises.
+    drop(unsafe { Arc::from_raw(ptr) });
 }
 
 /// # Safety

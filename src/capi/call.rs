@@ -1,10 +1,9 @@
 //! The handle that carries the deadline and the cancellation of one call.
 
 use std::ffi::c_char;
-use std::sync::Arc;
 
 use super::boundary::{panicked, run, run_quietly};
-use super::buffer::{HandleOut, TextOut, free, handle};
+use super::buffer::{HandleOut, TextOut, free_shared, handle};
 use super::cache::SCHEME;
 use super::error::{Attempts, Failure, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
@@ -16,15 +15,7 @@ use crate::requests::{Ending, Peeked};
 /// any thread. Only one call at a time may use a handle, waiting or started. When it has ended, the next call
 /// may use the handle, unless it was cancelled.
 pub struct spike_auth_call {
-    /// Shared with a start that is under way: another thread may take the call, and free the handle, before the
-    /// start returns.
-    pub(super) call: Arc<Call>,
-}
-
-impl Drop for spike_auth_call {
-    fn drop(&mut self) {
-        self.call.withdraw();
-    }
+    pub(super) call: Call,
 }
 
 /// Makes a call handle that uses the client's deadline and is not cancelled.
@@ -40,7 +31,7 @@ pub unsafe extern "C" fn spike_auth_call_new(
     // SAFETY: the caller keeps the header's contract.
     unsafe {
         run(err, || {
-            HandleOut::new(call, "call")?.put(spike_auth_call { call: Arc::new(Call::new()) });
+            HandleOut::new(call, "call")?.put_shared(spike_auth_call { call: Call::new() });
             Ok(())
         })
     }
@@ -81,8 +72,15 @@ pub unsafe extern "C" fn spike_auth_call_cancel(call: *mut spike_auth_call) {
 /// is handed out no more; one that was handed out may be freed before the function that started it returns.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_call_free(call: *mut spike_auth_call) {
-    // SAFETY: the caller keeps the header's contract.
-    run_quietly(|| unsafe { free(call) });
+    run_quietly(|| {
+        // SAFETY: the caller keeps the header's contract.
+        unsafe {
+            if let Ok(handle) = handle(call, "call") {
+                handle.call.withdraw();
+                free_shared(call);
+            }
+        }
+    });
 }
 
 /// The access token of a call that was started, once it has ended: status, details and token as the waiting
@@ -177,5 +175,5 @@ fn write_result(call: &Call, out: &TextOut, prefix: &[u8]) -> Result<Attempts, F
 /// `ptr` is NULL or a live handle of this library.
 pub(super) unsafe fn optional<'a>(ptr: *const spike_auth_call) -> Option<&'a Call> {
     // SAFETY: NULL is `None`; any other pointer is live, as the caller promises.
-    unsafe { ptr.as_ref() }.map(|handle| &*handle.call)
+    unsafe { ptr.as_ref() }.map(|handle| &handle.call)
 }

@@ -4,7 +4,7 @@ use std::ffi::c_char;
 use std::sync::Arc;
 
 use super::boundary::{run, run_quietly};
-use super::buffer::{HandleOut, StructOut, free, handle, null, text, too_long};
+use super::buffer::{HandleOut, StructOut, free, handle, null, share, text, too_long};
 use super::call::spike_auth_call;
 use super::client::spike_auth_client;
 use super::error::{Failure, spike_auth_error};
@@ -156,8 +156,8 @@ pub unsafe extern "C" fn spike_auth_client_start_token(
         run(err, || {
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            let call = Arc::clone(&handle(call, "call")?.call);
-            Ok(client.start_token(user_id, &call, own(queue)?, tag)?)
+            let call = share(call, "call")?;
+            Ok(client.start_token(user_id, &call.call, own(queue)?, tag)?)
         })
     }
 }
@@ -188,8 +188,8 @@ pub unsafe extern "C" fn spike_auth_client_start_exchange(
         run(err, || {
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            let call = Arc::clone(&handle(call, "call")?.call);
-            Ok(client.start_exchange(user_id, &call, own(queue)?, tag)?)
+            let call = share(call, "call")?;
+            Ok(client.start_exchange(user_id, &call.call, own(queue)?, tag)?)
         })
     }
 }
@@ -226,8 +226,8 @@ pub unsafe extern "C" fn spike_auth_client_start_exchange_signature(
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
             let signature = text(signature, signature_len, "signature")?;
-            let call = Arc::clone(&handle(call, "call")?.call);
-            Ok(client.start_exchange_signature(user_id, signature, &call, own(queue)?, tag)?)
+            let call = share(call, "call")?;
+            Ok(client.start_exchange_signature(user_id, signature, &call.call, own(queue)?, tag)?)
         })
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::Request;
@@ -18,6 +18,8 @@ use crate::threads;
 const NAME: &str = "spike_auth";
 /// A call needs up to 52 KiB.
 const STACK: usize = 256 * 1024;
+/// How long a worker waits when its call was stopped.
+const AFTER_A_STOP: Duration = Duration::from_millis(5);
 /// How long a thread without work stays, for the next call.
 const LINGER: Duration = Duration::from_millis(10);
 
@@ -231,7 +233,10 @@ impl Engine {
     /// A worker.
     fn work(self: &Arc<Self>) {
         while let Some(request) = self.next() {
-            request.run(self);
+            if request.run(self) {
+                // Stops come in storms: the next call would connect, and be stopped too.
+                thread::sleep(AFTER_A_STOP);
+            }
         }
     }
 

@@ -56,19 +56,22 @@ impl Request {
         }
     }
 
-    /// Runs its job, in a worker.
-    pub(super) fn run(self: &Arc<Self>, engine: &Arc<Engine>) {
+    /// Runs its job, in a worker. Whether it was stopped meanwhile.
+    pub(super) fn run(self: &Arc<Self>, engine: &Arc<Engine>) -> bool {
         self.take_wake();
         let Some(job) = self.take_job() else {
-            return; // it has ended
+            return false; // it had ended before
         };
         let kind = job.kind.clone();
         match catch_unwind(AssertUnwindSafe(|| self.step(engine, job))) {
-            Ok(Stepped::Ended(ending)) => drop(self.end(ending)),
-            Ok(Stepped::Paused(progress, time)) => self.pause(engine, Job { kind, progress }, time),
+            Ok(Stepped::Ended(ending)) => self.end(ending).is_none(),
+            Ok(Stepped::Paused(progress, time)) => {
+                self.pause(engine, Job { kind, progress }, time);
+                false
+            }
             Err(panic) => {
                 std::mem::forget(panic); // its drop may panic
-                drop(self.end(Ending::Panicked));
+                self.end(Ending::Panicked).is_none()
             }
         }
     }
