@@ -154,10 +154,10 @@ impl<T: Inherit> PerProcess<T> {
     #[inline]
     pub(crate) fn existing(&self) -> Option<&T> {
         let current = self.current.load(Ordering::Acquire);
-        // SAFETY: `current` is null or came from `Box::into_raw`. It is freed by `drop`, which has exclusive
-        // access, and by `make` after two generations. By then no call holds the reference: the threads of a
-        // child start after its fork, and the thread that forked was in a call only if a signal handler forked,
-        // once.
+        // Freed by `drop`, which has exclusive access, and by `make` after two generations. By then no call holds
+        // the reference: the threads of a child start after its fork, and the thread that forked was in a call
+        // only if a signal handler forked, once.
+        // SAFETY: `current` is null or came from `Box::into_raw`, and is not freed while it is used, as above.
         let current = unsafe { current.as_ref() }?;
         (current.generation == generation()).then_some(&current.value)
     }

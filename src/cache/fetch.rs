@@ -3,9 +3,8 @@
 //! The first call that misses leads: it makes the exchange. Calls that miss meanwhile wait, each until
 //! its own deadline. A leader that is stopped, or panics, hands the flight off: its progress stays in
 //! the flight, one waiter is woken, and that one leads on or leaves in its turn. A failure that no waiter
-//! has time to retry ends the flight for all. This file says which
-//! thread locks when and wakes whom; `flights.rs` holds the state. `tests/loom` compiles both and
-//! tries the orders of threads.
+//! has time to retry ends the flight for all. This file says which thread locks when and wakes which
+//! other; `flights.rs` holds the state. `tests/loom` compiles both and tries the orders of threads.
 
 use std::convert::Infallible;
 use std::hash::BuildHasher;

@@ -9,8 +9,8 @@
 //!
 //! A call that waits, for another call's flight or for its own turn, is an entry in a list. Worker threads
 //! make the exchanges, each as a caller that blocks would. A call ends once: by its result, its deadline,
-//! its cancellation, or the end of its client. The one who ends it also takes it out of the list that it
-//! was in, so nothing is handed over twice.
+//! its cancellation, or the end of its client. Whatever ends it also removes it from the list that it
+//! was in, so nothing is handed out twice.
 
 mod engine;
 mod job;
