@@ -2,7 +2,9 @@ package spikeauth
 
 import (
 	"context"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,120 +13,111 @@ type buffer [authorizationSize]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// release wipes the used part of a buffer and returns it to the pool.
-func (b *buffer) release(used int) {
-	clear(b[:used])
+// take returns the first n bytes of a buffer, wipes them and returns the buffer to the pool.
+func (b *buffer) take(n int) string {
+	text := string(b[:n])
+	clear(b[:n])
 	buffers.Put(b)
+	return text
 }
 
-// newCallPool returns a semaphore of n permits that also reuses call handles. A blocking call holds a thread, so only
-// as many calls enter the library as it runs exchanges at once. A permit is nil until its first use, and again after its
-// handle was cancelled.
-func newCallPool(n int) chan nativeCall {
-	calls := make(chan nativeCall, n)
-	for range n {
-		calls <- nil
-	}
-	return calls
+// order is a call that may send a request.
+type order struct {
+	function          function
+	op                string
+	prefix            string // of the result
+	userID, signature string
 }
 
-// deadline returns the deadline of a call: its context's, at most maxTimeout from now, or else the client's timeout.
-func (h *handle) deadline(ctx context.Context) time.Time {
-	now := time.Now()
-	if deadline, ok := ctx.Deadline(); ok {
-		if latest := now.Add(maxTimeout); deadline.After(latest) {
-			return latest
-		}
-		return deadline
+// function is what an order calls, waiting or started.
+type function int
+
+const (
+	getToken function = iota
+	exchange
+	exchangeSignature
+)
+
+// blocking counts the calls of the process that hold a thread while they wait. There are as many places as GOMAXPROCS:
+// a lone call costs a third of a started one, and a place is always free for it unless other calls are slow.
+var blocking atomic.Int32
+
+func takePlace() bool {
+	if blocking.Add(1) <= int32(runtime.GOMAXPROCS(0)) {
+		return true
 	}
-	return now.Add(h.timeout)
+	leavePlace()
+	return false
 }
 
-// wait receives from a channel until the deadline, the end of ctx or the close of the client.
-func wait[T any](
-	ctx context.Context, op string, deadline time.Time, closed <-chan struct{}, from <-chan T,
-) (T, *Error) {
-	var zero T
-	select {
-	case value := <-from:
-		return value, nil
-	default:
-	}
-	timer := time.NewTimer(time.Until(deadline))
-	defer timer.Stop()
-	select {
-	case value := <-from:
-		return value, nil
-	case <-closed:
-		return zero, closedError(op)
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-	return zero, contextError(op, ctx)
-}
+func leavePlace() { blocking.Add(-1) }
 
-// block runs do, a blocking call of the library that writes a token to out, once a permit is free.
-func (h *handle) block(
-	ctx context.Context, op string, deadline time.Time, do func(call nativeCall, out []byte) (int, *Error),
-) (string, *Error) {
-	call, failed := wait(ctx, op, deadline, h.closed, h.calls)
+// fetch makes a call. It blocks a thread if a place is free; otherwise the call is started, and waits as a goroutine.
+func (h *handle) fetch(ctx context.Context, o *order) (string, *Error) {
+	call, failed := newCall(o.op)
 	if failed != nil {
 		return "", failed
 	}
-	token, failed := h.run(ctx, call, op, deadline, do)
+	defer freeCall(call) // ends a started call, also if the context panics
+	if deadline, ok := ctx.Deadline(); ok && !setCallTimeout(call, min(time.Until(deadline), maxTimeout)) {
+		return "", contextError(o.op, ctx)
+	}
+	text, failed := h.run(ctx, call, o)
 	if failed != nil && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
 		failed.setContext(ctx)
 	}
-	return token, failed
+	return text, failed
 }
 
-// run runs do with a permit, and returns the permit even if the context panics.
-func (h *handle) run(
-	ctx context.Context, call nativeCall, op string, deadline time.Time,
-	do func(call nativeCall, out []byte) (int, *Error),
-) (token string, failed *Error) {
-	reusable := false
-	defer func() {
-		if !reusable {
-			freeCall(call)
-			call = nil
-		}
-		h.calls <- call
-	}()
-	if call == nil {
-		if call, failed = newCall(op); failed != nil {
-			return "", failed
-		}
+func (h *handle) run(ctx context.Context, call nativeCall, o *order) (string, *Error) {
+	if !takePlace() {
+		return h.start(ctx, call, o)
 	}
-	if !setCallTimeout(call, time.Until(deadline)) {
-		reusable = true
-		return "", &Error{Op: op, Status: StatusCancelled} // block sets the reason
-	}
+	defer leavePlace()
 	stop := afterDone(ctx, func() { cancelCall(call) })
 	out := buffers.Get().(*buffer)
-	n, failed := do(call, out[:])
-	token = string(out[:n])
-	out.release(n)
-	reusable = stop() // a cancelled handle stays cancelled
-	return token, failed
+	prefix := copy(out[:], o.prefix)
+	n, failed := o.wait(h.native, call, out[prefix:])
+	text := out.take(prefix + n)
+	stop()
+	return text, failed
 }
 
-// afterDone calls cancel when ctx is done. The returned stop function prevents that and reports whether it did; if not,
-// it waits until cancel has returned.
-func afterDone(ctx context.Context, cancel func()) (stop func() bool) {
+// start starts a call and waits for its end or that of ctx.
+func (h *handle) start(ctx context.Context, call nativeCall, o *order) (string, *Error) {
+	q, failed := h.startedCalls(o.op)
+	if failed != nil {
+		return "", failed
+	}
+	tag, ended := q.add()
+	defer q.remove(tag)
+	if failed := o.start(h.native, call, q.native, tag); failed != nil {
+		return "", failed
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return "", contextError(o.op, ctx)
+	}
+	out := buffers.Get().(*buffer)
+	prefix := copy(out[:], o.prefix)
+	n, failed := callResult(call, out[prefix:], o.op)
+	return out.take(prefix + n), failed
+}
+
+// afterDone calls cancel when ctx is done. The returned stop function prevents that, or waits until cancel has returned.
+func afterDone(ctx context.Context, cancel func()) (stop func()) {
 	if ctx.Done() == nil {
-		return func() bool { return true }
+		return func() {}
 	}
 	cancelled := make(chan struct{})
 	stopAfter := context.AfterFunc(ctx, func() {
 		cancel()
 		close(cancelled)
 	})
-	return func() bool {
-		if stopAfter() {
-			return true
+	return func() {
+		if !stopAfter() {
+			<-cancelled
 		}
-		<-cancelled
-		return false
 	}
 }

@@ -1,11 +1,9 @@
 package spikeauth
 
 import (
-	"os"
 	"runtime"
-	"strconv"
+	"sync"
 	"sync/atomic"
-	"time"
 )
 
 const opNew = "new"
@@ -26,14 +24,11 @@ func (*noCopy) Unlock() {}
 
 // handle is the state of a client. It is separate from Client so that it can outlive it until the last call returns.
 type handle struct {
-	native      nativeClient
-	timeout     time.Duration
-	maxAttempts int
+	native nativeClient
+	refs   atomic.Int64 // calls in progress, plus one for the open client, plus closedFlag
 
-	refs    atomic.Int64 // calls in progress, plus one for the open client, plus closedFlag
-	closed  chan struct{}
-	calls   chan nativeCall // see newCallPool
-	flights flights
+	mutex sync.Mutex
+	queue *queue // nil until a call was started
 }
 
 // closedFlag in handle.refs refuses new calls.
@@ -72,37 +67,12 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{
-		native:      native,
-		timeout:     s.timeout(),
-		maxAttempts: orDefault(s.maxAttempts, defaultMaxAttempts),
-		closed:      make(chan struct{}),
-		calls:       newCallPool(orDefault(s.maxConcurrency, defaultMaxConcurrency)),
-	}
+	h := &handle{native: native}
 	h.refs.Store(1)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.
 	c.cleanup = runtime.AddCleanup(c, func(h *handle) { go h.close() }, h)
 	return c, nil
-}
-
-// timeout returns the timeout that the library uses, from whichever source.
-func (s *settings) timeout() time.Duration {
-	ms := orDefault(s.timeoutMS, 0)
-	if s.timeoutMS == nil && s.fromEnv {
-		ms, _ = strconv.Atoi(os.Getenv("SPIKE_TIMEOUT_MS")) // the library has validated it
-	}
-	if ms == 0 {
-		return defaultTimeout
-	}
-	return time.Duration(ms) * time.Millisecond
-}
-
-func orDefault(setting *uint32, value int) int {
-	if setting == nil || *setting == 0 {
-		return value
-	}
-	return int(*setting)
 }
 
 // Close closes the client. Calls in progress and later calls return [ErrClosed] at once. The key and the tokens are
@@ -164,15 +134,14 @@ func (h *handle) close() {
 	if h.refs.Or(closedFlag)&closedFlag != 0 {
 		return
 	}
-	close(h.closed)
 	closeClient(h.native)
 	h.release()
 }
 
 // free is called once, by the last release.
 func (h *handle) free() {
-	for range cap(h.calls) {
-		freeCall(<-h.calls)
+	if h.queue != nil {
+		h.queue.file.Close()
 	}
 	freeClient(h.native)
 }

@@ -3,6 +3,7 @@ package spikeauth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"time"
@@ -71,11 +72,17 @@ func (e *Error) Temporary() bool { return e.Retryable }
 
 var _ net.Error = (*Error)(nil)
 
-// withOp returns a copy of a shared error for another call.
-func (e *Error) withOp(op string) *Error {
-	own := *e
-	own.Op = op
-	return &own
+// LogValue implements [slog.LogValuer] with a group of the fields.
+func (e *Error) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("op", e.Op),
+		slog.String("status", e.Status.String()),
+		slog.Int("http_status", e.HTTPStatus),
+		slog.Duration("retry_after", e.RetryAfter),
+		slog.Int("attempts", e.Attempts),
+		slog.Bool("retryable", e.Retryable),
+		slog.String("message", e.Message),
+	)
 }
 
 func closedError(op string) *Error {

@@ -3,7 +3,7 @@
 package spikeauth
 
 // This file is the only one that uses C: thin wrappers around the library's functions. All pointers are flat, the library
-// keeps none of them, and no function calls back.
+// keeps none of them but its own handles, and no function calls back.
 
 /*
 #if defined(__has_include)
@@ -45,13 +45,26 @@ package spikeauth
 #cgo nocallback spike_auth_client_stats
 #cgo nocallback spike_auth_call_set_timeout_ms
 #cgo nocallback spike_auth_call_cancel
+#cgo nocallback spike_auth_call_free
+#cgo noescape spike_auth_call_get_token
+#cgo nocallback spike_auth_call_get_token
+#cgo noescape spike_auth_client_start_token
+#cgo nocallback spike_auth_client_start_token
+#cgo noescape spike_auth_client_start_exchange
+#cgo nocallback spike_auth_client_start_exchange
+#cgo noescape spike_auth_client_start_exchange_signature
+#cgo nocallback spike_auth_client_start_exchange_signature
+#cgo noescape spike_auth_queue_take
+#cgo nocallback spike_auth_queue_take
 */
 import "C"
 
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 	"unsafe"
 )
@@ -65,6 +78,7 @@ const (
 type (
 	nativeClient = *C.spike_auth_client
 	nativeCall   = *C.spike_auth_call
+	nativeQueue  = *C.spike_auth_queue
 )
 
 // libraryMatches compares the loaded library with the header of the build.
@@ -219,6 +233,7 @@ func configure(config *C.spike_auth_config, s *settings, e *C.spike_auth_error) 
 		s.proxy != nil && C.spike_auth_config_set_proxy(config, chars(*s.proxy), size(*s.proxy), e) != ok,
 		s.maxConcurrency != nil && C.spike_auth_config_set_max_concurrency(config, C.uint32_t(*s.maxConcurrency), e) != ok,
 		s.cacheCapacity != nil && C.spike_auth_config_set_cache_capacity(config, C.uint32_t(*s.cacheCapacity), e) != ok,
+		s.cacheMaxBytes != nil && C.spike_auth_config_set_cache_max_bytes(config, C.uint64_t(*s.cacheMaxBytes), e) != ok,
 		s.cacheTTLMS != nil && C.spike_auth_config_set_cache_ttl_ms(config, C.uint64_t(*s.cacheTTLMS), e) != ok,
 		s.userAgent != nil && C.spike_auth_config_set_user_agent(config, chars(*s.userAgent), size(*s.userAgent), e) != ok:
 		return false
@@ -230,64 +245,103 @@ func closeClient(client nativeClient) { C.spike_auth_client_close(client) }
 
 func freeClient(client nativeClient) { C.spike_auth_client_free(client) }
 
-// clientPeek writes a cached token to out, or returns the status that says why not, without details.
-func clientPeek(client nativeClient, userID string, out []byte) (int, Status) {
-	return clientPeekInto(client, userID, out, nil)
-}
-
-// clientPeekError is clientPeek with the details of a failure.
-//
-//go:noinline
-func clientPeekError(client nativeClient, userID string, out []byte, op string) (int, Status, *Error) {
-	var e C.spike_auth_error
-	n, status := clientPeekInto(client, userID, out, &e)
-	if status == StatusOK || status == StatusNotCached {
-		return n, status, nil
-	}
-	return 0, status, failure(op, &e)
-}
-
-func clientPeekInto(client nativeClient, userID string, out []byte, e *C.spike_auth_error) (int, Status) {
-	var n C.size_t
+// clientPeek writes a cached token to out. Whatever else there is to say, a call for the token says.
+func clientPeek(client nativeClient, userID string, out []byte) (n int, isHit bool) {
+	var length C.size_t
 	status := C.spike_auth_client_peek_token(client, chars(userID), size(userID),
-		rawChars(out), C.size_t(len(out)), &n, e)
+		rawChars(out), C.size_t(len(out)), &length, nil)
+	return int(length), status == C.SPIKE_AUTH_STATUS_OK
+}
+
+// wait makes the call and writes its token to out.
+func (o *order) wait(client nativeClient, call nativeCall, out []byte) (int, *Error) {
+	var status C.spike_auth_status_t
+	var n C.size_t
+	var e C.spike_auth_error
+	user, userLen, to, room := chars(o.userID), size(o.userID), rawChars(out), C.size_t(len(out))
+	switch o.function {
+	case getToken:
+		status = C.spike_auth_client_get_token(client, user, userLen, call, to, room, &n, &e)
+	case exchange:
+		status = C.spike_auth_client_exchange(client, user, userLen, call, to, room, &n, &e)
+	case exchangeSignature:
+		status = C.spike_auth_client_exchange_signature(client, user, userLen, chars(o.signature), size(o.signature), call,
+			to, room, &n, &e)
+	}
 	if status != C.SPIKE_AUTH_STATUS_OK {
-		return 0, Status(status)
+		return 0, failure(o.op, &e)
 	}
-	return int(n), StatusOK
+	return int(n), nil
 }
 
-func clientToken(client nativeClient, userID string, call nativeCall, out []byte, op string) (int, *Error) {
+// start starts the call. The queue hands out tag when it has ended.
+func (o *order) start(client nativeClient, call nativeCall, queue nativeQueue, tag uint64) *Error {
+	var status C.spike_auth_status_t
+	var e C.spike_auth_error
+	user, userLen, number := chars(o.userID), size(o.userID), C.uint64_t(tag)
+	switch o.function {
+	case getToken:
+		status = C.spike_auth_client_start_token(client, user, userLen, call, queue, number, &e)
+	case exchange:
+		status = C.spike_auth_client_start_exchange(client, user, userLen, call, queue, number, &e)
+	case exchangeSignature:
+		status = C.spike_auth_client_start_exchange_signature(client, user, userLen, chars(o.signature), size(o.signature),
+			call, queue, number, &e)
+	}
+	if status != C.SPIKE_AUTH_STATUS_OK {
+		return failure(o.op, &e)
+	}
+	return nil
+}
+
+// callResult writes the token of a started call that has ended to out.
+func callResult(call nativeCall, out []byte, op string) (int, *Error) {
 	var n C.size_t
 	var e C.spike_auth_error
-	if C.spike_auth_client_get_token(client, chars(userID), size(userID), call,
-		rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
+	if C.spike_auth_call_get_token(call, rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
 		return 0, failure(op, &e)
 	}
 	return int(n), nil
 }
 
-func clientExchange(client nativeClient, userID string, call nativeCall, out []byte, op string) (int, *Error) {
-	var n C.size_t
+// newQueue makes a queue and a file that is readable when a call has ended.
+func newQueue(op string) (nativeQueue, *os.File, *Error) {
 	var e C.spike_auth_error
-	if C.spike_auth_client_exchange(client, chars(userID), size(userID), call,
-		rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return 0, failure(op, &e)
+	var queue nativeQueue
+	if C.spike_auth_queue_new(&queue, &e) != C.SPIKE_AUTH_STATUS_OK {
+		return nil, nil, failure(op, &e)
 	}
-	return int(n), nil
+	file, err := watch(uintptr(C.spike_auth_queue_fd(queue)))
+	if err != nil {
+		freeQueue(queue)
+		return nil, nil, &Error{Op: op, Status: StatusInternal, Retryable: true, Message: fmt.Sprintf(
+			"the runtime cannot watch the queue of started calls: %v. Check the limit on open files (RLIMIT_NOFILE).", err)}
+	}
+	return queue, file, nil
 }
 
-func clientExchangeSignature(
-	client nativeClient, userID, signature string, call nativeCall, out []byte, op string,
-) (int, *Error) {
-	var n C.size_t
-	var e C.spike_auth_error
-	if C.spike_auth_client_exchange_signature(client, chars(userID), size(userID), chars(signature), size(signature), call,
-		rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return 0, failure(op, &e)
+// watch returns a duplicate of a descriptor, since the library closes its own. It is close-on-exec and above 2.
+func watch(descriptor uintptr) (*os.File, error) {
+	duplicate, _, failed := syscall.Syscall(syscall.SYS_FCNTL, descriptor, syscall.F_DUPFD_CLOEXEC, 3)
+	if failed != 0 {
+		return nil, os.NewSyscallError("fcntl", failed)
 	}
-	return int(n), nil
+	file := os.NewFile(duplicate, "spikeauth")
+	if err := file.SetReadDeadline(time.Time{}); err != nil { // the poller has refused it
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
+
+// takeTags returns how many tags of calls that have ended it wrote. If fewer than fit, none is left.
+func takeTags(queue nativeQueue, tags []uint64) int {
+	var n C.size_t
+	_ = C.spike_auth_queue_take(queue, (*C.uint64_t)(unsafe.Pointer(unsafe.SliceData(tags))), C.size_t(len(tags)), &n, nil)
+	return int(n)
+}
+
+func freeQueue(queue nativeQueue) { C.spike_auth_queue_free(queue) }
 
 func clientInvalidate(client nativeClient, userID, rejected, op string) error {
 	var e C.spike_auth_error
@@ -324,6 +378,7 @@ func clientStats(client nativeClient, op string) (Stats, error) {
 		Evictions:     uint64(s.evictions),
 		Entries:       uint64(s.entries),
 		Bytes:         uint64(s.bytes),
+		Pending:       uint64(s.pending),
 	}, nil
 }
 

@@ -2,7 +2,10 @@
 
 package spikeauth
 
-import "time"
+import (
+	"os"
+	"time"
+)
 
 // This file replaces native.go in a program without cgo. No client can be created there, so nothing below
 // notCreatedError is ever called.
@@ -16,6 +19,7 @@ const (
 type (
 	nativeClient = *struct{}
 	nativeCall   = *struct{}
+	nativeQueue  = *struct{}
 )
 
 func checkLibrary() error { return ErrNoCgo }
@@ -38,19 +42,19 @@ func closeClient(nativeClient) {}
 
 func freeClient(nativeClient) {}
 
-func clientPeek(nativeClient, string, []byte) (int, Status) { return 0, StatusInternal }
+func clientPeek(nativeClient, string, []byte) (int, bool) { return 0, false }
 
-func clientPeekError(nativeClient, string, []byte, string) (int, Status, *Error) {
-	return 0, StatusInternal, nil
-}
+func (*order) wait(nativeClient, nativeCall, []byte) (int, *Error) { return 0, nil }
 
-func clientToken(nativeClient, string, nativeCall, []byte, string) (int, *Error) { return 0, nil }
+func (*order) start(nativeClient, nativeCall, nativeQueue, uint64) *Error { return nil }
 
-func clientExchange(nativeClient, string, nativeCall, []byte, string) (int, *Error) { return 0, nil }
+func callResult(nativeCall, []byte, string) (int, *Error) { return 0, nil }
 
-func clientExchangeSignature(nativeClient, string, string, nativeCall, []byte, string) (int, *Error) {
-	return 0, nil
-}
+func newQueue(string) (nativeQueue, *os.File, *Error) { return nil, nil, nil }
+
+func takeTags(nativeQueue, []uint64) int { return 0 }
+
+func freeQueue(nativeQueue) {}
 
 func clientInvalidate(nativeClient, string, string, string) error { return ErrNoCgo }
 

@@ -6,13 +6,8 @@ import (
 	"time"
 )
 
-// Copies of the library's defaults and limits, needed because goroutines wait for a permit in Go.
-const (
-	defaultTimeout        = 10 * time.Second
-	defaultMaxAttempts    = 3
-	defaultMaxConcurrency = 32
-	maxTimeout            = 10 * time.Minute
-)
+// maxTimeout is the longest timeout that the library takes.
+const maxTimeout = 10 * time.Minute
 
 // An Option changes a default setting of a [Client]. [New] fails if the value is invalid. Of two options for the same
 // setting the later one counts.
@@ -32,6 +27,7 @@ type settings struct {
 	proxy          *string
 	maxConcurrency *uint32
 	cacheCapacity  *uint32
+	cacheMaxBytes  *uint64
 	cacheTTLMS     *uint64
 	userAgent      *string
 }
@@ -100,16 +96,29 @@ func WithProxy(url string) Option {
 	}
 }
 
-// WithMaxConcurrency sets how many exchanges may be in flight at once, 1 to 1024. It also limits the threads that the
-// client holds: further calls wait as goroutines. The default, also for 0, is 32.
+// WithMaxConcurrency sets how many exchanges may be in flight at once, 1 to 1024. It also limits the threads that make
+// them: further calls wait as goroutines. The default, also for 0, is 32.
 func WithMaxConcurrency(n int) Option {
 	return func(s *settings) error { return setCount(&s.maxConcurrency, "number of exchanges", n) }
 }
 
-// WithCacheCapacity sets the maximum number of cached tokens, within 64 MiB; 0 disables the cache. The default is
-// 100 000.
+// WithCacheCapacity sets the maximum number of cached tokens, within [WithCacheMaxBytes]; 0 disables the cache. The
+// default is 100 000.
 func WithCacheCapacity(tokens int) Option {
 	return func(s *settings) error { return setCount(&s.cacheCapacity, "number of tokens", tokens) }
+}
+
+// WithCacheMaxBytes sets the maximum memory of the cached tokens. A token takes about 200 bytes more than its length and
+// that of the user id; one that could never fit is returned but not cached. The default, also for 0, is 64 MiB.
+func WithCacheMaxBytes(bytes int64) Option {
+	return func(s *settings) error {
+		if bytes < 0 {
+			return invalidArgument("the memory of the cache is negative: %d", bytes)
+		}
+		limit := uint64(bytes)
+		s.cacheMaxBytes = &limit
+		return nil
+	}
 }
 
 // WithCacheTTL sets the age at which a cached token is renewed, unless it expires earlier. A token without an expiry is

@@ -1,21 +1,28 @@
 package spikeauth
 
+import (
+	"encoding/json"
+	"log/slog"
+	"reflect"
+)
+
 // Stats counts what a client's cache has done since the client was created, and what it holds. [Client.Exchange] and
-// [Client.ExchangeSignature] bypass the cache and are not counted.
+// [Client.ExchangeSignature] bypass the cache and count only in Pending.
 //
 // Each call for a token is either a hit or a miss. Coalesced and Exchanges together are at most Misses.
 type Stats struct {
-	Hits          uint64 // calls answered from the cache
-	Misses        uint64 // all other calls
-	Coalesced     uint64 // misses that waited for another call's exchange
-	Exchanges     uint64 // exchanges started by misses
-	Requests      uint64 // requests sent by these exchanges
-	Retries       uint64 // requests after the first of an exchange
-	Failures      uint64 // exchanges that ended without a usable token
-	Invalidations uint64 // tokens dropped by Invalidate
-	Evictions     uint64 // tokens dropped to make room
-	Entries       uint64 // tokens held now
-	Bytes         uint64 // memory used by these tokens
+	Hits          uint64 `json:"hits"`          // calls answered from the cache
+	Misses        uint64 `json:"misses"`        // all other calls
+	Coalesced     uint64 `json:"coalesced"`     // misses that waited for another call's exchange
+	Exchanges     uint64 `json:"exchanges"`     // exchanges started by misses
+	Requests      uint64 `json:"requests"`      // requests sent by these exchanges
+	Retries       uint64 `json:"retries"`       // requests after the first of an exchange
+	Failures      uint64 `json:"failures"`      // exchanges that ended without a usable token
+	Invalidations uint64 `json:"invalidations"` // tokens dropped by Invalidate
+	Evictions     uint64 `json:"evictions"`     // tokens dropped to make room
+	Entries       uint64 `json:"entries"`       // tokens held now
+	Bytes         uint64 `json:"bytes"`         // memory used by these tokens
+	Pending       uint64 `json:"pending"`       // calls that wait as goroutines now; a few more may hold a thread
 }
 
 // Stats returns the current counters.
@@ -25,12 +32,21 @@ func (c *Client) Stats() (Stats, error) {
 		return Stats{}, err
 	}
 	defer c.release()
-	stats, err := clientStats(c.handle.native, op)
-	if err != nil {
-		return Stats{}, err
+	return clientStats(c.handle.native, op)
+}
+
+// String returns the counters as JSON. Stats thereby implements [expvar.Var]; publish current ones with [expvar.Func].
+func (s Stats) String() string {
+	text, _ := json.Marshal(s) // numbers cannot fail
+	return string(text)
+}
+
+// LogValue implements [slog.LogValuer] with a group of all counters.
+func (s Stats) LogValue() slog.Value {
+	value := reflect.ValueOf(s)
+	attrs := make([]slog.Attr, value.NumField())
+	for i := range attrs {
+		attrs[i] = slog.Uint64(value.Type().Field(i).Tag.Get("json"), value.Field(i).Uint())
 	}
-	coalesced := c.handle.flights.coalesced.Load()
-	stats.Misses += coalesced
-	stats.Coalesced += coalesced
-	return stats, nil
+	return slog.GroupValue(attrs...)
 }
