@@ -180,6 +180,7 @@ lint-go: go .venv/staticcheck
 	cd bindings/go && { ! "$$(go env GOROOT)/bin/gofmt" -l . | grep .; }
 	cd bindings/go && for build in 1: 1:spikeauth_static 0:; do export CGO_ENABLED=$${build%:*}; \
 	  go vet -tags "$${build#*:}" ./...; ../../.venv/staticcheck -tags "$${build#*:}" ./...; done
+	cd bindings/go/integration && go vet ./... && ../../../.venv/staticcheck ./...
 
 .venv/staticcheck: .venv/made $(GO_READY)
 	GOBIN=$(CURDIR)/.venv $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.2

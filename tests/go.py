@@ -11,6 +11,8 @@ from pathlib import Path
 from support.project import ROOT, clean_env
 
 BINDING = ROOT / "bindings" / "go"
+# A module of its own, because it needs modules of others. They are downloaded when it runs.
+INTEGRATION = BINDING / "integration"
 # `make gos` puts them there.
 FROM_PYPI = ROOT / ".venv" / "go"
 ALWAYS = ["test", "-count=1", "-shuffle=on", "-timeout=5m", "-v"]
@@ -24,12 +26,17 @@ class Build:
     title: str
     arguments: list[str]
     env: dict[str, str] = field(default_factory=dict)
+    module: Path = BINDING
 
 
 PLAIN = Build("as users build it", [])
 # With the oldest Go and the newest. The library is installed, and linked by a module of a user's, once for each Go.
 LATER = "-skip=TestVendoredModule"
-AT_THE_ENDS = [Build("race detector", ["-race"]), Build("no cgo", [], {"CGO_ENABLED": "0"})]
+AT_THE_ENDS = [
+    Build("race detector", ["-race"]),
+    Build("no cgo", [], {"CGO_ENABLED": "0"}),
+    Build("with oauth2 and gRPC", ["-race"], {"GOPROXY": os.environ.get("GOPROXY", "")}, INTEGRATION),
+]
 # With the newest.
 MORE = [
     Build("the archive", [LATER, "-tags=spikeauth_static"]),
@@ -57,7 +64,7 @@ def env_of(go: Path, more: dict[str, str]) -> dict[str, str]:
 
 def test(go: Path, build: Build, more: list[str]) -> Counter[str]:
     """How many tests and examples passed, failed and were skipped."""
-    done = subprocess.run([go, *ALWAYS, *build.arguments, *more, "./..."], cwd=BINDING,
+    done = subprocess.run([go, *ALWAYS, *build.arguments, *more, "./..."], cwd=build.module,
                           env=env_of(go, build.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           check=False)
     found = Counter(re.findall(r"(?m)^--- (PASS|FAIL|SKIP): ", done.stdout))
