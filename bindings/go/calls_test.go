@@ -17,8 +17,16 @@ func everyCall(ctx context.Context, client *spikeauth.Client, userID, token stri
 		"ExchangeSignature": func() error { _, err := client.ExchangeSignature(ctx, userID, strings.Repeat("0", 64)); return err },
 		"Token":             func() error { _, err := client.Token(ctx, userID); return err },
 		"Authorization":     func() error { _, err := client.Authorization(ctx, userID); return err },
-		"Invalidate":        func() error { return client.Invalidate(userID, token) },
-		"Forget":            func() error { return client.Forget(userID) },
-		"Stats":             func() error { _, err := client.Stats(); return err },
+		"TokenSource": func() error {
+			_, err := spikeauth.NewTokenSource(client, userID, strings.Clone).Token()
+			return err
+		},
+		"PerRPCCredentials": func() error {
+			_, err := client.PerRPCCredentials(userID).GetRequestMetadata(ctx, "https://example.com")
+			return err
+		},
+		"Invalidate": func() error { return client.Invalidate(userID, token) },
+		"Forget":     func() error { return client.Forget(userID) },
+		"Stats":      func() error { _, err := client.Stats(); return err },
 	}
 }

@@ -45,7 +45,7 @@ func TestANilOrZeroClientReturnsErrClosed(t *testing.T) {
 	}
 }
 
-// Two calls are in the library, two leaders wait for a permit, and the others wait for these four.
+// Two calls have a permit, two leaders wait for one, and the others wait for these four.
 func TestCloseEndsCallsInProgress(t *testing.T) {
 	round := 0
 	inTime(t, 100*time.Millisecond, func() time.Duration {
@@ -53,7 +53,7 @@ func TestCloseEndsCallsInProgress(t *testing.T) {
 		client := server.client(t, "http", spikeauth.WithMaxConcurrency(2))
 		user := func(i int) string { return fmt.Sprintf("fault.stall.close-%d-%d", round, i) }
 		var results []<-chan error
-		for i := range 40 {
+		for i := range 5000 {
 			results = append(results, async(func() (string, error) { return client.Token(context.Background(), user(i%4)) }))
 		}
 		until(t, "two requests", func() bool {

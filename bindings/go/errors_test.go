@@ -69,6 +69,7 @@ func TestNoSecretIsFormatted(t *testing.T) {
 		Options   []spikeauth.Option
 	}{client, transport, opts}
 	for name, value := range map[string]any{
+		"TokenSource": spikeauth.NewTokenSource(client, "alice", strings.Clone), "PerRPCCredentials": client.PerRPCCredentials("alice"),
 		"Client": client, "RoundTripper": transport, "Option": opts[1], "holder": holder, "&holder": &holder, "Error": failed,
 	} {
 		text := formatted(value)
@@ -130,6 +131,19 @@ func TestErrorText(t *testing.T) {
 			!strings.Contains(status.String(), number) || !strings.Contains(status.Error(), "libspike_auth") {
 			t.Errorf("%v, %v, %v", err, status.String(), status.Error())
 		}
+	}
+}
+
+func TestAnErrorIsLoggedAsAGroup(t *testing.T) {
+	var out bytes.Buffer
+	logger := slog.New(slog.NewJSONHandler(&out, nil))
+	e := &spikeauth.Error{Op: "token", Status: spikeauth.StatusServerError, HTTPStatus: 503, RetryAfter: time.Minute,
+		Attempts: 2, Retryable: true, Message: "What failed."}
+	logger.Error("no token", "error", error(e))
+	const want = `"error":{"op":"token","status":"SERVER_ERROR","http_status":503,"retry_after":60000000000,"attempts":2,` +
+		`"retryable":true,"message":"What failed."}}`
+	if !strings.Contains(out.String(), want) {
+		t.Error(out.String())
 	}
 }
 

@@ -5,11 +5,15 @@ package spikeauth_test
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"time"
 
 	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
@@ -91,6 +95,50 @@ func ExampleClient_Invalidate() {
 	// The sandbox issues the same token again, which would be refused again.
 	fmt.Println(errors.Is(err, spikeauth.StatusTokenRejected))
 	// Output: true
+}
+
+func ExampleClient_Stats() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	// Served at /debug/vars. It is null once the client is closed.
+	expvar.Publish("spike_auth", expvar.Func(func() any {
+		stats, err := client.Stats()
+		if err != nil {
+			return nil
+		}
+		return stats
+	}))
+	if _, err := client.Token(context.Background(), "my_application_user_123"); err != nil {
+		log.Fatal(err)
+	}
+	shown, _, _ := strings.Cut(expvar.Get("spike_auth").String(), `,"invalidations"`)
+	fmt.Println(shown)
+	// Output: {"hits":0,"misses":1,"coalesced":0,"exchanges":1,"requests":1,"retries":0,"failures":0
+}
+
+func ExampleError_LogValue() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, attr slog.Attr) slog.Attr { // neither time nor message, for the example
+			if attr.Key == "time" || attr.Key == "message" {
+				return slog.Attr{}
+			}
+			return attr
+		},
+	}))
+	if _, err := client.Token(context.Background(), "fault.status.403"); err != nil {
+		logger.Error("no token", "error", err)
+	}
+	// Output: level=ERROR msg="no token" error.op=token error.status=FORBIDDEN error.http_status=403 error.retry_after=0s error.attempts=1 error.retryable=false
 }
 
 func ExampleClient_AppendSignature() {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ func TestInvalidSettings(t *testing.T) {
 		"proxy":                {spikeauth.WithProxy("socks5://localhost"), spikeauth.StatusInvalidURL},
 		"concurrency":          {spikeauth.WithMaxConcurrency(1025), spikeauth.StatusInvalidArgument},
 		"negative capacity":    {spikeauth.WithCacheCapacity(-1), spikeauth.StatusInvalidArgument},
+		"negative memory":      {spikeauth.WithCacheMaxBytes(-1), spikeauth.StatusInvalidArgument},
 		"negative TTL":         {spikeauth.WithCacheTTL(-1), spikeauth.StatusInvalidArgument},
 		"user agent":           {spikeauth.WithUserAgent("a\r\nb"), spikeauth.StatusInvalidArgument},
 	} {
@@ -101,6 +103,20 @@ func TestTheUserAgentAndTheProxyAreUsed(t *testing.T) {
 	}
 	if n := s.counters(t).Tunnels; n != 1 {
 		t.Errorf("%d tunnels", n)
+	}
+}
+
+func TestTheMemoryOfTheCacheIsLimited(t *testing.T) {
+	for bytes, want := range map[int64]int{0: 1, 1: 2, 1 << 20: 1, 1 << 40: 1} { // 0 is the default, 1 is too little for a token
+		client, user := server.client(t, "http", spikeauth.WithCacheMaxBytes(bytes)), fmt.Sprint("memory-", bytes)
+		for range 2 {
+			if _, err := client.Token(t.Context(), user); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := server.requests(t, user); n != want {
+			t.Errorf("%d bytes: %d requests", bytes, n)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ func threads(t *testing.T) int {
 	return len(entries)
 }
 
-// 20 000 goroutines, each for another user, and a sandbox that takes a second. The test runs in its own process, where
+// 20 000 goroutines, each for a user without a token, and a sandbox that takes a second. The test runs in its own process, where
 // nothing else creates threads.
 func TestWaitingCallsHoldNoThreads(t *testing.T) {
 	if os.Getenv("SPIKEAUTH_TEST_THREADS") == "" {
