@@ -163,6 +163,21 @@ class Workshop:
         run(go, "build", "-o", output, BENCHES / "peers" / source, env=clean_env(GO111MODULE="off"))
         return output
 
+    def build_go_module(self, *sources: str) -> Path:
+        """A peer that needs modules of others, which are downloaded."""
+        go = need_go()
+        package = self.directory / f"{Path(sources[-1]).stem}_go"
+        package.mkdir()
+        for name in (*sources, "go.mod", "go.sum"):
+            shutil.copy(BENCHES / "peers" / name, package)
+        env = clean_env(GO111MODULE="on", GOWORK="off", GOFLAGS="", GOTOOLCHAIN="local")
+        try:
+            subprocess.run([go, "mod", "download"], cwd=package, env=env, check=True, capture_output=True, timeout=300)
+        except subprocess.SubprocessError as error:
+            raise MissingTool("the Go modules of benches/peers/go.mod (a connection to a Go module proxy)") from error
+        run(go, "build", "-C", package, "-o", "program", ".", env=env)
+        return package / "program"
+
     def build_go_binding(self, source: str) -> Path:
         """A program of the Go binding: the peer's source, and the binding's file that replaces parts of it."""
         go = need_go()
@@ -179,7 +194,7 @@ class Workshop:
         work = self.directory / "go.work"
         work.write_text(f"go 1.24\nuse {binding}\n")
         package = self.directory / f"{Path(source).stem}_go_binding"
-        package.mkdir()
+        package.mkdir(exist_ok=True)
         files = [shutil.copy(BENCHES / of / source, package / f"{of}_{source}") for of in ("peers", "bindings")]
         output = package / "program"
         run(go, "build", "-o", output, *files,

@@ -97,7 +97,9 @@ def main() -> int:
         total += test(go, build, [argument for argument in sys.argv[1:] if argument != "--once"])
     print("Run with", ", ".join(dict.fromkeys(version for version, _, _ in chosen)))
     print(f"{total['PASS']} passed, {total['FAIL']} failed, {total['SKIP']} skipped")
-    return 1 if total["FAIL"] else 0
+    if not total["PASS"]:
+        print("No test ran: does -run name one?")
+    return 1 if total["FAIL"] or not total["PASS"] else 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 // Exchanges with the Go binding. It is built together with ../peers/exchange.go, and shares its goroutines and
 // protocol.
 //
-// In the timed loop: Exchange(), which signs, sends the request and reads the token, on kept connections. All
-// goroutines share one client.
+// In the timed loop: Exchange(), which signs, sends the request and reads the token, on kept connections; for a crowd
+// Token(). All goroutines share one client.
 package main
 
 import (
@@ -22,6 +22,10 @@ func openSpike(baseURL string, ca []byte) {
 	}
 	exchange = func(ctx context.Context, user string) error {
 		_, err := client.Exchange(ctx, user)
+		return err
+	}
+	token = func(ctx context.Context, user string) error {
+		_, err := client.Token(ctx, user)
 		return err
 	}
 }

@@ -2,7 +2,8 @@
 //
 // In the timed loop: hmac as documented, encoding/json both ways, one POST on a kept connection, with a cancellable
 // context like that of a server's request. All goroutines share one http.Client. The protocol is that of ../step.h;
-// NAME is the number of goroutines.
+// NAME is the number of goroutines. With the NAME "crowd:USERS", COUNT goroutines at once each need a token of one of as
+// many users, whose tokens nobody has asked for yet (singleflight.go).
 package main
 
 import (
@@ -18,6 +19,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -34,9 +37,13 @@ var (
 	url    string
 	client *http.Client
 
-	// Opens the client, and makes an exchange. The binding replaces both.
+	// Opens the client, makes an exchange, and gets a token. The binding replaces them; token is set by singleflight.go.
 	open     = openHTTP
 	exchange = exchangeHTTP
+	token    func(ctx context.Context, user string) error
+
+	kept   = threadsMax // idle connections
+	crowds int          // how many there were
 )
 
 type request struct {
@@ -50,35 +57,40 @@ type reply struct {
 }
 
 func exchangeHTTP(ctx context.Context, user string) error {
+	_, err := exchangeForToken(ctx, user)
+	return err
+}
+
+func exchangeForToken(ctx context.Context, user string) (string, error) {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(user))
 	body, err := json.Marshal(request{9999, user, hex.EncodeToString(h.Sum(nil))})
 	if err != nil {
-		return err
+		return "", err
 	}
 	post, err := http.NewRequestWithContext(ctx, "POST", url, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return "", err
 	}
 	post.Header.Set("Content-Type", "application/json")
 	post.Header.Set("Accept", "application/json")
 	response, err := client.Do(post)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, replyMax))
 	if err != nil {
-		return err
+		return "", err
 	}
 	var got reply
 	if err := json.Unmarshal(text, &got); err != nil {
-		return err
+		return "", err
 	}
 	if response.StatusCode != 200 || got.AccessToken == "" {
-		return fmt.Errorf("no token in the reply, status %d", response.StatusCode)
+		return "", fmt.Errorf("no token in the reply, status %d", response.StatusCode)
 	}
-	return nil
+	return got.AccessToken, nil
 }
 
 func exchangeMany(count int) {
@@ -112,6 +124,32 @@ func run(threads, count int) (cpuNs, wallNs int64) {
 	return cpu() - cpuBefore, time.Since(wallBefore).Nanoseconds()
 }
 
+func crowd(users, count int) (cpuNs, wallNs int64) {
+	crowds++
+	var ready, done sync.WaitGroup
+	start := make(chan struct{})
+	for i := range count {
+		ready.Add(1)
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			user := fmt.Sprintf("my_application_%04d_%03d", crowds, i%users)
+			ready.Done()
+			<-start
+			if err := token(ctx, user); err != nil {
+				die(err)
+			}
+		}()
+	}
+	ready.Wait()
+	cpuBefore, wallBefore := cpu(), time.Now()
+	close(start)
+	done.Wait()
+	return cpu() - cpuBefore, time.Since(wallBefore).Nanoseconds()
+}
+
 func cpu() int64 {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -127,7 +165,7 @@ func die(err error) {
 
 func openHTTP(baseURL string, ca []byte) {
 	url = baseURL + "/auth/hmac"
-	transport := &http.Transport{MaxIdleConnsPerHost: threadsMax}
+	transport := &http.Transport{MaxIdleConnsPerHost: kept}
 	if ca != nil {
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(ca)
@@ -145,11 +183,21 @@ func main() {
 		}
 	}
 	open(os.Args[1], ca)
-	var threads, count int
+	var name string
+	var count int
 	for {
-		if _, err := fmt.Scan(&threads, &count); err != nil {
+		if _, err := fmt.Scan(&name, &count); err != nil {
 			return
 		}
-		fmt.Println(run(threads, count))
+		users, isCrowd := strings.CutPrefix(name, "crowd:")
+		n, err := strconv.Atoi(users)
+		if err != nil {
+			die(err)
+		}
+		if isCrowd {
+			fmt.Println(crowd(n, count))
+		} else {
+			fmt.Println(run(n, count))
+		}
 	}
 }

@@ -14,7 +14,8 @@
 //	defer client.Close()
 //	authorization, err := client.Authorization(ctx, "my_application_user_123")
 //
-// For an [net/http.Client], [Client.RoundTripper] adds the header, and retries once with a new token after a 401.
+// For an [net/http.Client], [Client.RoundTripper] adds the header, and retries once with a new token after a 401. For
+// golang.org/x/oauth2 there is [NewTokenSource], for gRPC [Client.PerRPCCredentials].
 //
 // # Errors
 //
@@ -23,7 +24,8 @@
 //
 //	if errors.Is(err, spikeauth.StatusRateLimited) { ... }
 //
-// If the context ended the call, the error also matches [context.DeadlineExceeded] or [context.Canceled].
+// If the context ended the call, the error also matches [context.DeadlineExceeded] or [context.Canceled]. Errors and
+// [Stats] log as groups in log/slog.
 //
 // # Linking
 //
