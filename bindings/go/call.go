@@ -97,7 +97,7 @@ func (h *handle) start(ctx context.Context, call nativeCall, o *order) (string, 
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		return "", contextError(o.op, ctx)
+		return "", &Error{Op: o.op, Status: StatusCancelled} // fetch sets the reason
 	}
 	out := buffers.Get().(*buffer)
 	prefix := copy(out[:], o.prefix)

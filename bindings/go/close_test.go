@@ -47,31 +47,37 @@ func TestANilOrZeroClientReturnsErrClosed(t *testing.T) {
 
 // Two calls have a permit, two leaders wait for one, and the others wait for these four.
 func TestCloseEndsCallsInProgress(t *testing.T) {
-	round := 0
-	inTime(t, 100*time.Millisecond, func() time.Duration {
-		round++
-		client := server.client(t, "http", spikeauth.WithMaxConcurrency(2))
-		user := func(i int) string { return fmt.Sprintf("fault.stall.close-%d-%d", round, i) }
-		var results []<-chan error
-		for i := range 5000 {
-			results = append(results, async(func() (string, error) { return client.Token(context.Background(), user(i%4)) }))
+	for calls, limit := range map[int]time.Duration{40: 100 * time.Millisecond, 5000: time.Second} {
+		inTime(t, limit, func() time.Duration { return closeDuring(t, calls) })
+	}
+}
+
+var closes int
+
+// closeDuring returns how long a Close and the ends of all calls took.
+func closeDuring(t *testing.T, calls int) time.Duration {
+	closes++
+	client := server.client(t, "http", spikeauth.WithMaxConcurrency(2))
+	user := func(i int) string { return fmt.Sprintf("fault.stall.close-%d-%d", closes, i) }
+	var results []<-chan error
+	for i := range calls {
+		results = append(results, async(func() (string, error) { return client.Token(context.Background(), user(i%4)) }))
+	}
+	until(t, "two requests", func() bool {
+		users, sent := server.counters(t).Users, 0
+		for i := range 4 {
+			sent += users[user(i)]
 		}
-		until(t, "two requests", func() bool {
-			users, sent := server.counters(t).Users, 0
-			for i := range 4 {
-				sent += users[user(i)]
-			}
-			return sent == 2
-		})
-		start := time.Now()
-		client.Close()
-		for _, result := range results {
-			if err := <-result; !errors.Is(err, spikeauth.ErrClosed) {
-				t.Error(err)
-			}
-		}
-		return time.Since(start)
+		return sent == 2
 	})
+	start := time.Now()
+	client.Close()
+	for _, result := range results {
+		if err := <-result; !errors.Is(err, spikeauth.ErrClosed) {
+			t.Error(err)
+		}
+	}
+	return time.Since(start)
 }
 
 func TestConcurrentCloses(t *testing.T) {

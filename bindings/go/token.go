@@ -78,10 +78,10 @@ func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string,
 	out := buffers.Get().(*buffer)
 	start := copy(out[:], prefix)
 	n, isHit := clientPeek(c.handle.native, userID, out[start:])
+	text := out.take(start + n)
 	if isHit {
-		return out.take(start + n), nil
+		return text, nil
 	}
-	buffers.Put(out)
 	return result(c.handle.fetch(ctx, &order{function: getToken, op: op, prefix: prefix, userID: userID}))
 }
 
