@@ -53,27 +53,32 @@ func takePlace() bool {
 func leavePlace() { blocking.Add(-1) }
 
 // fetch makes a call. It blocks a thread if a place is free; otherwise the call is started, and waits as a goroutine.
-func (h *handle) fetch(ctx context.Context, o *order) (string, *Error) {
-	call, failed := newCall(o.op)
-	if failed != nil {
-		return "", failed
+func (h *handle) fetch(ctx context.Context, o *order) (text string, failed *Error) {
+	var timeout time.Duration // the client's
+	if deadline, ok := ctx.Deadline(); ok {
+		if timeout = min(time.Until(deadline), maxTimeout); timeout <= 0 {
+			return "", contextError(o.op, ctx)
+		}
 	}
-	defer freeCall(call) // ends a started call, also if the context panics
-	if deadline, ok := ctx.Deadline(); ok && !setCallTimeout(call, min(time.Until(deadline), maxTimeout)) {
-		return "", contextError(o.op, ctx)
+	if takePlace() {
+		text, failed = h.block(ctx, o, timeout)
+	} else {
+		text, failed = h.start(ctx, o, timeout)
 	}
-	text, failed := h.run(ctx, call, o)
 	if failed != nil && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
 		failed.setContext(ctx)
 	}
 	return text, failed
 }
 
-func (h *handle) run(ctx context.Context, call nativeCall, o *order) (string, *Error) {
-	if !takePlace() {
-		return h.start(ctx, call, o)
-	}
+// block makes a call in a place that was taken. It leaves the place even if the context panics.
+func (h *handle) block(ctx context.Context, o *order, timeout time.Duration) (string, *Error) {
 	defer leavePlace()
+	call, failed := newCall(o.op, timeout)
+	if failed != nil {
+		return "", failed
+	}
+	defer freeCall(call)
 	stop := afterDone(ctx, func() { cancelCall(call) })
 	out := buffers.Get().(*buffer)
 	prefix := copy(out[:], o.prefix)
@@ -83,26 +88,23 @@ func (h *handle) run(ctx context.Context, call nativeCall, o *order) (string, *E
 	return text, failed
 }
 
-// start starts a call and waits for its end or that of ctx.
-func (h *handle) start(ctx context.Context, call nativeCall, o *order) (string, *Error) {
+// start starts a call and waits for its end or that of ctx. It ends the call even if the context panics.
+func (h *handle) start(ctx context.Context, o *order, timeout time.Duration) (string, *Error) {
 	q, failed := h.startedCalls(o.op)
 	if failed != nil {
 		return "", failed
 	}
-	tag, ended := q.add()
-	defer q.remove(tag)
-	if failed := o.start(h.native, call, q.native, tag); failed != nil {
+	call, failed := q.start(h.native, o, timeout)
+	if failed != nil {
 		return "", failed
 	}
+	defer q.free(call)
 	select {
-	case <-ended:
+	case <-call.ended:
+		return q.result(call, o)
 	case <-ctx.Done():
 		return "", &Error{Op: o.op, Status: StatusCancelled} // fetch sets the reason
 	}
-	out := buffers.Get().(*buffer)
-	prefix := copy(out[:], o.prefix)
-	n, failed := callResult(call, out[prefix:], o.op)
-	return out.take(prefix + n), failed
 }
 
 // afterDone calls cancel when ctx is done. The returned stop function prevents that, or waits until cancel has returned.

@@ -382,20 +382,19 @@ func clientStats(client nativeClient, op string) (Stats, error) {
 	}, nil
 }
 
-func newCall(op string) (nativeCall, *Error) {
+// newCall makes a handle with a timeout; 0 is the client's. It rounds down: the library then times out before the context,
+// and its message says what the call was waiting for.
+func newCall(op string, timeout time.Duration) (nativeCall, *Error) {
 	var e C.spike_auth_error
 	var call nativeCall
 	if C.spike_auth_call_new(&call, &e) != C.SPIKE_AUTH_STATUS_OK {
 		return nil, failure(op, &e)
 	}
+	if timeout > 0 {
+		ms := C.uint32_t(max(timeout/time.Millisecond, 1))
+		_ = C.spike_auth_call_set_timeout_ms(call, ms, nil) // at most maxTimeout
+	}
 	return call, nil
-}
-
-// setCallTimeout sets the timeout of the next call with this handle, and reports whether any time is left. It rounds
-// down: the library then times out before the context, and its message says what the call was waiting for.
-func setCallTimeout(call nativeCall, left time.Duration) bool {
-	ms := C.uint32_t(max(left/time.Millisecond, 1))
-	return left > 0 && C.spike_auth_call_set_timeout_ms(call, ms, nil) == C.SPIKE_AUTH_STATUS_OK
 }
 
 func cancelCall(call nativeCall) { C.spike_auth_call_cancel(call) }

@@ -62,9 +62,7 @@ func clientForget(nativeClient, string, string) error { return ErrNoCgo }
 
 func clientStats(nativeClient, string) (Stats, error) { return Stats{}, ErrNoCgo }
 
-func newCall(string) (nativeCall, *Error) { return nil, nil }
-
-func setCallTimeout(nativeCall, time.Duration) bool { return false }
+func newCall(string, time.Duration) (nativeCall, *Error) { return nil, nil }
 
 func cancelCall(nativeCall) {}
 

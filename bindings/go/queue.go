@@ -3,6 +3,7 @@ package spikeauth
 import (
 	"os"
 	"sync"
+	"time"
 )
 
 // queue hands out a client's started calls when they have ended. Such a call is a goroutine that waits for a channel. The
@@ -11,9 +12,17 @@ type queue struct {
 	native nativeQueue
 	file   *os.File // a duplicate of its descriptor
 
+	// The functions of the library for started calls are called under the lock, too: for each goroutine that is held up
+	// inside the library, the runtime makes another thread.
 	mutex   sync.Mutex
 	lastTag uint64
 	waiting map[uint64]chan struct{} // by tag
+}
+
+type startedCall struct {
+	native nativeCall
+	tag    uint64
+	ended  <-chan struct{} // closed when it has ended
 }
 
 // startedCalls returns the client's queue, which the first started call makes.
@@ -48,23 +57,42 @@ func (q *queue) read() {
 	})
 }
 
-// add returns a new tag and the channel that is closed when its call has ended.
-func (q *queue) add() (tag uint64, ended <-chan struct{}) {
-	channel := make(chan struct{})
+func (q *queue) start(client nativeClient, o *order, timeout time.Duration) (startedCall, *Error) {
+	ended := make(chan struct{})
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
+	call, failed := newCall(o.op, timeout)
+	if failed != nil {
+		return startedCall{}, failed
+	}
 	q.lastTag++
-	q.waiting[q.lastTag] = channel
-	return q.lastTag, channel
+	if failed = o.start(client, call, q.native, q.lastTag); failed != nil {
+		freeCall(call)
+		return startedCall{}, failed
+	}
+	q.waiting[q.lastTag] = ended
+	return startedCall{call, q.lastTag, ended}, nil
 }
 
-func (q *queue) remove(tag uint64) {
+// result returns the result of a call that has ended.
+func (q *queue) result(call startedCall, o *order) (string, *Error) {
+	out := buffers.Get().(*buffer)
+	prefix := copy(out[:], o.prefix)
+	q.mutex.Lock()
+	n, failed := callResult(call.native, out[prefix:], o.op)
+	q.mutex.Unlock()
+	return out.take(prefix + n), failed
+}
+
+// free ends a call if it has not ended, and frees its handle.
+func (q *queue) free(call startedCall) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	delete(q.waiting, tag)
+	delete(q.waiting, call.tag)
+	freeCall(call.native)
 }
 
-// end ignores the tag of a call that was removed after it was handed out.
+// end ignores the tag of a call that was freed after it was handed out.
 func (q *queue) end(tags []uint64) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()

@@ -36,35 +36,34 @@ func eventfds(t *testing.T) (n int) {
 }
 
 // started makes a queue and starts a call that fails at once.
-func started(t *testing.T, h *handle) (q *queue, tag uint64, ended <-chan struct{}, free func()) {
+func started(t *testing.T, h *handle) (q *queue, ended <-chan struct{}, free func()) {
 	t.Helper()
 	q, failed := h.startedCalls("test")
 	if failed != nil {
 		t.Fatal(failed)
 	}
-	call, failed := newCall("test")
+	call, failed := q.start(h.native, &order{function: exchange, op: "test", userID: "alice"}, 0)
 	if failed != nil {
 		t.Fatal(failed)
 	}
-	tag, ended = q.add()
-	o := order{function: exchange, op: "test", userID: "alice"}
-	if failed := o.start(h.native, call, q.native, tag); failed != nil {
-		t.Fatal(failed)
-	}
-	return q, tag, ended, func() { freeCall(call) }
+	return q, call.ended, func() { q.free(call) }
 }
 
 // keepReaderBusy lets the reader wait for a lock until release is called.
 func keepReaderBusy(t *testing.T, h *handle) (release func()) {
 	t.Helper()
-	q, failed := h.startedCalls("test")
-	if failed != nil {
-		t.Fatal(failed)
+	for {
+		q, ended, free := started(t, h)
+		q.mutex.Lock()
+		select {
+		case <-ended: // too fast: the reader does not wait
+			q.mutex.Unlock()
+			free()
+		default:
+			Until(t, "the reader waits", func() bool { return goroutines("end") > 0 })
+			return func() { q.mutex.Unlock(); free() }
+		}
 	}
-	_, _, _, free := started(t, h)
-	q.mutex.Lock()
-	Until(t, "the reader waits", func() bool { return goroutines("end") > 0 })
-	return func() { q.mutex.Unlock(); free() }
 }
 
 func TestTheReaderEndsWithItsClient(t *testing.T) {
@@ -75,7 +74,7 @@ func TestTheReaderEndsWithItsClient(t *testing.T) {
 		"forgotten": func(*Client) {},
 	} {
 		client := offlineClient(t)
-		_, _, ended, free := started(t, client.handle)
+		_, ended, free := started(t, client.handle)
 		<-ended
 		free()
 		if goroutines("read") != 1 || eventfds(t) <= before {
@@ -90,10 +89,10 @@ func TestTheReaderEndsWithItsClient(t *testing.T) {
 
 func TestALateTagIsIgnored(t *testing.T) {
 	q := &queue{waiting: make(map[uint64]chan struct{})}
-	left, _ := q.add()
-	stays, ended := q.add()
-	q.remove(left)
-	q.end([]uint64{left, stays, stays, 99})
+	q.waiting[1], q.waiting[2] = make(chan struct{}), make(chan struct{})
+	ended := q.waiting[2]
+	q.free(startedCall{tag: 1})
+	q.end([]uint64{1, 2, 2, 99})
 	<-ended
 	if len(q.waiting) != 0 {
 		t.Error(q.waiting)
