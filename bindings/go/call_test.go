@@ -107,6 +107,28 @@ func TestCancelEndsOneCallAtOnce(t *testing.T) {
 	})
 }
 
+func TestAHitWhileManyPeek(t *testing.T) {
+	inBothWays(t, func(t *testing.T) {
+		client, places := envClient(t), blocking.Load()
+		for name, call := range map[string]func(context.Context, string) (string, error){
+			"Token": client.Token, "Authorization": client.Authorization,
+		} {
+			want, err := call(t.Context(), "idle")
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := stats(t, client)
+			client.handle.refs.Add(client.handle.peekingMax)
+			got, err := call(t.Context(), "idle")
+			client.handle.refs.Add(-client.handle.peekingMax)
+			if after := stats(t, client); err != nil || got != want || after.Hits != before.Hits+1 || after.Misses != before.Misses {
+				t.Errorf("%s: %q, not %q, %v, %v", name, got, want, err, after)
+			}
+		}
+		checkIdle(t, client, places)
+	})
+}
+
 // Calls for one slow user do not keep others from theirs, and all end at once.
 func TestTwentyThousandCallsForOneUser(t *testing.T) {
 	client, places := envClient(t, WithMaxConcurrency(2)), blocking.Load()

@@ -25,14 +25,18 @@ func (*noCopy) Unlock() {}
 // handle is the state of a client. It is separate from Client so that it can outlive it until the last call returns.
 type handle struct {
 	native nativeClient
-	refs   atomic.Int64 // calls in progress, plus one for the open client, plus closedFlag
+	refs   atomic.Int64 // calls in progress, plus one for the open client, plus onePeek for each that peeks, plus closedFlag
+
+	peekingMax int64 // times onePeek
 
 	mutex sync.Mutex
 	queue *queue // nil until a call was started
 }
 
-// closedFlag in handle.refs refuses new calls.
-const closedFlag = 1 << 62
+const (
+	closedFlag = 1 << 62 // in handle.refs: refuses new calls
+	onePeek    = 1 << 32 // in the same word, so that a hit costs no atomic operation more
+)
 
 // New creates a client from an application id and the raw bytes of its HMAC key, both as the Spike console shows them.
 // The key is copied: the caller may wipe the slice after New returns. A client with a nil key cannot sign; it only
@@ -67,7 +71,7 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{native: native}
+	h := &handle{native: native, peekingMax: 2 * onePeek * int64(runtime.GOMAXPROCS(0))}
 	h.refs.Store(1)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.
@@ -95,36 +99,45 @@ func (c *Client) GoString() string { return c.String() }
 
 // acquire keeps the client from being freed until release.
 func (c *Client) acquire(op string) error {
+	_, err := c.acquireFor(op, 1)
+	return err
+}
+
+// acquireFor adds to the references of the client, and returns their number.
+func (c *Client) acquireFor(op string, refs int64) (int64, error) {
 	if c == nil || c.handle == nil {
-		return notCreatedError(op)
+		return 0, notCreatedError(op)
 	}
-	if !c.handle.acquire() {
-		return closedError(op)
+	total, ok := c.handle.acquire(refs)
+	if !ok {
+		return 0, closedError(op)
 	}
-	return nil
+	return total, nil
 }
 
 // release must be the last step of every method: it also keeps an unreachable client from being collected during the
 // method.
-func (c *Client) release() {
-	c.handle.release()
+func (c *Client) release() { c.releaseAll(1) }
+
+func (c *Client) releaseAll(refs int64) {
+	c.handle.release(refs)
 	runtime.KeepAlive(c)
 }
 
-func (h *handle) acquire() bool {
+func (h *handle) acquire(refs int64) (total int64, ok bool) {
 	for {
-		refs := h.refs.Load()
-		if refs&closedFlag != 0 {
-			return false
+		before := h.refs.Load()
+		if before&closedFlag != 0 {
+			return 0, false
 		}
-		if h.refs.CompareAndSwap(refs, refs+1) {
-			return true
+		if h.refs.CompareAndSwap(before, before+refs) {
+			return before + refs, true
 		}
 	}
 }
 
-func (h *handle) release() {
-	if h.refs.Add(-1) == closedFlag {
+func (h *handle) release(refs int64) {
+	if h.refs.Add(-refs) == closedFlag {
 		h.free()
 	}
 }
@@ -135,7 +148,7 @@ func (h *handle) close() {
 		return
 	}
 	closeClient(h.native)
-	h.release()
+	h.release(1)
 }
 
 // free is called once, by the last release.

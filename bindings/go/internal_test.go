@@ -69,14 +69,14 @@ func TestAClientInUseBlocksNoOtherCleanup(t *testing.T) {
 func TestTheLastReleaseFreesAClosedClient(t *testing.T) {
 	client := offlineClient(t)
 	h := client.handle
-	if !h.acquire() {
+	if _, ok := h.acquire(1); !ok {
 		t.Fatal("an open client refuses a call")
 	}
 	client.Close()
-	if h.refs.Load() != closedFlag|1 || h.acquire() {
+	if _, ok := h.acquire(1); ok || h.refs.Load() != closedFlag|1 {
 		t.Errorf("%#x references", h.refs.Load())
 	}
-	h.release()
+	h.release(1)
 	if h.refs.Load() != closedFlag {
 		t.Errorf("not freed: %#x references", h.refs.Load())
 	}

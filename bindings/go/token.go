@@ -51,37 +51,43 @@ func (c *Client) Forget(userID string) error {
 }
 
 // begin checks the context and acquires the client.
-func (c *Client) begin(ctx context.Context, op string) error {
+func (c *Client) begin(ctx context.Context, op string, refs int64) (int64, error) {
 	if ctx == nil {
 		panic("spikeauth: nil context")
 	}
 	if ctx.Err() != nil {
-		return contextError(op, ctx)
+		return 0, contextError(op, ctx)
 	}
-	return c.acquire(op)
+	return c.acquireFor(op, refs)
 }
 
 func (c *Client) exchange(ctx context.Context, o *order) (string, error) {
-	if err := c.begin(ctx, o.op); err != nil {
+	if _, err := c.begin(ctx, o.op, 1); err != nil {
 		return "", err
 	}
 	defer c.release()
 	return result(c.handle.fetch(ctx, o))
 }
 
-// cached returns prefix and a user's token. A hit is one call of the library.
+// cached returns prefix and a user's token. A hit is one call of the library. If many calls peek, this one does not: those
+// for missing tokens may wait for a lock whose holder does not run, and the runtime makes a thread for each.
 func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string, error) {
-	if err := c.begin(ctx, op); err != nil {
+	refs, err := c.begin(ctx, op, 1+onePeek)
+	if err != nil {
 		return "", err
 	}
-	defer c.release()
-	out := buffers.Get().(*buffer)
-	start := copy(out[:], prefix)
-	n, isHit := clientPeek(c.handle.native, userID, out[start:])
-	text := out.take(start + n)
-	if isHit {
-		return text, nil
+	if refs < c.handle.peekingMax {
+		out := buffers.Get().(*buffer)
+		start := copy(out[:], prefix)
+		n, isHit := clientPeek(c.handle.native, userID, out[start:])
+		text := out.take(start + n)
+		if isHit {
+			c.releaseAll(1 + onePeek)
+			return text, nil
+		}
 	}
+	c.handle.release(onePeek)
+	defer c.release()
 	return result(c.handle.fetch(ctx, &order{function: getToken, op: op, prefix: prefix, userID: userID}))
 }
 
