@@ -38,12 +38,15 @@ const (
 	exchangeSignature
 )
 
-// blocking counts the calls of the process that hold a thread while they wait. There are as many places as GOMAXPROCS:
-// a lone call costs a third of a started one, and a place is always free for it unless other calls are slow.
+// blocking counts the calls of the process that hold a thread while they wait. There are as many places as GOMAXPROCS,
+// but at most placesMax: a lone call costs a third of a started one, and a place is free for it unless other calls are
+// slow.
 var blocking atomic.Int32
 
+const placesMax = 4
+
 func takePlace() bool {
-	if blocking.Add(1) <= int32(runtime.GOMAXPROCS(0)) {
+	if blocking.Add(1) <= int32(min(runtime.GOMAXPROCS(0), placesMax)) {
 		return true
 	}
 	leavePlace()

@@ -71,7 +71,7 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{native: native, peekingMax: 2 * onePeek * int64(runtime.GOMAXPROCS(0))}
+	h := &handle{native: native, peekingMax: onePeek * int64(runtime.GOMAXPROCS(0)+2)}
 	h.refs.Store(1)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.
