@@ -62,12 +62,13 @@ func checkIdle(t *testing.T, client *Client, places int32) {
 // unique makes users of faults that are counted or used up.
 var unique atomic.Int32
 
-// begin starts a call and waits until it has missed the cache.
+// begin starts a call and waits until it has looked into the cache.
 func begin(t *testing.T, client *Client, ctx context.Context, user string) <-chan error {
 	t.Helper()
-	before := stats(t, client).Misses
+	lookUps := func() uint64 { found := stats(t, client); return found.Hits + found.Misses }
+	before := lookUps()
 	result := Async(func() (string, error) { return client.Token(ctx, user) })
-	Until(t, "the call has begun", func() bool { return stats(t, client).Misses > before })
+	Until(t, "the call has begun", func() bool { return lookUps() > before })
 	return result
 }
 
@@ -76,7 +77,7 @@ func TestCancelEndsOneCallAtOnce(t *testing.T) {
 		client, places := envClient(t), blocking.Load()
 		for cancelled, role := range []string{"the leader", "a waiter"} {
 			InTime(t, 50*time.Millisecond, func() time.Duration {
-				user := fmt.Sprintf("fault.delay.400.cancel-%d", unique.Add(1))
+				user := fmt.Sprintf("fault.delay.1000.cancel-%d", unique.Add(1))
 				cause := errors.New("the user disconnected")
 				ctx, cancel := context.WithCancelCause(t.Context())
 				contexts := []context.Context{t.Context(), t.Context(), t.Context()}
