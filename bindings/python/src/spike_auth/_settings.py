@@ -22,7 +22,6 @@ from ._prototypes import (
 )
 
 DEFAULT_TIMEOUT = 10.0
-DEFAULT_MAX_CONCURRENCY = 32
 
 MAX_TIMEOUT = 600
 MAX_TTL = 10**12
@@ -200,11 +199,3 @@ def open_client(settings: Mapping[str, Any], *, from_env: bool) -> ClientHandle:
             check(getattr(lib, f"config_set_{setter}"), config, *convert(name, value))
     check(lib.client_new, config, byref(client))
     return client
-
-
-def timeout_of(settings: Mapping[str, Any], *, from_env: bool) -> float:
-    """Return the timeout of a client in seconds. The library has already accepted these settings."""
-    timeout = settings.get("timeout")
-    if timeout is None and from_env:
-        timeout = int(os.environ.get("SPIKE_TIMEOUT_MS", "0")) / 1000
-    return float(timeout or DEFAULT_TIMEOUT)
