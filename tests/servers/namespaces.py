@@ -26,10 +26,10 @@ def use(user: str) -> str:
 
 print(use("parent"), flush=True)
 # Then as a server in C forks, without Python's hooks.
-for fork in (os.fork, libc.fork):
+for user, fork in (("child", os.fork), ("grandchild", libc.fork)):
     if libc.unshare(NEW_PID_NAMESPACE) != 0:
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
     child = fork()
     if child != 0:
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    print(use(f"child-{fork.__name__}"), flush=True)
+    print(use(user), flush=True)
