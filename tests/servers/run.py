@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -245,6 +246,7 @@ ServerRoot {folder}
 ServerName localhost
 Listen 127.0.0.1:{port}
 PidFile {folder}/pid
+WSGISocketPrefix {folder}/wsgi
 ErrorLog /dev/stderr
 LogLevel wsgi:info
 User www-data
@@ -361,8 +363,8 @@ def perform(task: Task) -> str:
             task.run(site(Path(folder)))
     except Skipped as reason:
         outcome, text = "SKIPPED", f": {reason}"
-    except Failed as failure:
-        outcome, text = "FAILED", f": {failure}"
+    except Exception as failure:  # the other tests still run
+        outcome, text = "FAILED", f": {failure if isinstance(failure, Failed) else traceback.format_exc()}"
     print(f"{outcome:<8}{task.name} ({time.monotonic() - start:.1f} s){text}", flush=True)
     return outcome
 
