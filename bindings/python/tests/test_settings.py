@@ -142,7 +142,7 @@ def test_numbers_of_the_wrong_type(client):
             client.token("alice", timeout=wrong)
         with pytest.raises(TypeError, match="^cache_ttl must be a number of seconds, not"):
             Client(1, cache_ttl=wrong)
-    for name in ("max_attempts", "max_concurrency", "cache_capacity"):
+    for name in ("max_attempts", "max_concurrency", "cache_capacity", "cache_max_bytes"):
         for wrong in ("1", True, 1.0, b"1"):
             with pytest.raises(TypeError, match=f"^{name} must be an int, not"):
                 Client(1, **{name: wrong})
@@ -154,6 +154,7 @@ def test_numbers_of_the_wrong_type(client):
         *(("max_attempts", bad) for bad in (0, -1, 2**32 + 1)),  # C would see 2**32 + 1 as 1
         ("max_concurrency", 0),
         *(("cache_capacity", bad) for bad in (-1, 2**32, 10**4000)),
+        *(("cache_max_bytes", bad) for bad in (-1, 0, 2**64, 10**4000)),
         *(("cache_ttl", bad) for bad in (-1, math.inf, 10**400, math.nan)),
         ("tls_roots", "all"),
     ],
@@ -186,15 +187,15 @@ def test_each_setting_reaches_the_library(settings, status, words):
 
 
 def test_none_is_the_default():
-    names = ("base_url", "timeout", "connect_timeout", "max_attempts", "ca_file", "tls_roots", "proxy")
-    Client(1, **dict.fromkeys((*names, "max_concurrency", "cache_capacity", "cache_ttl", "user_agent")))
+    names = ("base_url", "timeout", "connect_timeout", "max_attempts", "ca_file", "tls_roots", "proxy", "user_agent")
+    Client(1, **dict.fromkeys((*names, "max_concurrency", "cache_capacity", "cache_max_bytes", "cache_ttl")))
     Client(1, cache_ttl=0, cache_capacity=0, proxy="", user_agent="")
 
 
-def test_a_tiny_time_is_not_zero(own_sandbox):
+def test_tiny_values_are_not_zero(own_sandbox):
     with client_of(own_sandbox, timeout=30) as client, pytest.raises(ExchangeTimeout):
         client.exchange("fault.stall", timeout=1e-10)
-    for settings in ({"cache_ttl": 1e-10}, {"cache_capacity": 0}):
+    for settings in ({"cache_ttl": 1e-10}, {"cache_capacity": 0}, {"cache_max_bytes": 1}):
         with client_of(own_sandbox, **settings) as client:
             first = client.token("alice")
             time.sleep(0.005)

@@ -82,6 +82,7 @@ class BaseClient:
         proxy: str | None = None,
         max_concurrency: int | None = None,
         cache_capacity: int | None = None,
+        cache_max_bytes: int | None = None,
         cache_ttl: float | None = None,
         user_agent: str | None = None,
     ) -> None:
@@ -232,7 +233,8 @@ class Client(BaseClient):
     - `tls_roots`: ``"platform"``, ``"bundled"`` (Mozilla's) or ``"none"`` (only those of `ca_file`).
     - `proxy`: ``http://[user:password@]host[:port]``; empty for none.
     - `max_concurrency`: exchanges in flight at once; 32, at most 1024. Further ones wait.
-    - `cache_capacity`: cached tokens, within 64 MiB; 100 000. 0 caches none.
+    - `cache_capacity`: cached tokens; 100 000. 0 caches none.
+    - `cache_max_bytes`: their memory; 64 MiB.
     - `cache_ttl`: the age at which a cached token is renewed; one hour. A token without an expiry is kept for twice
       this age. 0 for no limit.
     - `user_agent`: text after the library's name in that header, such as ``"shop/1.2"``.
