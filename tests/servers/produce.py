@@ -7,4 +7,4 @@ from celery import Celery, group
 
 app = Celery("producer")
 tasks = group(app.signature("token", [user]) for user in json.load(sys.stdin))
-print(json.dumps(tasks.delay().get(timeout=30)))
+print(json.dumps(tasks.delay().get(timeout=60)))
