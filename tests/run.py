@@ -78,7 +78,7 @@ SUITES = [
     ),
     Suite("python", [sys.executable, "tests/python.py"], PYTEST,
           ["--once", "-k", "ctrl_c or signal or multiprocessing or fastapi_makes"]),
-    Suite("servers", [sys.executable, "tests/servers/run.py"], PLAIN, ["nested"]),
+    Suite("servers", [sys.executable, "tests/servers/run.py"], PLAIN, ["patched", "nested"]),
     Suite("go", [sys.executable, "tests/go.py"], PLAIN, ["--once", "-run=TestTheServer|TestTheCommand"]),
     Suite("demo", [sys.executable, "tests/demo.py"], "", []),
 ]

@@ -7,6 +7,7 @@ import base64
 import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -74,14 +75,16 @@ assert ticks > before + 5, ticks
 seen("others run while a greenlet waits")
 ticking.kill()
 
-users = [f"user-{number}" for number in range(200)]
+# With fewer descriptors than greenlets.
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+users = [f"user-{number}" for number in range(1000)]
 start = time.monotonic()
 assert [user_of(token) for token in at_once(users)] == users
 assert time.monotonic() - start < 8
-seen("200 at once")
+seen("1000 at once")
 
-assert len(set(at_once(["fault.delay.200"] * 200))) == 1
-seen("200 at once for one user")
+assert len(set(at_once(["fault.delay.200"] * 1000))) == 1
+seen("1000 at once for one user")
 
 # Both libraries pass SystemExit, which a handler raises in their hub, to the main greenlet.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())

@@ -233,8 +233,8 @@ a call in the main greenlet
 a program ends
 others run while the main greenlet waits
 others run while a greenlet waits
-200 at once
-200 at once for one user
+1000 at once
+1000 at once for one user
 a signal after calls
 a signal ends a call
 """

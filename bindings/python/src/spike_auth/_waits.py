@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import byref, c_size_t, c_uint64
+from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
-from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 from ._buffers import check, outcome_of
@@ -82,9 +82,15 @@ def result_of(call: CallHandle) -> str | SpikeAuthError:
     return outcome_of(lib.call_get_token, call)
 
 
+def _is_pending(outcome: str | SpikeAuthError) -> bool:
+    return isinstance(outcome, SpikeAuthError) and outcome.status is Status.PENDING
+
+
 def perform(client: ClientHandle, request: Request) -> str | SpikeAuthError:
     """Make a call and wait. The error is returned, not raised: the traceback would keep the client's handle."""
-    if _holds_up_others():
+    if _are_greenlets():
+        return _greenlets().wait(client, request)
+    if threading.get_ident() == threading.main_thread().ident:  # a blocking call would hold up signal handlers
         return _wait(client, request)
     call = new_call(request.timeout_ms)
     try:
@@ -93,17 +99,73 @@ def perform(client: ClientHandle, request: Request) -> str | SpikeAuthError:
         lib.call_free(call)
 
 
-def _is_select_patched() -> bool:
-    """Return whether gevent or eventlet has replaced Python's select: each thread may be a greenlet then."""
-    return not isinstance(select.select, BuiltinFunctionType)
+def _are_greenlets() -> bool:
+    """Return whether gevent or eventlet has replaced Python's locks: each thread may be a greenlet then."""
+    return threading.Lock.__module__ != "_thread"
 
 
-def _holds_up_others() -> bool:
-    """Return whether a blocking call would hold up more than this thread: signal handlers, or greenlets."""
-    return threading.get_ident() == threading.main_thread().ident or _is_select_patched()
+class _Greenlets(Queue):
+    """The waiting greenlets of a thread. They may be thousands, so they share a descriptor.
+
+    One of them, the leader, polls it, and wakes those whose calls have ended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tags_made = count()
+        self._asleep: dict[int, threading.Lock] = {}  # to release one wakes its greenlet
+        self._has_leader = False
+
+    def wait(self, client: ClientHandle, request: Request) -> str | SpikeAuthError:
+        tag, call, alarm = next(self._tags_made), new_call(request.timeout_ms), threading.Lock()
+        alarm.acquire()
+        self._asleep[tag] = alarm
+        try:
+            outcome: str | SpikeAuthError | None = self.start(client, request, call, tag)
+            while outcome is None or _is_pending(outcome):
+                if self._has_leader:
+                    alarm.acquire()
+                else:
+                    self._lead()
+                outcome = result_of(call)
+            return outcome
+        finally:
+            del self._asleep[tag]
+            lib.call_free(call)
+            if not self._has_leader:
+                self._wake(next(reversed(self._asleep), tag))  # the one that probably waits longest
+
+    def _lead(self) -> None:
+        self._has_leader = True
+        try:
+            _wait_readable(self.fd)
+        finally:
+            self._has_leader = False
+        for tag in self.take():
+            self._wake(tag)
+
+    def _wake(self, tag: int) -> None:
+        alarm = self._asleep.get(tag)
+        if alarm and alarm.locked():
+            alarm.release()
 
 
-# A wait has a queue of its own, because a signal handler or another greenlet can make a call meanwhile.
+# By thread of the system, which neither library replaces.
+_greenlets_of: dict[int, _Greenlets] = {}
+
+
+def _greenlets() -> _Greenlets:
+    thread = threading.get_native_id()
+    known = _greenlets_of.get(thread)
+    if known is None or known.is_inherited():
+        for other in [*_greenlets_of]:
+            if not Path(f"/proc/self/task/{other}").exists():
+                _greenlets_of.pop(other, None)
+        known = _greenlets_of[thread] = _Greenlets()
+    return known
+
+
+# A wait has a queue of its own, because a signal handler can make a call meanwhile.
 _idle: list[Queue] = []
 _last_wait = -math.inf
 
@@ -122,7 +184,7 @@ def _wait(client: ClientHandle, request: Request) -> str | SpikeAuthError:
         while (error := queue.start(client, request, call, 0)) and queue.is_inherited():
             queue = _idle_queue()
         outcome: str | SpikeAuthError | None = error
-        while outcome is None or (isinstance(outcome, SpikeAuthError) and outcome.status is Status.PENDING):
+        while outcome is None or _is_pending(outcome):
             _wait_readable(queue.fd)
             queue.take()
             outcome = result_of(call)
@@ -149,7 +211,7 @@ def _let_threads_end() -> None:
 
     From 3.12 Python warns of a fork in a process with several threads.
     """
-    while monotonic() < _last_wait + 0.1 and not _is_select_patched() and _has_library_threads():
+    while monotonic() < _last_wait + 0.1 and not _are_greenlets() and _has_library_threads():
         sleep(0.001)
 
 
