@@ -44,8 +44,6 @@ USERS = [f"user-{number}" for number in range(200)]
 ANSWER_SECONDS = 25
 # Asked when the server is stopped.
 LATE = "fault.delay.1000"
-# Servers that answer none of the requests under way when they are stopped; "python" runs eventlet's.
-CUT_OFF = ("uwsgi", "python")
 ERRORS = r"Traceback|Fatal Python|\b(?:ERROR|CRITICAL)\b|Exception|exit signal|DAMN|not the last thread"
 
 
@@ -148,7 +146,7 @@ def run_server(python: Path, line: str, folder: Path) -> None:
         with running([python.parent / name, *arguments], folder, env) as server:
             ask = partial(over_http, int(server.wait_for(r"127\.0\.0\.1:([1-9]\d*)")[1]))
             use(ask, addresses, loads_once="--preload" in line or not re.search("--workers|--lazy-apps", line))
-            stop(server, ask, addresses, signal.SIGTERM, finishes=name not in CUT_OFF)
+            stop(server, ask, addresses, signal.SIGTERM, finishes=name != "uwsgi")
 
 
 def run_celery(python: Path, line: str, folder: Path) -> None:
