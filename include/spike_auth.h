@@ -1248,7 +1248,7 @@ spike_auth_status_t spike_auth_queue_new(struct spike_auth_queue **queue,
  * Returns the descriptor of a queue, for poll, epoll, or an event loop: it is readable while there is
  * something to take. It may also be readable with nothing to take. Level-triggered; a program that waits for
  * edges takes until `count` is less than `cap`. Do not read from it, write to it or close it. It is valid
- * until the queue is freed. -1 in a forked child, and for NULL.
+ * until the queue is freed. -1 in a forked child, for NULL, and if you have closed it.
  */
 SPIKE_AUTH_API
 int32_t spike_auth_queue_fd(const struct spike_auth_queue *queue);
@@ -1296,8 +1296,9 @@ void spike_auth_queue_free(struct spike_auth_queue *queue);
  * @param err          receives the error detail; may be NULL
  *
  * Fails with INVALID_USER_ID, KEY_REQUIRED, CLOSED, CANCELLED (the handle was cancelled before),
- * INVALID_ARGUMENT (something is under way with the handle, or the queue belongs to a parent process): then
- * nothing is handed out. Any other failure is the result of the call.
+ * INVALID_ARGUMENT (something is under way with the handle, or the queue belongs to a parent process), INTERNAL
+ * (you have closed the queue's descriptor): then nothing is handed out. Any other failure is the result of the
+ * call.
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE

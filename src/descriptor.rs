@@ -4,7 +4,8 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 const STANDARD_ERROR: i32 = 2;
 
@@ -24,9 +25,9 @@ pub(crate) fn above_stdio<T: AsFd + From<OwnedFd>>(owned: T) -> io::Result<T> {
 ///
 /// An eventfd, which costs one descriptor and no buffer, or a socket pair where there is none.
 pub(crate) struct Event {
-    readable: File,
+    readable: OwnFile,
     /// `None` where it is the same.
-    writable: Option<File>,
+    writable: Option<OwnFile>,
 }
 
 impl Event {
@@ -41,7 +42,7 @@ impl Event {
             }
             OwnedFd::from_raw_fd(descriptor)
         };
-        Ok(Self { readable: above_stdio(owned)?.into(), writable: None })
+        Ok(Self { readable: OwnFile::new(owned)?, writable: None })
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
@@ -50,20 +51,59 @@ impl Event {
         for end in [&readable, &writable] {
             end.set_nonblocking(true)?;
         }
-        let [readable, writable] = [readable, writable].map(|end| above_stdio(OwnedFd::from(end)));
-        Ok(Self { readable: readable?.into(), writable: Some(writable?.into()) })
+        let [readable, writable] = [readable, writable].map(|end| OwnFile::new(OwnedFd::from(end)));
+        Ok(Self { readable: readable?, writable: Some(writable?) })
     }
 
-    pub(crate) fn descriptor(&self) -> i32 {
-        self.readable.as_raw_fd()
+    /// `None` if the program has closed it. One system call.
+    pub(crate) fn descriptor(&self) -> Option<i32> {
+        self.readable.get().map(AsRawFd::as_raw_fd)
     }
 
-    /// Not twice without a [`Event::clear`] between.
+    /// Not twice without a [`Event::clear`] between. Two system calls.
     pub(crate) fn set(&self) {
-        let _ = self.writable.as_ref().unwrap_or(&self.readable).write(&1u64.to_ne_bytes());
+        let file = self.writable.as_ref().unwrap_or(&self.readable).get();
+        let _ = file.map(|mut file| file.write(&1u64.to_ne_bytes()));
     }
 
+    /// Two system calls.
     pub(crate) fn clear(&self) {
-        let _ = (&self.readable).read(&mut [0; 8]);
+        let _ = self.readable.get().map(|mut file| file.read(&mut [0; 8]));
     }
+}
+
+/// A file that does not touch a number which the program has closed, and has given to another kind of file. All
+/// eventfds have one inode: another eventfd is taken for ours.
+struct OwnFile {
+    /// Always there until the drop.
+    file: Option<File>,
+    inode: Inode,
+}
+
+impl OwnFile {
+    fn new(owned: OwnedFd) -> io::Result<Self> {
+        let file = File::from(above_stdio(owned)?);
+        Ok(Self { inode: inode(&file), file: Some(file) })
+    }
+
+    fn get(&self) -> Option<&File> {
+        self.file.as_ref().filter(|file| self.inode.is_some() && self.inode == inode(file))
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        if self.get().is_none() {
+            let _ = self.file.take().map(IntoRawFd::into_raw_fd); // the number belongs to the program now
+        }
+    }
+}
+
+/// Device and inode number: unique while the file exists, and not reused soon after.
+pub(crate) type Inode = Option<(u64, u64)>;
+
+/// `None` if the descriptor is closed. One system call.
+pub(crate) fn inode(file: &File) -> Inode {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }

@@ -80,16 +80,16 @@ def left_out(interpreter: Interpreter) -> str | None:
     return f"CPython {interpreter.version} at {interpreter.path} has no {', '.join(interpreter.missing)} ({cure})"
 
 
-def environment(name: str, executable: str) -> Path:
+def environment(name: str, executable: str, requirements: Path = REQUIREMENTS) -> Path:
     """The interpreter of a virtual environment with the requirements, made again when they change."""
     folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"
-    wanted = f"{executable}\n{REQUIREMENTS.read_text()}"
+    wanted = f"{executable}\n{requirements.read_text()}"
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
         # Without pip: not every system's Python can install it.
         subprocess.run([executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
         pip = [ROOT / ".venv" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--python", python, "install", "-r", REQUIREMENTS], check=True)
+        subprocess.run([*pip, "--python", python, "install", "-r", requirements], check=True)
         stamp.write_text(wanted)
     return python
 

@@ -27,6 +27,8 @@ OPTIONAL = [
     ("unshare", "a system without a trust store", "util-linux"),
     ("node", "signatures compared with the documented Node form", "nodejs"),
     ("php", "signatures compared with the documented PHP form", "php-cli"),
+    ("redis-server", "Celery with a real broker", "redis-server"),
+    ("apache2", "the Python binding in a real server", "apache2-bin"),
 ]
 
 
@@ -63,6 +65,7 @@ def main() -> int:
         print("Python 3.10 or newer is needed. Install it with: apt-get install python3", file=sys.stderr)
         return 1
     from python import interpreters, left_out  # an older Python cannot parse it
+    from servers.run import newest
 
     required, optional = missing(REQUIRED), missing(OPTIONAL)
     # Debian's python3 has venv without ensurepip.
@@ -71,6 +74,11 @@ def main() -> int:
     # It has no program that is in every user's PATH.
     if not os.path.isdir("/usr/share/i18n/charmaps"):
         optional.append(("locales", "the C tests in locales that are not UTF-8", "locales"))
+    # A module of apache2, which is no program.
+    if not os.path.exists("/usr/lib/apache2/modules/mod_wsgi.so"):
+        optional.append(("mod_wsgi", "the Python binding in subinterpreters", "libapache2-mod-wsgi-py3"))
+    if newest() is None:
+        optional.append(("Python.h", "uWSGI, which is compiled", "python3-dev"))
     optional += [header for header in HEADERS if is_missing(header[0])]
     unable = [f"  {reason}" for reason in map(left_out, interpreters().values()) if reason]
     if optional or unable:

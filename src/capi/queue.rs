@@ -44,7 +44,7 @@ pub unsafe extern "C" fn spike_auth_queue_new(
 /// Returns the descriptor of a queue, for poll, epoll, or an event loop: it is readable while there is
 /// something to take. It may also be readable with nothing to take. Level-triggered; a program that waits for
 /// edges takes until `count` is less than `cap`. Do not read from it, write to it or close it. It is valid
-/// until the queue is freed. -1 in a forked child, and for NULL.
+/// until the queue is freed. -1 in a forked child, for NULL, and if you have closed it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn spike_auth_queue_fd(queue: *const spike_auth_queue) -> i32 {
     let mut descriptor = -1;
@@ -138,8 +138,9 @@ pub unsafe extern "C" fn spike_auth_queue_free(queue: *mut spike_auth_queue) {
 /// @param err          receives the error detail; may be NULL
 ///
 /// Fails with INVALID_USER_ID, KEY_REQUIRED, CLOSED, CANCELLED (the handle was cancelled before),
-/// INVALID_ARGUMENT (something is under way with the handle, or the queue belongs to a parent process): then
-/// nothing is handed out. Any other failure is the result of the call.
+/// INVALID_ARGUMENT (something is under way with the handle, or the queue belongs to a parent process), INTERNAL
+/// (you have closed the queue's descriptor): then nothing is handed out. Any other failure is the result of the
+/// call.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_start_token(
@@ -232,7 +233,7 @@ pub unsafe extern "C" fn spike_auth_client_start_exchange_signature(
     }
 }
 
-/// A queue of this process.
+/// A queue of this process, whose descriptor is open.
 ///
 /// # Safety
 /// `queue` is NULL or a live queue.
@@ -243,6 +244,13 @@ unsafe fn own<'a>(queue: *const spike_auth_queue) -> Result<&'a Arc<Queue>, Fail
         return Err(Failure::new(
             spike_auth_status::InvalidArgument,
             "The queue was made by a parent of this process. Make one in the child.",
+        ));
+    }
+    if queue.descriptor().is_none() {
+        return Err(Failure::new(
+            spike_auth_status::Internal,
+            "The queue's descriptor was closed by the program, for example by closefrom(3). Let the program close \
+             its own descriptors only, and make another queue.",
         ));
     }
     Ok(queue)

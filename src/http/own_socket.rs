@@ -8,12 +8,11 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use socket2::SockRef;
 
-use crate::descriptor::above_stdio;
+use crate::descriptor::{Inode, above_stdio, inode};
 
 /// If the program closes its descriptor, the number may later belong to something else.
 pub(crate) struct OwnSocket {
@@ -21,9 +20,6 @@ pub(crate) struct OwnSocket {
     file: ManuallyDrop<File>,
     inode: Inode,
 }
-
-/// Device and inode number: unique while the socket exists, and not reused soon after.
-type Inode = Option<(u64, u64)>;
 
 impl OwnSocket {
     pub(crate) fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
@@ -73,11 +69,6 @@ impl OwnSocket {
             unsafe { libc::recv(self.file.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) };
         usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
-}
-
-fn inode(file: &File) -> Inode {
-    let metadata = file.metadata().ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Whether a call failed because the descriptor is closed or is not a socket.

@@ -41,12 +41,13 @@ impl Queue {
         self.made_in != generation()
     }
 
-    /// Readable while there is something to take; `None` in a child of its process.
+    /// Readable while there is something to take; `None` in a child of its process, and if the program has closed
+    /// it.
     pub(crate) fn descriptor(&self) -> Option<i32> {
         if self.is_inherited() {
             return None;
         }
-        self.state().event.as_ref().map(Event::descriptor)
+        self.state().event.as_ref().and_then(Event::descriptor)
     }
 
     /// Fills `tags` with calls that have ended, first ended first. Returns how many.

@@ -388,6 +388,38 @@ static void a_call_in_flight_fails_at_once_or_at_its_deadline(void)
         }
 }
 
+/* The call ends while the queue's descriptor is the host's. */
+static void a_queue_touches_nothing_and_serves_no_more(void)
+{
+    for (size_t i = 0; i < COUNT_OF(REPLACEMENTS); i++) {
+        spike_auth_client *client = client_with_deadline("http", DEADLINE_MS);
+        spike_auth_call *call = NULL;
+        spike_auth_queue *queue = NULL;
+        struct occupation host, like;
+        struct result result;
+        uint64_t tag;
+        size_t count;
+        in_round("%s", REPLACEMENTS[i].name);
+        REQUIRE(spike_auth_queue_new(&queue, NULL) == 0 && spike_auth_call_new(&call, NULL) == 0);
+        REQUIRE(spike_auth_client_start_token(client, "fault.stall", NUL_TERMINATED, call, queue, 1, NULL) == 0);
+        replace_all(&REPLACEMENTS[i], &host, &like);
+        spike_auth_call_cancel(call);
+        do /* a worker may be about to hand it out */
+            CHECK_STATUS(spike_auth_queue_take(queue, &tag, 1, &count, NULL), SPIKE_AUTH_STATUS_OK);
+        while (count == 0);
+        CHECK_EQ_INT(spike_auth_queue_fd(queue), -1);
+        spike_auth_call_free(call);
+        REQUIRE(spike_auth_call_new(&call, NULL) == 0);
+        result.status = spike_auth_client_start_token(client, "alice", NUL_TERMINATED, call, queue, 2, &result.err);
+        CHECK_STATUS(result.status, SPIKE_AUTH_STATUS_INTERNAL);
+        CHECK(strstr(result.err.message, "closed by the program"));
+        spike_auth_client_free(client);
+        spike_auth_call_free(call);
+        spike_auth_queue_free(queue);
+        check_untouched_and_release(&host, &like);
+    }
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -400,5 +432,6 @@ int main(int argc, char **argv)
     RUN(after_the_host_closed_all_descriptors_one_call_fails);
     RUN(a_client_closed_or_freed_afterwards_touches_nothing);
     RUN(a_call_in_flight_fails_at_once_or_at_its_deadline);
+    RUN(a_queue_touches_nothing_and_serves_no_more);
     return check_summary();
 }

@@ -1,4 +1,4 @@
-"""The auth objects for requests and httpx, with a service that accepts tokens."""
+"""The auth objects for requests, httpx and aiohttp, with a service that accepts tokens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
+import aiohttp
 import httpx
 import pytest
 import requests
 
 from helpers import Service, async_client_of, client_of
 from spike_auth import InvalidInput, Rejected
+from spike_auth.aiohttp import SpikeAuth as AiohttpAuth
 from spike_auth.httpx import SpikeAuth as HttpxAuth
 from spike_auth.requests import SpikeAuth as RequestsAuth
 
@@ -58,13 +60,33 @@ class HttpxAsync:
         yield b"b"
 
 
+class Aiohttp:
+    auth_of, client_of, stream = AiohttpAuth, staticmethod(async_client_of), HttpxAsync.stream
+
+    @staticmethod
+    def send(auth: AiohttpAuth, *sent: tuple) -> list[int]:
+        async def main() -> list[int]:
+            async with auth.client, aiohttp.ClientSession(middlewares=[auth]) as http:
+                replies = [await http.request(method, url, **aiohttp_body(more)) for method, url, more in sent]
+                return [reply.status for reply in replies]
+
+        return asyncio.run(main())
+
+
 def httpx_body(body: dict) -> dict:
     """`data` is for forms only in httpx."""
     raw = "data" in body and not isinstance(body["data"], dict)
     return {"content": body["data"]} if raw else body
 
 
-@pytest.fixture(params=[Requests, HttpxSync, HttpxAsync])
+def aiohttp_body(body: dict) -> dict:
+    form = aiohttp.FormData()
+    for name, content in body.get("files", {}).items():
+        form.add_field(name, io.BytesIO(content), filename=name)
+    return {"data": form} if "files" in body else body
+
+
+@pytest.fixture(params=[Requests, HttpxSync, HttpxAsync, Aiohttp])
 def way(request):
     return request.param
 
@@ -126,6 +148,16 @@ def test_a_redirect_on_the_same_host_has_the_token(way, auth):
         service.target = f"{service.url}/elsewhere"
         assert way.send(auth, ("GET", f"{service.url}/to/same", {})) == [200]
     assert len(set(service.authorizations)) == 2
+
+
+# ---- aiohttp
+
+
+def test_a_middleware_of_aiohttp_serves_the_origin_of_its_first_request(own_sandbox):
+    auth = AiohttpAuth(async_client_of(own_sandbox), "alice")
+    with Service() as service, Service() as other:
+        assert Aiohttp.send(auth, ("GET", service.url, {}), ("GET", other.url, {})) == [200, 401]
+    assert other.authorizations == [None]
 
 
 # ---- requests
@@ -191,6 +223,10 @@ def test_errors_are_those_of_the_client(client, sandbox):
         RequestsAuth(async_client_of(sandbox), "alice")
     with pytest.raises(TypeError, match="client must be a Client or an AsyncClient of spike_auth, not str"):
         HttpxAuth("client", "alice")
+    with pytest.raises(TypeError, match=r"client must be a spike_auth\.AsyncClient, not Client"):
+        AiohttpAuth(client, "alice")
+    with pytest.raises(InvalidInput):
+        Aiohttp.send(AiohttpAuth(async_client_of(sandbox), "a b"), ("GET", nowhere, {}))
     with pytest.raises(TypeError, match=r"needs a spike_auth\.Client"):
         HttpxSync.send(HttpxAuth(async_client_of(sandbox), "alice"), ("GET", nowhere, {}))
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from ctypes import addressof, byref, c_char, c_int64, memset
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from ._buffers import check, outcome_of, text_of
 from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
 from ._errors import ClientClosed, InvalidInput, SpikeAuthError
-from ._interrupt import interruptible
 from ._library import lib
-from ._prototypes import CallHandle, ClientHandle, StatsStruct, Status
-from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, open_client, optional_milliseconds, timeout_of
+from ._prototypes import ClientHandle, StatsStruct, Status
+from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, open_client, optional_milliseconds
 from ._stats import Stats
+from ._waits import Request, perform
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -64,24 +63,6 @@ def text_or_raise(outcome: str | SpikeAuthError) -> str:
         del outcome  # the traceback would make a reference cycle that keeps the client
 
 
-def _new_call(timeout_ms: int) -> CallHandle:
-    call = CallHandle()
-    check(lib.call_new, byref(call))
-    check(lib.call_set_timeout_ms, call, timeout_ms)
-    return call
-
-
-# A function that gets a token, its arguments between client and call, and the timeout in ms (0: the client's).
-Request = tuple[Callable[..., int], tuple[Any, ...], int]
-
-
-def prepare_call(request: Request) -> tuple[CallHandle, Callable[[ClientHandle], str | SpikeAuthError]]:
-    """Return the handle that cancels a request, and the function that performs it."""
-    function, inputs, timeout_ms = request
-    call = _new_call(timeout_ms)
-    return call, lambda handle: outcome_of(function, handle, *inputs, call)
-
-
 class BaseClient:
     """The methods of both clients that do not wait."""
 
@@ -101,11 +82,12 @@ class BaseClient:
         proxy: str | None = None,
         max_concurrency: int | None = None,
         cache_capacity: int | None = None,
+        cache_max_bytes: int | None = None,
         cache_ttl: float | None = None,
         user_agent: str | None = None,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
-        self._open(settings, from_env=False)
+        self._handle = open_client(settings, from_env=False)
 
     @classmethod
     def from_env(cls, **overrides: Unpack[Settings]) -> Self:
@@ -119,13 +101,8 @@ class BaseClient:
         capabilities) cannot read its settings from the environment: `ConfigurationError`.
         """
         client = cls.__new__(cls)
-        client._open(overrides, from_env=True)  # noqa: SLF001  of this class
+        client._handle = open_client(overrides, from_env=True)  # noqa: SLF001  of this class
         return client
-
-    def _open(self, settings: Mapping[str, Any], *, from_env: bool) -> None:
-        self._handle = open_client(settings, from_env=from_env)
-        self._timeout = timeout_of(settings, from_env=from_env)
-        self._max_concurrency = settings.get("max_concurrency")
 
     def sign(self, user_id: str) -> str:
         """Sign a user id with the client's key: HMAC-SHA256 as 64 lowercase hex characters.
@@ -217,9 +194,14 @@ class BaseClient:
         timeout_ms = optional_milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         if signature is None:
-            return lib.client_exchange, (user, len(user)), timeout_ms
+            return Request(lib.client_start_exchange, lib.client_exchange, (user, len(user)), timeout_ms)
         text = encode("signature", signature)
-        return lib.client_exchange_signature, (user, len(user), text, len(text)), timeout_ms
+        inputs = (user, len(user), text, len(text))
+        return Request(lib.client_start_exchange_signature, lib.client_exchange_signature, inputs, timeout_ms)
+
+    @staticmethod
+    def _token_request(user: bytes, timeout_ms: int) -> Request:
+        return Request(lib.client_start_token, lib.client_get_token, (user, len(user)), timeout_ms)
 
     def __repr__(self) -> str:
         state = "open" if self._handle else "closed"
@@ -251,7 +233,8 @@ class Client(BaseClient):
     - `tls_roots`: ``"platform"``, ``"bundled"`` (Mozilla's) or ``"none"`` (only those of `ca_file`).
     - `proxy`: ``http://[user:password@]host[:port]``; empty for none.
     - `max_concurrency`: exchanges in flight at once; 32, at most 1024. Further ones wait.
-    - `cache_capacity`: cached tokens, within 64 MiB; 100 000. 0 caches none.
+    - `cache_capacity`: cached tokens; 100 000. 0 caches none.
+    - `cache_max_bytes`: their memory; 64 MiB.
     - `cache_ttl`: the age at which a cached token is renewed; one hour. A token without an expiry is kept for twice
       this age. 0 for no limit.
     - `user_agent`: text after the library's name in that header, such as ``"shop/1.2"``.
@@ -269,7 +252,7 @@ class Client(BaseClient):
         Raises any `SpikeAuthError`: `InvalidInput` for bad arguments, `ClientClosed`, and for failures of network and
         service `NetworkError`, `ExchangeTimeout`, `Rejected`, `RateLimited`, `ServerError`, `InvalidResponse`.
         """
-        return text_or_raise(self._perform(self._exchange_request(user_id, signature, timeout)))
+        return text_or_raise(perform(self._require_open(), self._exchange_request(user_id, signature, timeout)))
 
     def token(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the access token of a user: the cached one, or a new one, which is then cached.
@@ -282,7 +265,7 @@ class Client(BaseClient):
         timeout_ms = optional_milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
-        return cached or text_or_raise(self._perform((lib.client_get_token, (user, len(user)), timeout_ms)))
+        return cached or text_or_raise(perform(self._require_open(), self._token_request(user, timeout_ms)))
 
     def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
@@ -294,12 +277,6 @@ class Client(BaseClient):
         Thread-safe; closing twice is allowed. Key and tokens are wiped when the last call has returned.
         """
         self._close()
-
-    def _perform(self, request: Request) -> str | SpikeAuthError:
-        # The error is returned, not raised: the traceback would keep the handle.
-        handle = self._require_open()
-        call, perform = prepare_call(request)
-        return interruptible(partial(perform, handle), partial(lib.call_cancel, call))
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Literal
 
 from ._errors import LibraryLoadError
-from ._prototypes import ABI_VERSION, KEEPS_GIL, PROTOTYPES, CallHandle, ClientHandle, ConfigHandle, QueueHandle
+from ._prototypes import ABI_VERSION, KEEPS_GIL, PROTOTYPES, ClientHandle, ConfigHandle, QueueHandle
 
 VARIABLE = "SPIKE_AUTH_LIBRARY"
 FILE = "libspike_auth.so"
@@ -111,8 +111,7 @@ def _file_of(function: object, otherwise: str) -> str:
 
 _source: Source
 lib, _source, _path = _load()
-ConfigHandle.free, ClientHandle.free = lib.config_free, lib.client_free
-CallHandle.free, QueueHandle.free = lib.call_free, lib.queue_free
+ConfigHandle.free, ClientHandle.free, QueueHandle.free = lib.config_free, lib.client_free, lib.queue_free
 
 
 def library_info() -> LibraryInfo:

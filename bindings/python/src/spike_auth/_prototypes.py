@@ -141,8 +141,8 @@ class ClientHandle(Handle):
     """``spike_auth_client *``."""
 
 
-class CallHandle(Handle):
-    """``spike_auth_call *``."""
+class CallHandle(c_void_p):
+    """``spike_auth_call *``, freed by its maker."""
 
 
 class QueueHandle(Handle):
@@ -216,5 +216,11 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 # Functions that never wait. Releasing the GIL would take longer than the call: under load, to get it back takes
-# milliseconds.
-KEEPS_GIL = frozenset({"client_sign_user", "client_peek_token", "config_free", "call_free"})
+# milliseconds. What they lock, no thread holds that waits for the GIL.
+KEEPS_GIL = frozenset(
+    {
+        *("config_free", "client_sign_user", "client_peek_token"),
+        *("call_new", "call_set_timeout_ms", "call_get_token", "call_free", "queue_fd", "queue_take"),
+        *("client_start_token", "client_start_exchange", "client_start_exchange_signature"),
+    }
+)

@@ -22,11 +22,10 @@ from ._prototypes import (
 )
 
 DEFAULT_TIMEOUT = 10.0
-DEFAULT_MAX_CONCURRENCY = 32
 
 MAX_TIMEOUT = 600
 MAX_TTL = 10**12
-_UINT32_MAX = 2**32 - 1
+_UINT32_MAX, _UINT64_MAX = 2**32 - 1, 2**64 - 1
 _TLS_ROOTS = {"platform": TLS_ROOTS_PLATFORM, "bundled": TLS_ROOTS_BUNDLED, "none": TLS_ROOTS_NONE}
 
 
@@ -44,6 +43,7 @@ class Settings(TypedDict, total=False):
     proxy: str | None
     max_concurrency: int | None
     cache_capacity: int | None
+    cache_max_bytes: int | None
     cache_ttl: float | None
     user_agent: str | None
 
@@ -125,14 +125,12 @@ def _application_id(name: str, value: int | str) -> tuple[bytes, int]:
     return _text(name, value)
 
 
-def _whole(least: int) -> Callable[[str, int], tuple[int]]:
+def _whole(least: int, most: int = _UINT32_MAX) -> Callable[[str, int], tuple[int]]:
     def convert(name: str, value: int) -> tuple[int]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise _wrong_type(name, "an int", value)
-        if not least <= value <= _UINT32_MAX:
-            raise InvalidInput(
-                f"The {name} is not a number from {least} to {_UINT32_MAX}.", status=Status.INVALID_ARGUMENT
-            )
+        if not least <= value <= most:
+            raise InvalidInput(f"The {name} is not a number from {least} to {most}.", status=Status.INVALID_ARGUMENT)
         return (value,)
 
     return convert
@@ -181,6 +179,7 @@ _SETTERS: dict[str, tuple[str, Callable[[str, Any], tuple[Any, ...]]]] = {
     "proxy": ("proxy", _text),
     "max_concurrency": ("max_concurrency", _whole(1)),
     "cache_capacity": ("cache_capacity", _whole(0)),
+    "cache_max_bytes": ("cache_max_bytes", _whole(1, _UINT64_MAX)),
     "cache_ttl": ("cache_ttl_ms", _ttl),
     "user_agent": ("user_agent", _text),
 }
@@ -200,11 +199,3 @@ def open_client(settings: Mapping[str, Any], *, from_env: bool) -> ClientHandle:
             check(getattr(lib, f"config_set_{setter}"), config, *convert(name, value))
     check(lib.client_new, config, byref(client))
     return client
-
-
-def timeout_of(settings: Mapping[str, Any], *, from_env: bool) -> float:
-    """Return the timeout of a client in seconds. The library has already accepted these settings."""
-    timeout = settings.get("timeout")
-    if timeout is None and from_env:
-        timeout = int(os.environ.get("SPIKE_TIMEOUT_MS", "0")) / 1000
-    return float(timeout or DEFAULT_TIMEOUT)

@@ -39,4 +39,4 @@ class Stats:
     forks: int
     """Forks between the process that made the client and this one."""
     pending: int
-    """Started calls that have not ended: 0, this package starts none."""
+    """Calls under way: those of an `AsyncClient`, and those of a `Client` in the main thread or in a greenlet."""
