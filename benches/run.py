@@ -66,7 +66,7 @@ class Pace:
 
     @property
     def tasks_rounds(self) -> int:
-        return 3 if self.quick else 11
+        return 3 if self.quick else 7
 
     @property
     def users(self) -> int:
@@ -431,9 +431,9 @@ def exchange_clients(bench: Bench) -> dict[str, Client]:
 
 # --- asyncio tasks ---
 
-# Exchanges per step, by how many tasks make them, and for the peers a part of these.
+# Exchanges per step, by how many tasks make them, and for the peers a part of these: httpx makes a few hundred per s.
 TASKS = {1: 300, 32: 3200, 1000: 6000}
-PEER_PART = 4
+PEER_PART = {FROM_PYTHON: 1, "Python aiohttp": 4, "Python httpx": 16}
 COLD = 20_000
 LATE = 32
 LATE_MS = 5
@@ -455,8 +455,7 @@ def tasks(bench: Bench) -> None:
                     for what, command in commands.items()}
         for many, count in TASKS.items():
             print(f"tasks: {protocol}, {many}", file=sys.stderr)
-            contestants = [Contestant(what, program, str(many),
-                                      count if what == FROM_PYTHON else max(count // PEER_PART, many))
+            contestants = [Contestant(what, program, str(many), max(count // PEER_PART[what], many))
                            for what, program in programs.items()]
             tasks_group(bench, protocol, f"{many} asyncio tasks" if many > 1 else "1 asyncio task",
                         take_turns(contestants, bench.pace.tasks_rounds))
@@ -482,13 +481,13 @@ def tasks_group(bench: Bench, protocol: str, crowd: str, costs: dict[str, list[C
 def cold_and_late(bench: Bench, protocol: str, programs: dict[str, Program]) -> None:
     """Only aiohttp beside the binding: httpx would take minutes."""
     rows = {what: program for what, program in programs.items() if what != "Python httpx"}
-    costs = take_turns([Contestant(what, program, "cold:1", COLD if what == FROM_PYTHON else COLD // PEER_PART)
-                        for what, program in rows.items()], bench.pace.library_rounds)
+    costs = take_turns([Contestant(what, program, "cold:1", COLD // PEER_PART[what]) for what, program in rows.items()],
+                       bench.pace.tasks_rounds)
     tasks_group(bench, protocol, f"{COLD:,} asyncio tasks at once, each for a new user".replace(",", " ", 1), costs)
     late: dict[str, list[tuple[float, float]]] = {what: [] for what in rows}
-    for _ in range(bench.pace.library_rounds):
+    for _ in range(bench.pace.tasks_rounds):
         for what, program in rows.items():
-            late[what].append(program.step(f"late:{LATE}", TASKS[LATE] * 4 if what == FROM_PYTHON else TASKS[LATE]))
+            late[what].append(program.step(f"late:{LATE}", 4 * TASKS[LATE] // PEER_PART[what]))
     bench.groups.append(Group(f"Lateness of the loop over {protocol}, {LATE} asyncio tasks", "ms", FROM_PYTHON, [
         Row(what, [worst / 1e6 for _, worst in series],
             {"median ms": span(middle([half / 1e6 for half, _ in series]), 2)},
@@ -735,7 +734,14 @@ def pending(bench: Bench) -> None:
         bench.target(f"{name}, {what}, ms until told", f"at most {PENDING_MS}", taken, taken[0] <= PENDING_MS)
 
 
-BENCHES_BY_NAME = {"sign": sign, "exchange": exchange, "tasks": tasks, "cache": cache, "pending": pending, "library": library}
+BENCHES_BY_NAME = {
+    "sign": sign,
+    "exchange": exchange,
+    "tasks": tasks,
+    "cache": cache,
+    "pending": pending,
+    "library": library,
+}
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from itertools import count as counter
 KEY = b"HMAC_KEY_FROM_ADMIN_CONSOLE"
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json"}
 CONNECTIONS = 32
-WARM_UP = 2  # for each task
+WARM_UP = 2  # for each connection
 
 
 def trust(ca_file):
@@ -107,7 +107,7 @@ async def step(name, count, exchange, token, numbers):
             await asyncio.gather(*map(token, users))
 
         return await timed(all_at_once())
-    await many(exchange, int(number), WARM_UP * int(number))
+    await many(exchange, CONNECTIONS, WARM_UP * CONNECTIONS)
     return await (lateness if kind else timed)(many(exchange, int(number), count))
 
 
