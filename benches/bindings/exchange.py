@@ -2,8 +2,7 @@
 ../peers/exchange.py.
 
 In the timed loop: Client.exchange(), which signs, sends the request and reads the token, on kept connections. All
-threads share one client. In the main thread the binding makes such a call on a helper thread, so that Ctrl-C can end
-it.
+threads share one client. In the main thread the binding starts the call and waits in Python, so that Ctrl-C can end it.
 """
 
 from peers import exchange

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import resource
 import sys
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import uvloop
 
 from helpers import async_client_of, environment, in_flight, script, until_in_flight, user_of, wait_until
-from spike_auth import ClientClosed, _async
+from spike_auth import ClientClosed, InternalError, _async
 from support import project
 
 
@@ -208,6 +209,18 @@ def test_close_from_another_thread_ends_the_calls_of_a_loop(own_sandbox, make):
         assert {type(outcome) for outcome in outcomes} == {ClientClosed}
 
     run_in(make(), main())
+
+
+async def test_a_loop_without_a_descriptor_for_its_queue(own_sandbox):
+    async with async_client_of(own_sandbox) as client:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(InternalError, match="RLIMIT_NOFILE"):
+                await client.exchange("alice")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert user_of(await client.exchange("alice")) == "alice"
 
 
 # ---- interpreters

@@ -24,7 +24,8 @@ from ._errors import SpikeAuthError, error_from
 from ._library import lib
 from ._prototypes import CallHandle, ClientHandle, ErrorStruct, QueueHandle, Status
 
-_BATCH = 256
+# Few, so that between them a loop does what else is due.
+_BATCH = 32
 _IDLE_QUEUES = 16
 # A child that a signal handler forks during a wait shares the descriptor with its parent, which may empty it first. So
 # a wait looks at its call each quarter of a second: the library says CANCELLED in the child.
@@ -72,7 +73,7 @@ class Queue:
         return None
 
     def take(self) -> list[int]:
-        """Return the tags of calls that have ended: at most 256. The descriptor stays readable if there are more."""
+        """Return the tags of calls that have ended: at most 32. The descriptor stays readable if there are more."""
         lib.queue_take(self._handle, self._tags, _BATCH, byref(self._count), None)
         return self._tags[: self._count.value]
 
