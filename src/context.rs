@@ -163,6 +163,11 @@ impl Context {
         }
     }
 
+    /// The same call, for a part of it that has less time.
+    pub(crate) fn within(&self, time: Duration) -> Self {
+        Self { deadline: Deadline::after(time), ..self.clone() }
+    }
+
     /// Whether the client was closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.is_cancelled()

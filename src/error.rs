@@ -50,6 +50,8 @@ pub enum ErrorKind {
     Proxy,
     /// The call was cancelled.
     Cancelled,
+    /// The store that processes share cannot be used.
+    Store,
     /// The service refused the request (400, 404, 405, 413, 415, 422).
     Refused,
     /// The service rejected the signature (401).

@@ -38,6 +38,7 @@ mod net;
 mod random;
 mod requests;
 mod signing;
+mod store;
 mod threads;
 mod token;
 mod user_id;

@@ -107,12 +107,16 @@ var notCalled = []string{
 	"spike_auth_authorization_size", // the macro is used
 	"spike_auth_call_get_authorization",
 	"spike_auth_call_get_token",
+	"spike_auth_client_check_store",
 	"spike_auth_client_clear",
+	"spike_auth_client_forget_shared",
 	"spike_auth_client_get_authorization", // built from the token
 	"spike_auth_client_start_exchange",
 	"spike_auth_client_start_exchange_signature",
 	"spike_auth_client_start_token",
 	"spike_auth_config_set_cache_max_bytes",
+	"spike_auth_config_set_store",
+	"spike_auth_config_set_store_timeout_ms",
 	"spike_auth_queue_fd",
 	"spike_auth_queue_free",
 	"spike_auth_queue_new",

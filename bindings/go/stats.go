@@ -3,7 +3,7 @@ package spikeauth
 // Stats counts what a client's cache has done since the client was created, and what it holds. [Client.Exchange] and
 // [Client.ExchangeSignature] bypass the cache and are not counted.
 //
-// Each call for a token is either a hit or a miss. Coalesced and Exchanges together are at most Misses.
+// Each call for a token is either a hit or a miss. Coalesced, Exchanges and StoreHits together are at most Misses.
 type Stats struct {
 	Hits          uint64 // calls answered from the cache
 	Misses        uint64 // all other calls
@@ -16,6 +16,11 @@ type Stats struct {
 	Evictions     uint64 // tokens dropped to make room
 	Entries       uint64 // tokens held now
 	Bytes         uint64 // memory used by these tokens
+	StoreHits     uint64 // misses that took a token from the store
+	StoreMisses   uint64 // exchanges made because the store held no token
+	StoreWaits    uint64 // misses that waited for another process' exchange
+	StoreErrors   uint64 // operations of the store that failed
+	StoreSkipped  uint64 // exchanges made without a look, because the store had failed three times in a row
 }
 
 // Stats returns the current counters.

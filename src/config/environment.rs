@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::Config;
 use super::files::{check_private, read_small};
 use super::proxy::{NoProxy, ProxyUrl};
+use super::store_url::StoreUrl;
 use crate::error::{Error, ErrorKind};
 use crate::signing::KEY_MAX;
 
@@ -18,6 +19,9 @@ const HMAC_KEY_FILE: &str = "SPIKE_HMAC_KEY_FILE";
 const API_BASE_URL: &str = "SPIKE_API_BASE_URL";
 const TIMEOUT_MS: &str = "SPIKE_TIMEOUT_MS";
 const CA_FILE: &str = "SPIKE_CA_FILE";
+const STORE_URL: &str = "SPIKE_STORE_URL";
+const STORE_URL_FILE: &str = "SPIKE_STORE_URL_FILE";
+const STORE_TIMEOUT_MS: &str = "SPIKE_STORE_TIMEOUT_MS";
 
 /// In order of precedence. Never `HTTP_PROXY`: a CGI server sets it from a request's `Proxy` header.
 const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
@@ -25,6 +29,8 @@ const NO_PROXIES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// The key and LF or CR LF.
 const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
+/// More than the longest URL: the setter has the better message.
+const URL_FILE_MAX: u64 = 4096;
 /// Ten times the largest known trust store.
 const CA_FILE_MAX: u64 = 4 << 20;
 
@@ -45,7 +51,7 @@ pub(super) fn load(
     if let Some(id) = var(APPLICATION_ID) {
         named(APPLICATION_ID, config.set_application_id(id.as_encoded_bytes()))?;
     }
-    load_key(&mut config, &var)?;
+    load_secret(&mut config, &var, HMAC_KEY, (HMAC_KEY_FILE, KEY_FILE_MAX), Config::set_hmac_key)?;
     if let Some(url) = var(API_BASE_URL) {
         named(API_BASE_URL, config.set_base_url(url.as_encoded_bytes()))?;
     }
@@ -56,28 +62,39 @@ pub(super) fn load(
         let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
         named(CA_FILE, config.set_ca_pem(&pem))?;
     }
+    // Unlike the setter's, an empty one is an error.
+    let set_store = |config: &mut Config, url: &[u8]| {
+        config.store = Some(StoreUrl::new(url)?);
+        Ok(())
+    };
+    load_secret(&mut config, &var, STORE_URL, (STORE_URL_FILE, URL_FILE_MAX), set_store)?;
+    if let Some(ms) = var(STORE_TIMEOUT_MS) {
+        named(STORE_TIMEOUT_MS, parse_ms(&ms).and_then(|ms| config.set_store_timeout_ms(ms)))?;
+    }
     load_proxy(&mut config, &var);
     Ok(config)
 }
 
-fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Result<(), Error> {
-    match (var(HMAC_KEY), var(HMAC_KEY_FILE)) {
+/// Sets what is in a variable, or in the file that another one names.
+fn load_secret(
+    config: &mut Config,
+    var: &impl Fn(&str) -> Option<OsString>,
+    variable: &str,
+    (file, max): (&str, u64),
+    set: impl Fn(&mut Config, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let value = var(variable).map(|value| Zeroizing::new(value.into_encoded_bytes()));
+    match (value, var(file)) {
         (None, None) => Ok(()),
-        (Some(key), None) => {
-            let key = Zeroizing::new(key.into_encoded_bytes());
-            named(HMAC_KEY, config.set_hmac_key(&key))
-        }
+        (Some(value), None) => named(variable, set(config, &value)),
         (None, Some(path)) => {
-            let content = read_file(HMAC_KEY_FILE, &path, KEY_FILE_MAX, check_private)?;
-            named(HMAC_KEY_FILE, config.set_hmac_key(without_newline(&content)))
+            let content = read_file(file, &path, max, check_private)?;
+            named(file, set(config, without_newline(&content)))
         }
-        (Some(key), Some(_)) => {
-            drop(Zeroizing::new(key.into_encoded_bytes()));
-            Err(Error::new(
-                ErrorKind::InvalidEnvironment,
-                format!("{HMAC_KEY} and {HMAC_KEY_FILE} are both set. Unset one of them."),
-            ))
-        }
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::InvalidEnvironment,
+            format!("{variable} and {file} are both set. Unset one of them."),
+        )),
     }
 }
 

@@ -1,12 +1,13 @@
-//! TCP connections to a host.
+//! TCP connections to a host, and connections to a socket in the file system.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::call_io::CallIo;
 use super::errors::{Phase, internal};
@@ -51,6 +52,18 @@ impl Dialer {
         })?;
         Ok(WaitingSocket::new(stream, Arc::clone(call)))
     }
+}
+
+/// Connects to a socket in the file system, which accepts at once or not at all.
+pub(crate) fn dial_path(path: &Path, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
+    let connect = || {
+        let kind = Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK);
+        let socket = OwnSocket::new(Socket::new(Domain::UNIX, kind, None)?)?;
+        SockRef::from(&socket).connect(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    };
+    let stream = connect().map_err(|error| refused(Some(error)))?;
+    Ok(WaitingSocket::new(stream, Arc::clone(call)))
 }
 
 /// Alternates IPv6 and IPv4, starting with the family that the system put first, so that a dead family

@@ -5,7 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `call_io.rs`, `errors.rs` | how a call waits, what wakes it, and why it ended |
-//! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs` | from a host to a TCP connection |
+//! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs` | from a host or a path to a connection |
 //! | `tls.rs`, `sessions.rs` | TLS: its configuration and handshake; sessions to resume |
 //! | `tls_roots.rs`, `trust_store.rs` | the trusted roots; the platform's trust store |
 //! | `verifier.rs`, `tls_errors.rs` | checks of a server's certificates; messages of TLS failures |
@@ -29,7 +29,7 @@ mod trust_store;
 mod verifier;
 
 pub(crate) use call_io::CallIo;
-pub(crate) use connect::Dialer;
+pub(crate) use connect::{Dialer, dial_path};
 pub(crate) use errors::{Phase, connection_lost, internal};
 pub(crate) use socket::Socket;
 pub(crate) use stream::{Stream, lost};

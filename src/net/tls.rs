@@ -132,5 +132,6 @@ fn failed(error: &rustls::Error) -> Error {
 }
 
 fn tls_error(what: &str, cure: &str) -> Error {
-    Error::new(ErrorKind::Tls, format!("The TLS handshake failed: {what}. {cure}."))
+    Error::new(ErrorKind::Tls, format!("The TLS handshake failed: {what}"))
+        .with_cure(&format!("{cure}."))
 }
