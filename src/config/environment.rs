@@ -59,7 +59,7 @@ pub(super) fn load(
         named(TIMEOUT_MS, parse_ms(&ms).and_then(|ms| config.set_timeout_ms(ms)))?;
     }
     if let Some(path) = var(CA_FILE) {
-        let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
+        let pem = read_file(CA_FILE, &path, CA_FILE_MAX, &|_| Ok(()))?;
         named(CA_FILE, config.set_ca_pem(&pem))?;
     }
     // Unlike the setter's, an empty one is an error.
@@ -75,20 +75,22 @@ pub(super) fn load(
     Ok(config)
 }
 
+type Setter = fn(&mut Config, &[u8]) -> Result<(), Error>;
+
 /// Sets what is in a variable, or in the file that another one names.
 fn load_secret(
     config: &mut Config,
-    var: &impl Fn(&str) -> Option<OsString>,
+    var: &dyn Fn(&str) -> Option<OsString>,
     variable: &str,
     (file, max): (&str, u64),
-    set: impl Fn(&mut Config, &[u8]) -> Result<(), Error>,
+    set: Setter,
 ) -> Result<(), Error> {
     let value = var(variable).map(|value| Zeroizing::new(value.into_encoded_bytes()));
     match (value, var(file)) {
         (None, None) => Ok(()),
         (Some(value), None) => named(variable, set(config, &value)),
         (None, Some(path)) => {
-            let content = read_file(file, &path, max, check_private)?;
+            let content = read_file(file, &path, max, &check_private)?;
             named(file, set(config, without_newline(&content)))
         }
         (Some(_), Some(_)) => Err(Error::new(
@@ -142,7 +144,7 @@ fn read_file(
     variable: &str,
     path: &OsStr,
     max: u64,
-    check: impl Fn(&Metadata) -> Result<(), &'static str>,
+    check: &dyn Fn(&Metadata) -> Result<(), &'static str>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     if path.is_empty() {
         return named(
@@ -215,8 +217,12 @@ mod tests {
             (HMAC_KEY, "key\n"),
             (API_BASE_URL, "http://localhost:1/v3/"),
             (TIMEOUT_MS, "250"),
+            (STORE_URL, "valkey://localhost:7000/2"),
+            (STORE_TIMEOUT_MS, "40"),
         ])
         .unwrap();
+        assert_eq!(config.store.as_ref().map(|store| store.database), Some(2));
+        assert_eq!(config.store_timeout.as_millis(), 40);
         assert_eq!(config.application_id.as_ref().unwrap().json(), "9999");
         assert!(signs_like(&config, b"key\n"), "a key in the environment is not trimmed");
         assert_eq!(config.base_url.join(""), "http://localhost:1/v3");
@@ -249,6 +255,10 @@ mod tests {
             (TIMEOUT_MS, "600001"),
             (TIMEOUT_MS, "99999999999"),
             (TIMEOUT_MS, " 5"),
+            (STORE_URL, ""),
+            (STORE_URL, "http://localhost"),
+            (STORE_TIMEOUT_MS, "10001"),
+            (STORE_TIMEOUT_MS, "fast"),
         ] {
             let error = load_from(&[(variable, value)]).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidEnvironment, "{variable}={value}");
@@ -321,9 +331,30 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_of_the_key_are_an_error() {
-        let error = load_from(&[(HMAC_KEY, "key"), (HMAC_KEY_FILE, "/nowhere")]).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+    fn two_sources_of_a_secret_are_an_error() {
+        for (variable, file) in [(HMAC_KEY, HMAC_KEY_FILE), (STORE_URL, STORE_URL_FILE)] {
+            let error = load_from(&[(variable, "hunter2"), (file, "/nowhere")]).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+            assert!(error.message().contains(file) && !error.message().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_stores_url_obeys_the_rules_of_the_keys() {
+        let dir = TempDir::new("store-file");
+        let good = dir.file("url", b"redis://:hunter2@localhost/5\r\n", 0o600);
+        let config = load_from(&[(STORE_URL_FILE, &good)]).unwrap();
+        assert_eq!(config.store.map(|store| store.database), Some(5));
+        for (path, kind) in [
+            (dir.file("group", b"redis://localhost", 0o620), ErrorKind::File),
+            (dir.file("bad", b"hunter2\n", 0o600), ErrorKind::InvalidEnvironment),
+            (dir.file("empty", b"\n", 0o600), ErrorKind::InvalidEnvironment),
+        ] {
+            let error = load_from(&[(STORE_URL_FILE, &path)]).err().unwrap();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.message().contains(STORE_URL_FILE), "{error}");
+            assert!(!error.message().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -329,6 +329,17 @@ mod tests {
     }
 
     #[test]
+    fn an_operation_of_the_store_takes_at_most_ten_seconds() {
+        let mut config = Config::new().unwrap();
+        for (ms, expected) in [(1, 1), (10_000, 10_000), (0, 250)] {
+            config.set_store_timeout_ms(ms).unwrap();
+            assert_eq!(config.store_timeout.as_millis(), expected);
+        }
+        let error = config.set_store_timeout_ms(10_001).unwrap_err();
+        assert!(error.message().contains("10000 (ten seconds)"), "{error}");
+    }
+
+    #[test]
     fn a_connect_timeout_that_was_set_must_fit_into_the_total() {
         let mut config = Config::new().unwrap();
         config.set_timeout_ms(50).unwrap();

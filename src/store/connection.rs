@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroize;
 
+use super::Write;
 use super::errors;
 use super::wire::{self, INPUT_MAX, Replies, Reply, command};
 use crate::config::{CaCertificates, StoreAddress, StoreUrl, TlsRoots};
@@ -140,7 +141,7 @@ impl Connection {
         &mut self,
         context: &Context,
         count: usize,
-        write: impl FnOnce(&mut Vec<u8>),
+        write: Write<'_>,
     ) -> Result<Replies<'_>, Error> {
         self.call.begin(context, context.deadline);
         let waker = Waker::from(Arc::clone(&self.call));
@@ -152,7 +153,7 @@ impl Connection {
     }
 
     /// Writes a last command and ends the connection without a wait, whatever becomes of it.
-    pub(super) fn say(mut self, context: &Context, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn say(mut self, context: &Context, write: Write<'_>) {
         // A context without time: where the connection takes no byte, the write fails instead of waiting.
         let context = context.within(Duration::ZERO);
         self.call.begin(&context, context.deadline);

@@ -6,23 +6,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::claim::{Claim, swap};
 use super::process::{count, hash};
 use super::record::{LEASE_TIME, Lease, UserKeys, lease_in};
 use super::wire::{Replies, Reply, command};
-use super::{Failure, Store, errors, set_lease};
-use crate::context::{CancelToken, Context};
+use super::{Failure, Operation, Store, errors, set_lease};
+use crate::context::Context;
 use crate::error::Error;
-use crate::fork::generation;
 use crate::random;
 use crate::token::TokenResponse;
 use crate::user_id::UserId;
-
-/// Sets ARGV[2] for ARGV[3] milliseconds, or deletes where ARGV[2] is empty, if the value is ARGV[1], or if there is
-/// none and ARGV[2] is not empty.
-const SWAP: &[u8] = b"local v=redis.call('GET',KEYS[1]) \
-    if v==ARGV[1] or (not v and ARGV[2]~='') then \
-    if ARGV[2]=='' then return redis.call('DEL',KEYS[1]) end \
-    redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) return 1 end return 0";
 
 /// Between two looks while another process leads.
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
@@ -50,16 +43,6 @@ pub(crate) struct Wait {
     began: Instant,
     pause: Duration,
     next: Instant,
-}
-
-/// What stands in the store, to be replaced by a token.
-pub(crate) struct Claim {
-    store: Arc<Store>,
-    keys: UserKeys,
-    expected: Vec<u8>,
-    /// `expected` is this process' own lease.
-    is_lease: bool,
-    made_in: u64,
 }
 
 /// What was found in the store.
@@ -107,7 +90,7 @@ impl Sharing {
     /// The exchange failed.
     pub(crate) fn release(&mut self, context: &Context) {
         if let Self::Leads(claim) = std::mem::take(self) {
-            claim.swap_for(b"", Duration::ZERO, context);
+            claim.release(context);
         }
     }
 }
@@ -141,7 +124,7 @@ impl Store {
                 Sharing::Over
             }
             // After a failed look no write is tried.
-            Err(Failure::Unusable(_)) => Sharing::Over,
+            Ok(Step::Over) | Err(Failure::Unusable(_)) => Sharing::Over,
         };
         Ok(None)
     }
@@ -169,10 +152,9 @@ impl Store {
             };
             Ok((value, taken))
         };
-        let stopped = |connection: super::Connection| {
-            connection.say(context, |out| swap(out, &name, &lease, b"", Duration::ZERO));
-        };
-        let (value, taken) = self.ask(context, false, 3, write, read, stopped)?;
+        let undo = |out: &mut Vec<u8>| swap(out, &name, &lease, b"", Duration::ZERO);
+        let operation = Operation { count: 3, write: &write, undo: Some(&undo) };
+        let (value, taken) = self.ask(context, false, &operation, read)?;
         match (value, taken) {
             (_, Taken::Yes) | (Value::MyLease, _) => Ok(self.leads(keys)),
             (Value::Token(response), _) => Ok(Step::Token(response)),
@@ -182,7 +164,10 @@ impl Store {
                 Ok(Step::Waits(Wait::new(keys, renews, Some(lease))))
             }
             (Value::Nothing, Taken::No) => Ok(Step::Waits(Wait::new(keys, renews, None))),
-            (Value::Nothing, Taken::Refused) => Err(self.refused("SET")),
+            (Value::Nothing, Taken::Refused) => {
+                self.note_refusal();
+                Ok(Step::Over)
+            }
         }
     }
 
@@ -195,10 +180,11 @@ impl Store {
         context: &Context,
     ) -> Result<Step, Failure> {
         let lease = self.process().lease;
-        match self.swap(&keys, &record, &lease, LEASE_TIME, context)? {
-            true => Ok(self.leads(keys)),
-            false => Ok(Step::Waits(Wait::new(keys, renews, None))), // another was faster
-        }
+        Ok(match self.swap(&keys, &record, &lease, LEASE_TIME, context)? {
+            Some(true) => self.leads(keys),
+            Some(false) => Step::Waits(Wait::new(keys, renews, None)), // another was faster
+            None => Step::Over,
+        })
     }
 
     /// Looks whether the leader is done.
@@ -206,7 +192,8 @@ impl Store {
         let name = wait.keys.name;
         let write = |out: &mut Vec<u8>| look(out, &name);
         let read = |replies: &Replies<'_>| self.value(replies, &wait.keys, wait.renews);
-        let value = self.ask(context, false, 2, write, read, drop)?;
+        let operation = Operation { count: 2, write: &write, undo: None };
+        let value = self.ask(context, false, &operation, read)?;
         let expected = match value {
             Value::Token(response) => return Ok(Step::Token(response)),
             Value::MyLease => return Ok(self.leads(wait.keys.take())),
@@ -227,13 +214,6 @@ impl Store {
     fn leads(self: &Arc<Self>, keys: UserKeys) -> Step {
         let lease = self.process().lease.to_vec();
         Step::Leads(self.claim(keys, lease, true))
-    }
-
-    fn claim(self: &Arc<Self>, keys: UserKeys, expected: Vec<u8>, is_lease: bool) -> Claim {
-        if is_lease {
-            self.process().begin_lease();
-        }
-        Claim { store: Arc::clone(self), keys, expected, is_lease, made_in: generation() }
     }
 
     /// Judges the replies to [`look`].
@@ -275,30 +255,6 @@ impl Store {
             _ => Value::Unusable(value.to_vec()),
         })
     }
-
-    /// Whether `expected` was replaced by `new`, or by nothing if that is empty.
-    fn swap(
-        &self,
-        keys: &UserKeys,
-        expected: &[u8],
-        new: &[u8],
-        time: Duration,
-        context: &Context,
-    ) -> Result<bool, Failure> {
-        let write = |out: &mut Vec<u8>| swap(out, &keys.name, expected, new, time);
-        let read = |replies: &Replies<'_>| match replies.get(0) {
-            Reply::Integer(count) => Ok(Some(count == 1)),
-            Reply::Error(_) => Ok(None),
-            _ => Err(errors::unexpected("EVAL")),
-        };
-        self.ask(context, false, 1, write, read, drop)?.ok_or_else(|| self.refused("EVAL"))
-    }
-
-    /// A write was refused, and the store answers: that is no reason to skip it, because tokens can be read.
-    fn refused(&self, command: &str) -> Failure {
-        count(&self.process().counters.errors);
-        Failure::Unusable(errors::unexpected(command))
-    }
 }
 
 /// What comes of a look.
@@ -307,6 +263,8 @@ enum Step {
     Waits(Wait),
     /// As before.
     WaitsOn,
+    /// The store takes no writes.
+    Over,
     Leads(Claim),
 }
 
@@ -342,54 +300,8 @@ impl Wait {
     }
 }
 
-impl Claim {
-    fn put(self, response: &TokenResponse, context: &Context) {
-        let time = self.store.term(response.lifetime);
-        let token = &response.token;
-        // A token that has ended is handed out once, and one that was rejected is not handed out at all.
-        if time < Duration::from_millis(1) || self.store.process().is_reported(token.as_bytes()) {
-            return self.swap_for(b"", Duration::ZERO, context);
-        }
-        if let Some(record) = self.keys.seal(token) {
-            self.swap_for(&record, time, context);
-        }
-    }
-
-    /// Replaces what was found. Where that fails the lease is left to its end, unless the call was stopped.
-    fn swap_for(mut self, new: &[u8], time: Duration, context: &Context) {
-        if new.is_empty() && !self.is_lease {
-            return;
-        }
-        let result = self.store.swap(&self.keys, &self.expected, new, time, context);
-        if !matches!(result, Err(Failure::Stopped(_))) && std::mem::take(&mut self.is_lease) {
-            drop(self.store.process().end_lease(false));
-        }
-    }
-}
-
-/// A leader without an heir sends the release and closes the connection; it waits for nothing.
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.is_lease || self.made_in != generation() {
-            return;
-        }
-        if let Some(connection) = self.store.process().end_lease(true) {
-            let context = Context::new(Duration::ZERO, None, &CancelToken::new());
-            connection.say(&context, |out| {
-                swap(out, &self.keys.name, &self.expected, b"", Duration::ZERO);
-            });
-        }
-    }
-}
-
 /// The record, and how long it stands.
 fn look(out: &mut Vec<u8>, name: &[u8]) {
     command(out, &[b"GET", name]);
     command(out, &[b"PTTL", name]);
-}
-
-/// See [`SWAP`].
-pub(super) fn swap(out: &mut Vec<u8>, name: &[u8], expected: &[u8], new: &[u8], time: Duration) {
-    let time = time.as_millis().to_string();
-    command(out, &[b"EVAL", SWAP, b"1", name, expected, new, time.as_bytes()]);
 }

@@ -7,12 +7,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `record.rs` | what stands in the store, and how it is sealed |
-//! | `lease.rs` | look, wait, lead: who makes the exchange for all processes |
+//! | `lease.rs`, `claim.rs` | look, wait, lead: who makes the exchange for all processes; what becomes of it |
 //! | `wire.rs` | RESP2: commands and replies |
 //! | `connection.rs` | one connection, and how it is made |
 //! | `process.rs` | what belongs to one process: connections, breaker, reports, counters |
 //! | `errors.rs` | why the store cannot be used |
 
+mod claim;
 mod connection;
 mod errors;
 mod lease;
@@ -31,9 +32,9 @@ use crate::fork::PerProcess;
 use crate::random;
 use crate::token;
 use crate::user_id::UserId;
+use claim::swap;
 use connection::{Connection, Endpoint};
 pub(crate) use lease::Sharing;
-use lease::swap;
 use process::{Admission, Process, count};
 use record::{Keys, LEASE_TIME, name_of};
 use wire::{Replies, Reply, command};
@@ -50,6 +51,16 @@ pub(crate) struct Store {
     keys: Keys,
     endpoint: Endpoint,
     process: PerProcess<Process>,
+}
+
+type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+
+/// Commands in one write.
+struct Operation<'a> {
+    count: usize,
+    write: Write<'a>,
+    /// The last command if the call is stopped before the replies are there.
+    undo: Option<Write<'a>>,
 }
 
 /// Why an operation has no result.
@@ -127,18 +138,23 @@ impl Store {
                 other => Err(errors::refused("PTTL", other)),
             }
         };
-        shown(self.ask(context, true, expected.len() + 1, write, read, drop))
+        let operation = Operation { count: expected.len() + 1, write: &write, undo: None };
+        shown(self.ask(context, true, &operation, read))
     }
 
     /// Deletes what stands there for `user`.
     pub(crate) fn forget(&self, user: UserId<'_>, context: &Context) -> Result<(), Error> {
-        let name = self.keys.of(user).name;
-        let write = |out: &mut Vec<u8>| command(out, &[b"DEL", &name]);
+        shown(self.delete(&self.keys.of(user).name, true, context))
+    }
+
+    fn delete(&self, name: &[u8], always: bool, context: &Context) -> Result<(), Failure> {
+        let write = |out: &mut Vec<u8>| command(out, &[b"DEL", name]);
         let read = |replies: &Replies<'_>| match replies.get(0) {
             Reply::Integer(_) => Ok(()),
             other => Err(errors::refused("DEL", other)),
         };
-        shown(self.ask(context, true, 1, write, read, drop))
+        let operation = Operation { count: 1, write: &write, undo: None };
+        self.ask(context, always, &operation, read)
     }
 
     pub(crate) fn stats(&self) -> StoreStats {
@@ -170,17 +186,31 @@ impl Store {
         })
     }
 
-    /// One operation: one write and `count` replies, on a connection that is kept if all went well. `always`:
-    /// also while the store is skipped. A call that is stopped in the middle leaves its connection to `stopped`.
+    /// One operation: one write and as many replies. `always`: also while the store is skipped.
     fn ask<T>(
         &self,
         context: &Context,
         always: bool,
-        count: usize,
-        write: impl FnOnce(&mut Vec<u8>),
+        operation: &Operation<'_>,
         read: impl FnOnce(&Replies<'_>) -> Result<T, Error>,
-        stopped: impl FnOnce(Connection),
     ) -> Result<T, Failure> {
+        let (mut read, mut value) = (Some(read), None);
+        // One copy of the code for all operations.
+        self.operate(context, always, operation, &mut |replies| {
+            value = read.take().map(|read| read(replies)).transpose()?;
+            Ok(())
+        })?;
+        value.ok_or_else(|| Failure::Unusable(errors::malformed()))
+    }
+
+    /// On a connection that is kept if all went well.
+    fn operate(
+        &self,
+        context: &Context,
+        always: bool,
+        operation: &Operation<'_>,
+        read: &mut dyn FnMut(&Replies<'_>) -> Result<(), Error>,
+    ) -> Result<(), Failure> {
         let process = self.process();
         let Admission::Go(kept) = process.admit(always, Instant::now()) else {
             return Err(Failure::Skipped);
@@ -194,19 +224,20 @@ impl Store {
             Ok(connection) => connection,
             Err(error) => return Err(self.failed(process, context, &limited, error)),
         };
-        let result = connection.ask(&limited, count, write).and_then(|replies| read(&replies));
+        let replies = connection.ask(&limited, operation.count, operation.write);
+        let result = replies.and_then(|replies| read(&replies));
         match result {
             _ if context.is_inherited() => {
                 Err(Failure::Stopped(context.check().err().unwrap_or_else(Error::cancelled)))
             }
-            Ok(value) => {
+            Ok(()) => {
                 process.put_back(connection);
-                Ok(value)
+                Ok(())
             }
             Err(error) => {
                 let failure = self.failed(process, context, &limited, error);
-                if let Failure::Stopped(_) = failure {
-                    stopped(connection);
+                if let (Failure::Stopped(_), Some(write)) = (&failure, operation.undo) {
+                    connection.say(context, write);
                 }
                 Err(failure)
             }

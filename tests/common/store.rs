@@ -54,6 +54,31 @@ impl Redis {
         Some(this)
     }
 
+    /// One that also listens on a port, with TLS or without. Returns the port, and for TLS the certificate.
+    pub fn start_on_a_port(tls: bool) -> Option<(Self, u16, String)> {
+        let (certificate, key) = super::server::certificate_for(&["localhost"]);
+        let folder = std::env::temp_dir().join(format!("spike_auth-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("cert"), &certificate).unwrap();
+        std::fs::write(path("key"), &key).unwrap();
+        // The port may be taken meanwhile: then the server ends, and the test fails.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let number = free.local_addr().unwrap().port();
+        drop(free);
+        let port = number.to_string();
+        let this = if tls {
+            let (certificate, key) = (path("cert"), path("key"));
+            let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
+            let more = ["--tls-port", &port, "--tls-auth-clients", "no"];
+            Self::start(&[&files[..], &more].concat())
+        } else {
+            Self::start(&["--port", &port])
+        };
+        let _ = std::fs::remove_dir_all(&folder);
+        this.map(|this| (this, number, certificate))
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.folder.join("r.sock")
     }

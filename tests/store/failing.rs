@@ -34,7 +34,10 @@ fn costs_three_timeouts_at_most(what: &str, store: &str) {
 
 #[test]
 fn a_store_that_is_not_there() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Bound, so that no other test gets its port, and not listening.
+    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    deaf.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let free = deaf.local_addr().unwrap().as_socket().unwrap();
     costs_three_timeouts_at_most("no port", &format!("redis://{free}"));
     costs_three_timeouts_at_most("no path", "unix:///nowhere/at/all.sock");
     costs_three_timeouts_at_most("no TLS", &format!("rediss://{free}"));
@@ -153,6 +156,13 @@ fn a_server_that_forbids_scripts() {
     let Some(redis) = Redis::start(&[]) else { return };
     redis.run(&[b"ACL", b"SETUSER", b"default", b"-eval"]);
     says(&redis, "", "EVAL", "NOPERM");
+    // Nothing is shared, and nobody waits for a lease that no token replaces.
+    let service = service(Duration::ZERO);
+    let start = Instant::now();
+    for number in 0..3 {
+        assert_eq!(get(&client(&service, &redis.url())), format!("token-{number}"));
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -34,6 +34,37 @@ fn one_exchange_serves_two_clients_of_redis() {
 }
 
 #[test]
+fn redis_is_reached_over_tcp() {
+    let Some((_redis, port, _)) = Redis::start_on_a_port(false) else { return };
+    one_exchange_serves_two_clients(&format!("redis://localhost:{port}/1"));
+}
+
+#[test]
+fn redis_is_reached_over_tls_and_its_certificate_is_checked() {
+    let Some((_redis, port, certificate)) = Redis::start_on_a_port(true) else { return };
+    let service = service(Duration::ZERO);
+    let make = |host: &str, trusts: bool| {
+        let ca = trusts.then_some(certificate.as_str());
+        let mut config = config_for(&service.url(), ca);
+        config.set_store(format!("rediss://{host}:{port}").as_bytes()).unwrap();
+        Client::new(&config).unwrap()
+    };
+    let (one, other) = (make("localhost", true), make("localhost", true));
+    assert_eq!(
+        (get(&one), get(&other), service.requests()),
+        ("token-0".into(), "token-0".into(), 1)
+    );
+    one.check_store(None).unwrap();
+    for (host, trusts) in [("127.0.0.1", true), ("localhost", false)] {
+        let client = make(host, trusts);
+        get(&client);
+        let error = client.check_store(None).unwrap_err();
+        assert!(error.message().contains("TLS handshake failed"), "{error}");
+        assert_eq!(stats(&client).store_hits, 0);
+    }
+}
+
+#[test]
 fn the_access_that_the_documentation_names_is_enough() {
     let acl = "user spike on >p@w ~spike_auth:1:* -@all +get +set +del +pttl +eval";
     let words: Vec<_> = acl.split(' ').collect();
