@@ -272,8 +272,7 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_CANCELLED = 46,
     /**
-     * The store that processes share cannot be used. Only spike_auth_client_check_store() and
-     * spike_auth_client_forget_shared() return it.
+     * The store that processes share cannot be used.
      */
     SPIKE_AUTH_STATUS_STORE = 47,
     /**

@@ -65,8 +65,7 @@ pub enum spike_auth_status {
     Proxy = 45,
     /// The call was cancelled.
     Cancelled = 46,
-    /// The store that processes share cannot be used. Only spike_auth_client_check_store() and
-    /// spike_auth_client_forget_shared() return it.
+    /// The store that processes share cannot be used.
     Store = 47,
     // Answers of the service.
     /// The service refused the request (400, 404, 405, 413, 415, 422).

@@ -10,8 +10,8 @@ class Stats:
     """Counters and contents of a client's cache.
 
     They cover `token` and `authorization`; `exchange` does not use the cache. ``hits + misses`` is the number of calls,
-    ``coalesced + exchanges + store_hits <= misses``, ``failures <= exchanges`` and ``requests <= exchanges + retries``. In a forked
-    child all start at zero, except `entries`, `bytes` and `forks`.
+    ``coalesced + exchanges + store_hits <= misses``, ``failures <= exchanges`` and ``requests <= exchanges + retries``.
+    In a forked child all start at zero, except `entries`, `bytes` and `forks`.
     """
 
     hits: int
