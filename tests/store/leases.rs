@@ -20,6 +20,48 @@ fn sixteen_clients_at_once_make_one_exchange() {
     assert!(sum(|s| s.store_waits) >= 1);
 }
 
+#[test]
+fn many_clients_with_many_users_in_any_order_make_one_exchange_for_each() {
+    const USERS: usize = 20;
+    let Some(redis) = Redis::start(&[]) else { return };
+    let service = service(Duration::from_millis(20));
+    let clients: Vec<_> = (0..8).map(|_| client(&service, &redis.url())).collect();
+    std::thread::scope(|scope| {
+        for (number, client) in clients.iter().enumerate() {
+            scope.spawn(move || {
+                let mut dice = common::Dice::new(number);
+                let mut users: Vec<_> = (0..USERS).collect();
+                for last in (1..USERS).rev() {
+                    users.swap(last, dice.roll(last as u64 + 1) as usize);
+                }
+                for user in users {
+                    client.get_token(format!("user-{user}").as_bytes(), None).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(service.requests(), USERS as u64);
+}
+
+#[test]
+fn a_token_that_all_report_at_once_is_replaced_by_one_exchange() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let service = service(Duration::from_millis(50));
+    let clients: Vec<_> = (0..8).map(|_| client(&service, &redis.url())).collect();
+    clients.iter().for_each(|client| assert_eq!(get(client), "token-0"));
+    let barrier = std::sync::Barrier::new(clients.len());
+    std::thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| {
+                barrier.wait();
+                client.invalidate(USER.as_bytes(), b"token-0").unwrap();
+                assert_eq!(get(client), "token-1");
+            });
+        }
+    });
+    assert_eq!(service.requests(), 2);
+}
+
 /// A client, the key of its user's record with a lease of another process, and its service.
 struct Held {
     redis: Redis,
