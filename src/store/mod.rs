@@ -97,7 +97,7 @@ impl Store {
             timeout: config.store_timeout,
             age_max: config.cache.ttl.map_or(AGE_MAX, |ttl| ttl.min(AGE_MAX)),
             keys: Keys::new(key.clone(), application_id, &config.base_url),
-            process: PerProcess::new(Process::new(endpoint.of_this_process())),
+            process: PerProcess::empty(),
             endpoint,
         })))
     }
@@ -169,9 +169,7 @@ impl Store {
 
     /// Closes the connections that are idle, once no call holds a lease.
     pub(crate) fn close_idle(&self) {
-        if let Some(process) = self.process.existing() {
-            process.close();
-        }
+        self.process().close();
     }
 
     /// How long a token with this lifetime stands in the store.
@@ -180,10 +178,7 @@ impl Store {
     }
 
     fn process(&self) -> &Process {
-        self.process.get(|parent| match parent {
-            Some(parent) => parent.inherit(),
-            None => Process::new(self.endpoint.of_this_process()),
-        })
+        self.process.get(|parent| Process::new(self.endpoint.of_this_process(), parent))
     }
 
     /// One operation: one write and as many replies. `always`: also while the store is skipped.

@@ -60,24 +60,19 @@ pub(super) enum Admission {
 }
 
 impl Process {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    /// A child has no connection and knows its parent's reports. Closes the child's copies of the parent's idle
+    /// connections, and sends nothing.
+    pub(super) fn new(endpoint: Endpoint, parent: Option<&Self>) -> Self {
+        let reported = parent.and_then(|parent| {
+            parent.drop_inherited();
+            try_lock(&parent.reported).map(|reported| reported.clone())
+        });
         Self {
             endpoint,
             lease: new_lease(),
             counters: Counters::default(),
             state: Mutex::default(),
-            reported: Mutex::default(),
-        }
-    }
-
-    /// A child's own: it has no connection and knows its parent's reports. Closes the child's copies of idle
-    /// connections, and sends nothing.
-    pub(super) fn inherit(&self) -> Self {
-        self.drop_inherited();
-        let reported = try_lock(&self.reported).map(|reported| reported.clone());
-        Self {
             reported: Mutex::new(reported.unwrap_or_default()),
-            ..Self::new(self.endpoint.of_this_process())
         }
     }
 
@@ -212,7 +207,11 @@ mod tests {
     use super::*;
 
     fn process() -> Process {
-        Process::new(Endpoint::Path("/nowhere".into()))
+        Process::new(Endpoint::Path("/nowhere".into()), None)
+    }
+
+    fn child_of(parent: &Process) -> Process {
+        Process::new(parent.endpoint.of_this_process(), Some(parent))
     }
 
     fn admits(process: &Process, now: Instant) -> bool {
@@ -246,7 +245,7 @@ mod tests {
         }
         assert!(process.is_reported(&token(0)));
         process.report(&token(REPORTS_MAX));
-        for process in [&process, &process.inherit()] {
+        for process in [&process, &child_of(&process)] {
             assert!(!process.is_reported(&token(0)));
             assert!((1..=REPORTS_MAX).all(|i| process.is_reported(&token(i))));
         }
@@ -255,6 +254,6 @@ mod tests {
     #[test]
     fn a_child_has_a_lease_of_its_own() {
         let parent = process();
-        assert_ne!(parent.lease, parent.inherit().lease);
+        assert_ne!(parent.lease, child_of(&parent).lease);
     }
 }
