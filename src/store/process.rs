@@ -92,6 +92,7 @@ impl Process {
             if idle.is_reusable(now) {
                 return Admission::Go(Some(idle));
             }
+            drop(idle); // closes a connection: not under the lock
             state = self.state();
         }
         Admission::Go(None)

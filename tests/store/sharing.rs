@@ -157,19 +157,46 @@ fn a_renewal_is_not_answered_with_the_token_that_it_renews() {
 }
 
 #[test]
+fn connections_are_bounded_as_exchanges_are() {
+    const CONCURRENCY: u32 = 4;
+    let Some(redis) = Redis::start(&[]) else { return };
+    let service = service(Duration::from_millis(5));
+    let mut config = config(&service, &redis.url());
+    config.set_max_concurrency(CONCURRENCY).unwrap();
+    let client = Client::new(&config).unwrap();
+    let number = AtomicU64::new(0);
+    common::on_threads(48, || {
+        for _ in 0..4 {
+            let user = format!("user-{}", number.fetch_add(1, Ordering::Relaxed));
+            client.get_token(user.as_bytes(), None).unwrap();
+        }
+    });
+    let info = redis.run(&[b"INFO", b"clients"]);
+    let connected = info.split_once("connected_clients:").unwrap().1.lines().next().unwrap();
+    let connected: u32 = connected.parse().unwrap();
+    // Those of the looks, those of tokens that are put while the next exchanges run, and this one.
+    assert!(connected <= 2 * CONCURRENCY + 1, "{connected}");
+    assert_eq!(stats(&client).store_errors, 0);
+}
+
+#[test]
 fn the_record_stands_as_long_as_the_token_is_used() {
     let Some(redis) = Redis::start(&[]) else { return };
-    let lifetime = |seconds: u64, redis: &Redis| {
+    let lifetime = |seconds: u64, ttl_ms: u64| {
         let body = format!(r#"{{"access_token":"a","expires_in":{seconds}}}"#);
         let service = Server::start(move |_| Outcome::Reply(reply(200, &body)));
         redis.run(&[b"FLUSHALL"]);
-        get(&client(&service, &redis.url()));
-        let left = redis.run(&[b"PTTL", only_key(redis).as_bytes()]);
+        let mut config = config(&service, &redis.url());
+        config.set_cache_ttl_ms(ttl_ms);
+        get(&Client::new(&config).unwrap());
+        let left = redis.run(&[b"PTTL", only_key(&redis).as_bytes()]);
         left.trim_start_matches(':').trim_end().parse::<u64>().unwrap().div_ceil(1000)
     };
-    assert_eq!(lifetime(100, &redis), 90, "a tenth is left");
-    assert_eq!(lifetime(1000, &redis), 940, "a minute is left");
-    assert_eq!(lifetime(100_000, &redis), 3600, "an hour is the greatest age");
+    const HOUR: u64 = 3_600_000;
+    assert_eq!(lifetime(100, HOUR), 90, "a tenth is left");
+    assert_eq!(lifetime(1000, HOUR), 940, "a minute is left");
+    assert_eq!(lifetime(100_000, HOUR), 3600, "the greatest age of the cache");
+    assert_eq!(lifetime(1_000_000, 0), 24 * 3600, "the greatest age in the store");
 }
 
 #[test]
