@@ -953,7 +953,7 @@ spike_auth_status_t spike_auth_call_get_authorization(const struct spike_auth_ca
 
 /**
  * Makes a client from a configuration. The configuration is copied: it may be changed or freed afterwards.
- * Loads the trusted roots if the base URL is https. Does not connect.
+ * Loads the trusted roots if the base URL is https, or the store is reached by TLS. Does not connect.
  *
  * @param config  a configuration with an application id
  * @param client  receives the handle, NULL on failure. Free it with spike_auth_client_free().

@@ -41,7 +41,7 @@ fn redis_is_reached_over_tcp() {
 
 #[test]
 fn redis_is_reached_over_tls_and_its_certificate_is_checked() {
-    let Some((_redis, port, certificate)) = Redis::start_on_a_port(true) else { return };
+    let Some((redis, port, certificate)) = Redis::start_on_a_port(true) else { return };
     let service = service(Duration::ZERO);
     let make = |host: &str, trusts: bool| {
         let ca = trusts.then_some(certificate.as_str());
@@ -55,6 +55,14 @@ fn redis_is_reached_over_tls_and_its_certificate_is_checked() {
         ("token-0".into(), "token-0".into(), 1)
     );
     one.check_store(None).unwrap();
+    let connections = || {
+        let info = redis.run(&[b"INFO", b"stats"]);
+        let count = info.split_once("total_connections_received:").unwrap().1;
+        count.lines().next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = connections();
+    (0..10).for_each(|user| drop(one.get_token(format!("u-{user}").as_bytes(), None).unwrap()));
+    assert_eq!(connections() - before, 1, "the look at the count itself");
     for (host, trusts) in [("127.0.0.1", true), ("localhost", false)] {
         let client = make(host, trusts);
         get(&client);
