@@ -30,6 +30,8 @@ impl Deadline {
     }
 
     /// The failure of a call that was still `doing` something when its time was up.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn missed(&self, doing: &str) -> Error {
         let ms = self.timeout.as_millis();
         Error::new(
