@@ -272,6 +272,10 @@ typedef enum spike_auth_status {
      */
     SPIKE_AUTH_STATUS_CANCELLED = 46,
     /**
+     * The store that processes share cannot be used.
+     */
+    SPIKE_AUTH_STATUS_STORE = 47,
+    /**
      * The service refused the request (400, 404, 405, 413, 415, 422).
      */
     SPIKE_AUTH_STATUS_REFUSED = 60,
@@ -397,8 +401,8 @@ typedef struct spike_auth_error {
  * spike_auth_client_exchange() and spike_auth_client_exchange_signature() do not use the cache and are not
  * counted; nor is a call that fails before it looks into the cache (an invalid user id, a closed client).
  *
- * The counters add up: hits + misses is the number of lookups; coalesced + exchanges <= misses; failures <=
- * exchanges; requests <= exchanges + retries. An exchange counts in exchanges when it starts; its requests,
+ * The counters add up: hits + misses is the number of lookups; coalesced + exchanges + store_hits <= misses;
+ * failures <= exchanges; requests <= exchanges + retries. An exchange counts in exchanges when it starts; its requests,
  * retries and failure count when it ends. In a forked child all counters start at zero, except entries,
  * bytes and forks.
  */
@@ -456,9 +460,29 @@ typedef struct spike_auth_stats {
      */
     uint64_t pending;
     /**
+     * Misses that took a token from the store.
+     */
+    uint64_t store_hits;
+    /**
+     * Exchanges that were made because the store held no token.
+     */
+    uint64_t store_misses;
+    /**
+     * Misses that waited until another process had made its exchange.
+     */
+    uint64_t store_waits;
+    /**
+     * Operations of the store that failed.
+     */
+    uint64_t store_errors;
+    /**
+     * Exchanges that were made without a look into the store, because it had failed three times in a row.
+     */
+    uint64_t store_skipped;
+    /**
      * Zero. Reserved for later versions.
      */
-    uint64_t reserved[19];
+    uint64_t reserved[14];
 } spike_auth_stats;
 
 #ifdef __cplusplus
@@ -588,7 +612,8 @@ void spike_auth_config_free(struct spike_auth_config *config);
  * Reads settings from the environment:
  *
  * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file that
- * its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE. The
+ * its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE;
+ * SPIKE_STORE_URL, or SPIKE_STORE_URL_FILE (like the key's file); SPIKE_STORE_TIMEOUT_MS. The
  * proxy for an https base URL is the first non-empty one of https_proxy, HTTPS_PROXY, all_proxy and
  * ALL_PROXY, except for the hosts in no_proxy or NO_PROXY.
  *
@@ -928,7 +953,7 @@ spike_auth_status_t spike_auth_call_get_authorization(const struct spike_auth_ca
 
 /**
  * Makes a client from a configuration. The configuration is copied: it may be changed or freed afterwards.
- * Loads the trusted roots if the base URL is https. Does not connect.
+ * Loads the trusted roots if the base URL is https, or the store is reached by TLS. Does not connect.
  *
  * @param config  a configuration with an application id
  * @param client  receives the handle, NULL on failure. Free it with spike_auth_client_free().
@@ -1230,6 +1255,85 @@ SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
 spike_auth_status_t spike_auth_client_clear(const struct spike_auth_client *client,
                                             struct spike_auth_error *err);
+
+/**
+ * Sets the Redis or Valkey in which processes and machines share their tokens. A token that one of them has
+ * fetched is handed out by all, and while one fetches a user's token, the others wait for it. The default is
+ * none.
+ *
+ * A client with a store and an HMAC key looks there before it makes an exchange; what it holds itself is handed
+ * out as without a store. Records are encrypted with a key that is derived from the HMAC key: whoever runs the
+ * store can delete or delay them, but not read them. The store's own password is not protected by redis:// and
+ * valkey://: use rediss:// or valkeys:// (TLS, with the trusted roots of the configuration) across a network.
+ * The proxy is never used.
+ *
+ * No call fails because of the store. If it cannot be used, tokens are fetched as without one; after three
+ * failures in a row it is skipped for five seconds. spike_auth_client_check_store() tells whether it works.
+ *
+ * @param url      redis://[user:password@]host[:port][/db], rediss:// for TLS, or
+ *                 unix://[user:password@]/path[?db=N]; valkey:// and valkeys:// mean the same. User and password
+ *                 are percent-encoded. The default port is 6379. Empty for none.
+ * @param url_len  length of url in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param err      receives the error detail; may be NULL
+ *
+ * Fails with INVALID_URL.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_store(struct spike_auth_config *config,
+                                                const char *url,
+                                                size_t url_len,
+                                                struct spike_auth_error *err);
+
+/**
+ * Sets the timeout of one operation of the store, connecting included. An operation never takes more than a
+ * quarter of the time that its call has left. The default is 250 ms.
+ *
+ * @param ms   milliseconds, 1 to 10 000; 0 for the default
+ * @param err  receives the error detail; may be NULL
+ *
+ * Fails with INVALID_ARGUMENT.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_store_timeout_ms(struct spike_auth_config *config,
+                                                           uint32_t ms,
+                                                           struct spike_auth_error *err);
+
+/**
+ * Tries every command that the store needs, on a random key, whose record it deletes again. This is the way to see
+ * a wrong setting, because no other call fails by one. Call it when the program starts, and log its message.
+ *
+ * @param call  a call handle with its own deadline and cancellation, or NULL for the client's deadline
+ * @param err   receives the error detail: which command failed, and what to do; may be NULL
+ *
+ * Fails with STORE (also if no store is set), KEY_REQUIRED, CANCELLED, CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_check_store(const struct spike_auth_client *client,
+                                                  const struct spike_auth_call *call,
+                                                  struct spike_auth_error *err);
+
+/**
+ * Drops the token of a user from the client's cache, as spike_auth_client_forget() does, and from the store. Other
+ * processes keep theirs until it expires or is renewed, and an exchange in progress may store its token again.
+ *
+ * @param user_id      1 to 128 bytes of A-Z a-z 0-9 . _ -
+ * @param user_id_len  length of user_id in bytes, or SPIKE_AUTH_NUL_TERMINATED
+ * @param call         see spike_auth_client_check_store()
+ * @param err          receives the error detail; may be NULL
+ *
+ * Succeeds if nothing is there, or if no store is set. Fails with STORE if the store cannot be reached (the cache
+ * has forgotten the token then), INVALID_USER_ID, KEY_REQUIRED, CANCELLED, CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_forget_shared(const struct spike_auth_client *client,
+                                                    const char *user_id,
+                                                    size_t user_id_len,
+                                                    const struct spike_auth_call *call,
+                                                    struct spike_auth_error *err);
 
 /**
  * Makes a queue. It takes one descriptor.

@@ -267,6 +267,12 @@ public:
     result<void> try_set_cache_max_bytes(std::uint64_t bytes) noexcept {
         return set(spike_auth_config_set_cache_max_bytes, bytes);
     }
+    result<void> try_set_store(std::string_view url) noexcept {
+        return set(spike_auth_config_set_store, url.data(), url.size());
+    }
+    result<void> try_set_store_timeout(std::chrono::milliseconds time) noexcept {
+        return set(spike_auth_config_set_store_timeout_ms, detail::milliseconds(time));
+    }
     /** A negative time is no limit, as 0 is. */
     result<void> try_set_cache_ttl(std::chrono::milliseconds age) noexcept {
         const auto count = age.count() < 0 ? 0 : age.count();
@@ -298,6 +304,8 @@ public:
     config &set_cache_capacity(std::uint32_t entries) { return kept(try_set_cache_capacity(entries)); }
     config &set_cache_max_bytes(std::uint64_t bytes) { return kept(try_set_cache_max_bytes(bytes)); }
     config &set_cache_ttl(std::chrono::milliseconds age) { return kept(try_set_cache_ttl(age)); }
+    config &set_store(std::string_view url) { return kept(try_set_store(url)); }
+    config &set_store_timeout(std::chrono::milliseconds time) { return kept(try_set_store_timeout(time)); }
 #if defined(__cpp_lib_span)
     config &set_hmac_key(std::span<const std::byte> key) { return kept(try_set_hmac_key(key)); }
 #endif
@@ -532,6 +540,13 @@ public:
         return detail::done(spike_auth_client_forget, get(), user_id.data(), user_id.size());
     }
     result<void> try_clear() const noexcept { return detail::done(spike_auth_client_clear, get()); }
+    result<void> try_check_store(const call *with = nullptr) const noexcept {
+        return detail::done(spike_auth_client_check_store, get(), handle(with));
+    }
+    result<void> try_forget_shared(std::string_view user_id, const call *with = nullptr) const noexcept {
+        return detail::done(spike_auth_client_forget_shared, get(), user_id.data(), user_id.size(),
+                            handle(with));
+    }
     result<spike_auth_stats> try_stats() const noexcept {
         spike_auth_stats counters;
         const auto ended = detail::done(spike_auth_client_stats, get(), &counters);
@@ -580,6 +595,10 @@ public:
     }
     void forget(std::string_view user_id) const { try_forget(user_id).value(); }
     void clear() const { try_clear().value(); }
+    void check_store(const call *with = nullptr) const { try_check_store(with).value(); }
+    void forget_shared(std::string_view user_id, const call *with = nullptr) const {
+        try_forget_shared(user_id, with).value();
+    }
     spike_auth_stats stats() const { return try_stats().value(); }
 #endif
 

@@ -13,6 +13,7 @@ use crate::exchange::SignedUser;
 use crate::fork::PerProcess;
 use crate::requests::{Engine, Order, Queue, Request};
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
+use crate::store;
 use crate::token::AccessToken;
 use crate::user_id::UserId;
 
@@ -110,7 +111,7 @@ impl Client {
     }
 
     fn run(&self, user: &SignedUser<'_>, call: Option<&Call>) -> Result<(AccessToken, u32), Error> {
-        self.core.exchange.run(user, &self.context(call))
+        self.core.exchange.direct.run(user, &self.context(call))
     }
 
     fn context(&self, call: Option<&Call>) -> Context {
@@ -153,7 +154,7 @@ impl Client {
         let user = SignedUser { user, signature: &key.signature(user) };
         match found.into_due() {
             None => cache.fetch(&user, &self.core.exchange, &context),
-            Some(due) if self.core.exchange.is_on_hold() => Ok(cache.use_as_it_is(due)),
+            Some(due) if self.core.exchange.direct.is_on_hold() => Ok(cache.use_as_it_is(due)),
             Some(due) => cache.renew(&user, due, &self.core.exchange, &context),
         }
     }
@@ -189,8 +190,33 @@ impl Client {
                 ),
             )
         })?;
+        // First: the call that the report causes must not find the token there.
+        if let Some(store) = &self.core.exchange.store {
+            store.report(rejected);
+        }
         self.cache().invalidate(user, rejected);
         Ok(())
+    }
+
+    /// Tries every command that the store needs, on a key of its own: the way to see a wrong setting, because no
+    /// other call fails by one. Fails with [`ErrorKind::Store`], also if there is no store.
+    pub fn check_store(&self, call: Option<&Call>) -> Result<(), Error> {
+        self.key()?;
+        match &self.core.exchange.store {
+            Some(store) => store.check(&self.context(call)),
+            None => Err(store::not_set()),
+        }
+    }
+
+    /// Drops what the cache holds for `user_id`, and what stands in the store. Other processes keep theirs until it
+    /// expires or is renewed. Fails with [`ErrorKind::Store`] if the store cannot be reached.
+    pub fn forget_shared(&self, user_id: &[u8], call: Option<&Call>) -> Result<(), Error> {
+        let (_, user) = self.signer(user_id)?;
+        self.cache().forget(user);
+        match &self.core.exchange.store {
+            Some(store) => store.forget(user, &self.context(call)),
+            None => Ok(()),
+        }
     }
 
     /// Drops what the cache holds for `user_id`.
@@ -211,7 +237,16 @@ impl Client {
     pub fn stats(&self) -> Result<Stats, Error> {
         self.check_open()?;
         let pending = self.engine.existing().map_or(0, |engine| engine.pending());
-        Ok(Stats { pending, ..self.cache().stats() })
+        let store = self.core.exchange.store.as_ref().map(|store| store.stats());
+        let store = store.unwrap_or_default();
+        Ok(Stats {
+            pending,
+            store_misses: store.misses,
+            store_waits: store.waits,
+            store_errors: store.errors,
+            store_skipped: store.skipped,
+            ..self.cache().stats()
+        })
     }
 
     #[inline]
@@ -239,7 +274,7 @@ impl Client {
                 Err(found) => found.into_due(),
             };
             if let Some(due) = &held
-                && (self.core.exchange.is_on_hold()
+                && (self.core.exchange.direct.is_on_hold()
                     || !self.cache().start_renewal(user, due, &order.context))
             {
                 let fetched = self.cache().use_as_it_is(Arc::clone(due));

@@ -30,6 +30,8 @@ impl Deadline {
     }
 
     /// The failure of a call that was still `doing` something when its time was up.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn missed(&self, doing: &str) -> Error {
         let ms = self.timeout.as_millis();
         Error::new(
@@ -161,6 +163,11 @@ impl Context {
             closed: closed.clone(),
             made_in: generation(),
         }
+    }
+
+    /// The same call, for a part of it that has less time.
+    pub(crate) fn within(&self, time: Duration) -> Self {
+        Self { deadline: Deadline::after(time), ..self.clone() }
     }
 
     /// Whether the client was closed.

@@ -3,11 +3,11 @@
 use crate::cache::{Cache, Monotonic};
 use crate::config::{ApplicationId, CacheLimits, Config};
 use crate::error::Error;
-use crate::exchange::Exchange;
+use crate::exchange::SharedExchange;
 use crate::fork::{PerProcess, generation};
 
 pub(crate) struct Core {
-    pub(crate) exchange: Exchange,
+    pub(crate) exchange: SharedExchange,
     cache: PerProcess<Cache>,
     cache_limits: CacheLimits,
     /// The generation of the process that made the client.
@@ -17,7 +17,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(config: &Config, application_id: &ApplicationId) -> Result<Self, Error> {
         Ok(Self {
-            exchange: Exchange::new(config, application_id)?,
+            exchange: SharedExchange::new(config, application_id)?,
             cache: PerProcess::new(Cache::new(config.cache, Monotonic)),
             cache_limits: config.cache,
             made_in: generation(),

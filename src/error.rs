@@ -50,6 +50,8 @@ pub enum ErrorKind {
     Proxy,
     /// The call was cancelled.
     Cancelled,
+    /// The store that processes share cannot be used.
+    Store,
     /// The service refused the request (400, 404, 405, 413, 415, 422).
     Refused,
     /// The service rejected the signature (401).
@@ -95,7 +97,12 @@ struct Facts {
 impl Error {
     /// An error without a request, not retryable.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        let message = message.into();
+        Self::with_message(kind, message.into())
+    }
+
+    #[cold] // and so not repeated wherever something fails
+    #[inline(never)]
+    fn with_message(kind: ErrorKind, message: Cow<'static, str>) -> Self {
         Self(Box::new(Facts {
             kind,
             what_len: message.len(),
@@ -109,6 +116,8 @@ impl Error {
     }
 
     /// Adds a sentence to the message: what to do about it.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn with_cure(mut self, cure: &str) -> Self {
         self.0.message = format!("{}. {cure}", self.0.message).into();
         self

@@ -58,7 +58,7 @@ fn keys() -> &'static RandomState {
     KEYS.get_or_init(|| Box::new(RandomState::new()))
 }
 
-fn fill(bytes: &mut [u8]) -> io::Result<()> {
+pub(crate) fn fill(bytes: &mut [u8]) -> io::Result<()> {
     getrandom::getrandom(bytes).map_err(|error| match error.raw_os_error() {
         Some(errno) => io::Error::from_raw_os_error(errno),
         None => io::Error::other(error.to_string()),

@@ -253,6 +253,8 @@ class Documentation(unittest.TestCase):
             ("DEFAULT_CACHE_ENTRIES", "100_000", "cache_capacity", "100 000"),
             ("DEFAULT_CACHE_BYTES", "64 * 1024 * 1024", "cache_max_bytes", "64 MiB"),
             ("DEFAULT_CACHE_TTL", "Duration::from_secs(3600)", "cache_ttl_ms", "1 h"),
+            ("DEFAULT_STORE_TIMEOUT", "Duration::from_millis(250)", "store_timeout_ms", "250 ms"),
+            ("STORE_TIMEOUT_MAX_MS", "10_000", "store_timeout_ms", "10 000 ms"),
             ("USER_AGENT_SUFFIX_MAX", "256", "user_agent", "256"),
         ]:
             with self.subTest(constant):

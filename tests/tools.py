@@ -24,6 +24,7 @@ OPTIONAL = [
     ("openssl", "certificates for the TLS tests", "openssl"),
     ("nginx", "a real server as the peer of TLS", "nginx-light"),
     ("tinyproxy", "a real proxy", "tinyproxy"),
+    ("redis-server", "a real store", "redis-server"),
     ("unshare", "a system without a trust store", "util-linux"),
     ("node", "signatures compared with the documented Node form", "nodejs"),
     ("php", "signatures compared with the documented PHP form", "php-cli"),

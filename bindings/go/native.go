@@ -379,6 +379,11 @@ func clientStats(client nativeClient, op string) (Stats, error) {
 		Entries:       uint64(s.entries),
 		Bytes:         uint64(s.bytes),
 		Pending:       uint64(s.pending),
+		StoreHits:     uint64(s.store_hits),
+		StoreMisses:   uint64(s.store_misses),
+		StoreWaits:    uint64(s.store_waits),
+		StoreErrors:   uint64(s.store_errors),
+		StoreSkipped:  uint64(s.store_skipped),
 	}, nil
 }
 

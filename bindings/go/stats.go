@@ -9,7 +9,7 @@ import (
 // Stats counts what a client's cache has done since the client was created, and what it holds. [Client.Exchange] and
 // [Client.ExchangeSignature] bypass the cache and count only in Pending.
 //
-// Each call for a token is either a hit or a miss. Coalesced and Exchanges together are at most Misses.
+// Each call for a token is either a hit or a miss. Coalesced, Exchanges and StoreHits together are at most Misses.
 type Stats struct {
 	Hits          uint64 `json:"hits"`          // calls answered from the cache
 	Misses        uint64 `json:"misses"`        // all other calls
@@ -23,6 +23,11 @@ type Stats struct {
 	Entries       uint64 `json:"entries"`       // tokens held now
 	Bytes         uint64 `json:"bytes"`         // memory used by these tokens
 	Pending       uint64 `json:"pending"`       // calls that wait as goroutines now; a few more may hold a thread
+	StoreHits     uint64 `json:"store_hits"`    // misses that took a token from the store
+	StoreMisses   uint64 `json:"store_misses"`  // exchanges made because the store held no token
+	StoreWaits    uint64 `json:"store_waits"`   // misses that waited for another process' exchange
+	StoreErrors   uint64 `json:"store_errors"`  // operations of the store that failed
+	StoreSkipped  uint64 `json:"store_skipped"` // exchanges made without a look, because the store had failed three times in a row
 }
 
 // Stats returns the current counters.

@@ -39,6 +39,7 @@ const (
 	StatusConnectionLost       Status = 44 // the connection ended before the reply was complete
 	StatusProxy                Status = 45 // the proxy was unreachable or refused
 	StatusCancelled            Status = 46 // the context was cancelled
+	StatusStore                Status = 47 // the store that processes share cannot be used
 	StatusRefused              Status = 60 // 400, 404, 405, 413, 415, 422
 	StatusUnauthorized         Status = 61 // 401: the service refused the signature
 	StatusForbidden            Status = 62 // 403
@@ -79,6 +80,7 @@ var statusNames = map[Status]string{
 	StatusConnectionLost:       "CONNECTION_LOST",
 	StatusProxy:                "PROXY",
 	StatusCancelled:            "CANCELLED",
+	StatusStore:                "STORE",
 	StatusRefused:              "REFUSED",
 	StatusUnauthorized:         "UNAUTHORIZED",
 	StatusForbidden:            "FORBIDDEN",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The counters of a client in this process, since the client was made or the process was forked.
 ///
-/// They add up: `hits + misses` is the number of lookups; `coalesced + exchanges <= misses`;
+/// They add up: `hits + misses` is the number of lookups; `coalesced + exchanges + store_hits <= misses`;
 /// `failures <= exchanges`; `requests <= exchanges + retries`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -36,6 +36,16 @@ pub struct Stats {
     pub forks: u64,
     /// Started calls that have not ended.
     pub pending: u64,
+    /// Misses that took a token from the store.
+    pub store_hits: u64,
+    /// Exchanges that were made because the store held no token.
+    pub store_misses: u64,
+    /// Misses that waited for another process' exchange.
+    pub store_waits: u64,
+    /// Operations of the store that failed.
+    pub store_errors: u64,
+    /// Exchanges that were made without a look, because the store had failed three times in a row.
+    pub store_skipped: u64,
 }
 
 /// Up to so many threads count without sharing a stripe.
@@ -58,6 +68,7 @@ pub(super) struct Counters {
     pub(super) failures: Counter,
     pub(super) invalidations: Counter,
     pub(super) evictions: Counter,
+    pub(super) store_hits: Counter,
 }
 
 #[derive(Default)]

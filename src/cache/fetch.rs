@@ -32,7 +32,7 @@ impl<C: Clock> Cache<C> {
         let id = WaiterId::new(context.deadline.at);
         match self.enter(key, context, |flights| flights.join(key.user, id))? {
             Entered::Found(entry) => Ok(Fetched { entry, attempts: 0 }),
-            Entered::Leads => self.lead(key, user, Progress::default(), fetcher, context),
+            Entered::Leads => self.lead(key, user, fetcher.begin(None), fetcher, context),
             Entered::Waits(flight) => match self.wait(key, &flight, id, context)? {
                 Joined::Completed(result) => result,
                 Joined::Leads(progress) => self.lead(key, user, progress, fetcher, context),
@@ -60,7 +60,6 @@ impl<C: Clock> Cache<C> {
         }
         self.breaker.admit(key.hash, context.deadline.timeout, now)?;
         shard.state.flights.begin(key.user);
-        self.counters.exchanges.add(1);
         Ok(Entered::Leads)
     }
 
@@ -95,6 +94,7 @@ impl<C: Clock> Cache<C> {
         let mut guard =
             LeaderGuard { cache: self, key, progress, made_in: generation(), is_over: false };
         let outcome = loop {
+            self.count_begin(&mut guard.progress);
             let turn = match turn(&mut guard.progress) {
                 Ok(turn) => turn,
                 Err(Later::Over(outcome)) => break outcome,
@@ -112,8 +112,15 @@ impl<C: Clock> Cache<C> {
             }
         };
         let result = match outcome {
-            Outcome::Granted(response) => self.succeed(key, &guard.progress, response),
-            Outcome::Failed(error) => self.fail(key, &guard.progress, error),
+            Outcome::Granted(response) => {
+                self.breaker.note_success();
+                self.succeed(key, &mut guard.progress, response)
+            }
+            Outcome::Shared(response) => {
+                self.counters.store_hits.add(1);
+                self.succeed(key, &mut guard.progress, response)
+            }
+            Outcome::Failed(error) => self.fail(key, &mut guard.progress, error),
             Outcome::Interrupted(error) => {
                 self.note_interrupted(key, context);
                 return Led::Ended(Err(error)); // dropping the guard hands the flight off
@@ -156,8 +163,12 @@ impl<C: Clock> Cache<C> {
     }
 
     /// Ends a flight with a token, for its waiters and later calls.
-    fn succeed(&self, key: Key<'_>, progress: &Progress, response: TokenResponse) -> FlightResult {
-        self.breaker.note_success();
+    fn succeed(
+        &self,
+        key: Key<'_>,
+        progress: &mut Progress,
+        response: TokenResponse,
+    ) -> FlightResult {
         let now = self.clock.now();
         let token_hash = self.tokens.hash_one(response.token.as_bytes());
         let place = self.reserve(key, &response, now);
@@ -181,7 +192,7 @@ impl<C: Clock> Cache<C> {
     }
 
     /// Ends a flight with a failure that all its callers share.
-    fn fail(&self, key: Key<'_>, progress: &Progress, error: Error) -> FlightResult {
+    fn fail(&self, key: Key<'_>, progress: &mut Progress, error: Error) -> FlightResult {
         // An error of the breaker itself has no HTTP status.
         if error.http_status() == Some(401) {
             self.breaker.note_refusal(key.hash, self.clock.now());
@@ -211,9 +222,9 @@ impl<C: Clock> Cache<C> {
         loop {
             next = match next {
                 HandOff::Thread(thread) => return thread.unpark(),
-                HandOff::Over(progress) => return self.count_end(&progress, false),
-                HandOff::Failed(progress, waiting, failure) => {
-                    self.count_end(&progress, false);
+                HandOff::Over(mut progress) => return self.count_end(&mut progress, false),
+                HandOff::Failed(mut progress, waiting, failure) => {
+                    self.count_end(&mut progress, false);
                     return wake(waiting, &Err(failure));
                 }
                 HandOff::Call(call, progress) => match call.lead(progress) {
@@ -224,7 +235,18 @@ impl<C: Clock> Cache<C> {
         }
     }
 
-    fn count_end(&self, progress: &Progress, granted: bool) {
+    fn count_begin(&self, progress: &mut Progress) {
+        if progress.begins() {
+            self.counters.exchanges.add(1);
+        }
+    }
+
+    /// Counts an exchange that is over. A flight that ended while the store was asked made none.
+    fn count_end(&self, progress: &mut Progress, granted: bool) {
+        if progress.asks_store() {
+            return;
+        }
+        self.count_begin(progress); // a started call that no worker came to
         let requests = u64::from(progress.requests());
         self.counters.retries.add(requests.saturating_sub(1));
         self.counters.requests.add(requests);

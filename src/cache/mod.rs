@@ -42,7 +42,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::CacheLimits;
 use crate::fork::Inherit;
-use crate::token::{AccessToken, TokenResponse};
+use crate::token::{self, AccessToken, TokenResponse};
 use crate::user_id::UserId;
 use bounds::Bounds;
 use breaker::Breaker;
@@ -64,8 +64,6 @@ const ENTRY_BYTES_MIN: u64 = 256;
 const SHARDS_MAX: u64 = 64;
 /// How many reports of rejected tokens are remembered in all.
 const REPORTS_MAX: usize = 4096;
-/// A token is renewed before its own end: a tenth of its lifetime, and no more than this.
-const MARGIN_MAX: Duration = Duration::from_secs(60);
 
 /// The cache of one client in one process.
 pub(crate) struct Cache<C: Clock = Monotonic> {
@@ -194,6 +192,7 @@ impl<C: Clock> Cache<C> {
             retries: counters.retries.get(),
             coalesced: counters.coalesced.get(),
             exchanges: counters.exchanges.get(),
+            store_hits: counters.store_hits.get(),
             misses: counters.misses.get(),
             hits: counters.hits(),
             invalidations: counters.invalidations.get(),
@@ -201,7 +200,7 @@ impl<C: Clock> Cache<C> {
             entries: self.bounds.entries(),
             bytes: self.bounds.bytes(),
             forks: self.forks,
-            pending: 0,
+            ..Stats::default()
         }
     }
 
@@ -323,9 +322,7 @@ impl<C: Clock> Cache<C> {
         if lifetime == Some(Duration::ZERO) {
             return None;
         }
-        let margin = lifetime.map(|lifetime| MARGIN_MAX.min(lifetime / 10));
-        let by_lifetime = lifetime.zip(margin).map(|(lifetime, margin)| lifetime - margin);
-        let Some(renew_after) = by_lifetime.into_iter().chain(self.ttl).min() else {
+        let Some(renew_after) = token::term(lifetime, self.ttl) else {
             return Some(Times::NEVER);
         };
         Some(Times {

@@ -11,7 +11,7 @@ use super::flights::{Fetched, FlightResult};
 use super::{Cache, Clock};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
-use crate::exchange::{Fetcher, Progress, SignedUser};
+use crate::exchange::{Fetcher, SignedUser};
 use crate::random;
 
 /// The pause after a renewal began or failed: random, so that the processes of a service do not all try
@@ -32,7 +32,8 @@ impl<C: Clock> Cache<C> {
         if !self.claim_renewal(key, &held, context) {
             return Ok(self.use_as_it_is(held));
         }
-        self.lead(key, user, Progress::default(), fetcher, context)
+        let progress = fetcher.begin(Some(held.token().as_bytes()));
+        self.lead(key, user, progress, fetcher, context)
             .or_else(|error| self.fall_back_on(key, held, error))
     }
 
@@ -42,7 +43,6 @@ impl<C: Clock> Cache<C> {
             held.claim_renewal(self.clock.now(), pause()) && self.begin_renewal(key, held, context);
         if begins {
             self.counters.misses.add(1);
-            self.counters.exchanges.add(1);
         }
         begins
     }

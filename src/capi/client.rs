@@ -21,7 +21,7 @@ pub struct spike_auth_client {
 }
 
 /// Makes a client from a configuration. The configuration is copied: it may be changed or freed afterwards.
-/// Loads the trusted roots if the base URL is https. Does not connect.
+/// Loads the trusted roots if the base URL is https, or the store is reached by TLS. Does not connect.
 ///
 /// @param config  a configuration with an application id
 /// @param client  receives the handle, NULL on failure. Free it with spike_auth_client_free().

@@ -43,7 +43,7 @@ impl spike_auth_config {
 ///
 /// # Safety
 /// `config` is NULL or a live handle; `err` is NULL or points to memory for one error.
-unsafe fn set(
+pub(super) unsafe fn set(
     config: *mut spike_auth_config,
     err: *mut spike_auth_error,
     change: impl FnOnce(&mut Config) -> Result<(), Failure>,
@@ -56,7 +56,7 @@ unsafe fn set(
 ///
 /// # Safety
 /// As [`set`]; `ptr` and `len` are a text that the header allows.
-unsafe fn set_text(
+pub(super) unsafe fn set_text(
     config: *mut spike_auth_config,
     ptr: *const c_char,
     len: usize,
@@ -98,7 +98,8 @@ pub unsafe extern "C" fn spike_auth_config_free(config: *mut spike_auth_config) 
 /// Reads settings from the environment:
 ///
 /// SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file that
-/// its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE. The
+/// its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE;
+/// SPIKE_STORE_URL, or SPIKE_STORE_URL_FILE (like the key's file); SPIKE_STORE_TIMEOUT_MS. The
 /// proxy for an https base URL is the first non-empty one of https_proxy, HTTPS_PROXY, all_proxy and
 /// ALL_PROXY, except for the hosts in no_proxy or NO_PROXY.
 ///

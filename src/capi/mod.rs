@@ -21,6 +21,7 @@ mod queue;
 mod sign;
 mod stats;
 mod status;
+mod store;
 #[cfg(feature = "test-panic")]
 mod test_panic;
 mod version;
@@ -34,6 +35,7 @@ pub use queue::*;
 pub use sign::*;
 pub use stats::*;
 pub use status::*;
+pub use store::*;
 #[cfg(feature = "test-panic")]
 pub use test_panic::*;
 pub use version::*;

@@ -17,8 +17,8 @@ use crate::cache::Stats;
 /// spike_auth_client_exchange() and spike_auth_client_exchange_signature() do not use the cache and are not
 /// counted; nor is a call that fails before it looks into the cache (an invalid user id, a closed client).
 ///
-/// The counters add up: hits + misses is the number of lookups; coalesced + exchanges <= misses; failures <=
-/// exchanges; requests <= exchanges + retries. An exchange counts in exchanges when it starts; its requests,
+/// The counters add up: hits + misses is the number of lookups; coalesced + exchanges + store_hits <= misses;
+/// failures <= exchanges; requests <= exchanges + retries. An exchange counts in exchanges when it starts; its requests,
 /// retries and failure count when it ends. In a forked child all counters start at zero, except entries,
 /// bytes and forks.
 #[repr(C)]
@@ -49,8 +49,18 @@ pub struct spike_auth_stats {
     pub forks: u64,
     /// Started calls that have not ended.
     pub pending: u64,
+    /// Misses that took a token from the store.
+    pub store_hits: u64,
+    /// Exchanges that were made because the store held no token.
+    pub store_misses: u64,
+    /// Misses that waited until another process had made its exchange.
+    pub store_waits: u64,
+    /// Operations of the store that failed.
+    pub store_errors: u64,
+    /// Exchanges that were made without a look into the store, because it had failed three times in a row.
+    pub store_skipped: u64,
     /// Zero. Reserved for later versions.
-    pub reserved: [u64; 19],
+    pub reserved: [u64; 14],
 }
 
 const _: () = assert!(size_of::<spike_auth_stats>() == 256);
@@ -71,7 +81,12 @@ impl From<Stats> for spike_auth_stats {
             bytes: stats.bytes,
             forks: stats.forks,
             pending: stats.pending,
-            reserved: [0; 19],
+            store_hits: stats.store_hits,
+            store_misses: stats.store_misses,
+            store_waits: stats.store_waits,
+            store_errors: stats.store_errors,
+            store_skipped: stats.store_skipped,
+            reserved: [0; 14],
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum spike_auth_status {
     Proxy = 45,
     /// The call was cancelled.
     Cancelled = 46,
+    /// The store that processes share cannot be used.
+    Store = 47,
     // Answers of the service.
     /// The service refused the request (400, 404, 405, 413, 415, 422).
     Refused = 60,
@@ -115,6 +117,7 @@ impl From<ErrorKind> for spike_auth_status {
             ErrorKind::ConnectionLost => Self::ConnectionLost,
             ErrorKind::Proxy => Self::Proxy,
             ErrorKind::Cancelled => Self::Cancelled,
+            ErrorKind::Store => Self::Store,
             ErrorKind::Refused => Self::Refused,
             ErrorKind::Unauthorized => Self::Unauthorized,
             ErrorKind::Forbidden => Self::Forbidden,
@@ -181,6 +184,7 @@ const STATUSES: &[Row] = {
         (Status::ConnectionLost, c"SPIKE_AUTH_STATUS_CONNECTION_LOST", c"The connection ended before the response was complete."),
         (Status::Proxy, c"SPIKE_AUTH_STATUS_PROXY", c"The proxy is unreachable or refused the connection."),
         (Status::Cancelled, c"SPIKE_AUTH_STATUS_CANCELLED", c"The call was cancelled."),
+        (Status::Store, c"SPIKE_AUTH_STATUS_STORE", c"The store that processes share cannot be used."),
         (Status::Refused, c"SPIKE_AUTH_STATUS_REFUSED", c"The service refused the request (400, 404, 405, 413, 415, 422)."),
         (Status::Unauthorized, c"SPIKE_AUTH_STATUS_UNAUTHORIZED", c"The service rejected the signature (401)."),
         (Status::Forbidden, c"SPIKE_AUTH_STATUS_FORBIDDEN", c"The service denied access (403)."),

@@ -5,12 +5,13 @@ use crate::error::{Error, ErrorKind};
 /// The maximum length of an application id in bytes.
 pub(crate) const APPLICATION_ID_MAX: usize = 64;
 
-/// An application id as the JSON value that is sent.
+/// An application id, and the JSON value that is sent.
 ///
 /// The service expects a JSON number, although its field table says "string". So digits are sent as a number,
 /// anything else as a string.
 #[derive(Clone)]
 pub(crate) struct ApplicationId {
+    text: String,
     json: String,
 }
 
@@ -24,7 +25,12 @@ impl ApplicationId {
                 "the byte at position {position} (counted from 0) is a space or not printable ASCII"
             )));
         }
-        Ok(Self { json: to_json(&String::from_utf8_lossy(text)) })
+        let text = String::from_utf8_lossy(text).into_owned();
+        Ok(Self { json: to_json(&text), text })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// A JSON number or string.

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::Config;
 use super::files::{check_private, read_small};
 use super::proxy::{NoProxy, ProxyUrl};
+use super::store_url::StoreUrl;
 use crate::error::{Error, ErrorKind};
 use crate::signing::KEY_MAX;
 
@@ -18,6 +19,9 @@ const HMAC_KEY_FILE: &str = "SPIKE_HMAC_KEY_FILE";
 const API_BASE_URL: &str = "SPIKE_API_BASE_URL";
 const TIMEOUT_MS: &str = "SPIKE_TIMEOUT_MS";
 const CA_FILE: &str = "SPIKE_CA_FILE";
+const STORE_URL: &str = "SPIKE_STORE_URL";
+const STORE_URL_FILE: &str = "SPIKE_STORE_URL_FILE";
+const STORE_TIMEOUT_MS: &str = "SPIKE_STORE_TIMEOUT_MS";
 
 /// In order of precedence. Never `HTTP_PROXY`: a CGI server sets it from a request's `Proxy` header.
 const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
@@ -25,6 +29,8 @@ const NO_PROXIES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// The key and LF or CR LF.
 const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
+/// More than the longest URL: the setter has the better message.
+const URL_FILE_MAX: u64 = 4096;
 /// Ten times the largest known trust store.
 const CA_FILE_MAX: u64 = 4 << 20;
 
@@ -45,7 +51,7 @@ pub(super) fn load(
     if let Some(id) = var(APPLICATION_ID) {
         named(APPLICATION_ID, config.set_application_id(id.as_encoded_bytes()))?;
     }
-    load_key(&mut config, &var)?;
+    load_secret(&mut config, &var, HMAC_KEY, (HMAC_KEY_FILE, KEY_FILE_MAX), Config::set_hmac_key)?;
     if let Some(url) = var(API_BASE_URL) {
         named(API_BASE_URL, config.set_base_url(url.as_encoded_bytes()))?;
     }
@@ -53,31 +59,44 @@ pub(super) fn load(
         named(TIMEOUT_MS, parse_ms(&ms).and_then(|ms| config.set_timeout_ms(ms)))?;
     }
     if let Some(path) = var(CA_FILE) {
-        let pem = read_file(CA_FILE, &path, CA_FILE_MAX, |_| Ok(()))?;
+        let pem = read_file(CA_FILE, &path, CA_FILE_MAX, &|_| Ok(()))?;
         named(CA_FILE, config.set_ca_pem(&pem))?;
+    }
+    // Unlike the setter's, an empty one is an error.
+    let set_store = |config: &mut Config, url: &[u8]| {
+        config.store = Some(StoreUrl::new(url)?);
+        Ok(())
+    };
+    load_secret(&mut config, &var, STORE_URL, (STORE_URL_FILE, URL_FILE_MAX), set_store)?;
+    if let Some(ms) = var(STORE_TIMEOUT_MS) {
+        named(STORE_TIMEOUT_MS, parse_ms(&ms).and_then(|ms| config.set_store_timeout_ms(ms)))?;
     }
     load_proxy(&mut config, &var);
     Ok(config)
 }
 
-fn load_key(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) -> Result<(), Error> {
-    match (var(HMAC_KEY), var(HMAC_KEY_FILE)) {
+type Setter = fn(&mut Config, &[u8]) -> Result<(), Error>;
+
+/// Sets what is in a variable, or in the file that another one names.
+fn load_secret(
+    config: &mut Config,
+    var: &dyn Fn(&str) -> Option<OsString>,
+    variable: &str,
+    (file, max): (&str, u64),
+    set: Setter,
+) -> Result<(), Error> {
+    let value = var(variable).map(|value| Zeroizing::new(value.into_encoded_bytes()));
+    match (value, var(file)) {
         (None, None) => Ok(()),
-        (Some(key), None) => {
-            let key = Zeroizing::new(key.into_encoded_bytes());
-            named(HMAC_KEY, config.set_hmac_key(&key))
-        }
+        (Some(value), None) => named(variable, set(config, &value)),
         (None, Some(path)) => {
-            let content = read_file(HMAC_KEY_FILE, &path, KEY_FILE_MAX, check_private)?;
-            named(HMAC_KEY_FILE, config.set_hmac_key(without_newline(&content)))
+            let content = read_file(file, &path, max, &check_private)?;
+            named(file, set(config, without_newline(&content)))
         }
-        (Some(key), Some(_)) => {
-            drop(Zeroizing::new(key.into_encoded_bytes()));
-            Err(Error::new(
-                ErrorKind::InvalidEnvironment,
-                format!("{HMAC_KEY} and {HMAC_KEY_FILE} are both set. Unset one of them."),
-            ))
-        }
+        (Some(_), Some(_)) => Err(Error::new(
+            ErrorKind::InvalidEnvironment,
+            format!("{variable} and {file} are both set. Unset one of them."),
+        )),
     }
 }
 
@@ -125,7 +144,7 @@ fn read_file(
     variable: &str,
     path: &OsStr,
     max: u64,
-    check: impl Fn(&Metadata) -> Result<(), &'static str>,
+    check: &dyn Fn(&Metadata) -> Result<(), &'static str>,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
     if path.is_empty() {
         return named(
@@ -198,8 +217,12 @@ mod tests {
             (HMAC_KEY, "key\n"),
             (API_BASE_URL, "http://localhost:1/v3/"),
             (TIMEOUT_MS, "250"),
+            (STORE_URL, "valkey://localhost:7000/2"),
+            (STORE_TIMEOUT_MS, "40"),
         ])
         .unwrap();
+        assert_eq!(config.store.as_ref().map(|store| store.database), Some(2));
+        assert_eq!(config.store_timeout.as_millis(), 40);
         assert_eq!(config.application_id.as_ref().unwrap().json(), "9999");
         assert!(signs_like(&config, b"key\n"), "a key in the environment is not trimmed");
         assert_eq!(config.base_url.join(""), "http://localhost:1/v3");
@@ -232,6 +255,10 @@ mod tests {
             (TIMEOUT_MS, "600001"),
             (TIMEOUT_MS, "99999999999"),
             (TIMEOUT_MS, " 5"),
+            (STORE_URL, ""),
+            (STORE_URL, "http://localhost"),
+            (STORE_TIMEOUT_MS, "10001"),
+            (STORE_TIMEOUT_MS, "fast"),
         ] {
             let error = load_from(&[(variable, value)]).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidEnvironment, "{variable}={value}");
@@ -304,9 +331,30 @@ mod tests {
     }
 
     #[test]
-    fn two_sources_of_the_key_are_an_error() {
-        let error = load_from(&[(HMAC_KEY, "key"), (HMAC_KEY_FILE, "/nowhere")]).err().unwrap();
-        assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+    fn two_sources_of_a_secret_are_an_error() {
+        for (variable, file) in [(HMAC_KEY, HMAC_KEY_FILE), (STORE_URL, STORE_URL_FILE)] {
+            let error = load_from(&[(variable, "hunter2"), (file, "/nowhere")]).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidEnvironment);
+            assert!(error.message().contains(file) && !error.message().contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn the_file_of_the_stores_url_obeys_the_rules_of_the_keys() {
+        let dir = TempDir::new("store-file");
+        let good = dir.file("url", b"redis://:hunter2@localhost/5\r\n", 0o600);
+        let config = load_from(&[(STORE_URL_FILE, &good)]).unwrap();
+        assert_eq!(config.store.map(|store| store.database), Some(5));
+        for (path, kind) in [
+            (dir.file("group", b"redis://localhost", 0o620), ErrorKind::File),
+            (dir.file("bad", b"hunter2\n", 0o600), ErrorKind::InvalidEnvironment),
+            (dir.file("empty", b"\n", 0o600), ErrorKind::InvalidEnvironment),
+        ] {
+            let error = load_from(&[(STORE_URL_FILE, &path)]).err().unwrap();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.message().contains(STORE_URL_FILE), "{error}");
+            assert!(!error.message().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod files;
 pub(crate) mod pem;
 mod privileges;
 mod proxy;
+mod store_url;
 mod tls_roots;
 
 use std::time::Duration;
@@ -19,11 +20,12 @@ pub(crate) use files::read_small;
 pub(crate) use privileges::are_raised as privileges_are_raised;
 use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyUrl;
+pub(crate) use store_url::{StoreAddress, StoreUrl};
 pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
 
 use crate::error::{Error, ErrorKind};
-use crate::signing::HmacKey;
+use crate::signing::{DerivedKey, HmacKey};
 
 /// The timeout of one call.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,6 +45,13 @@ pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A token without an expiry must not live long after it was revoked.
 pub(crate) const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(3600);
+
+/// One operation of the store. A token by an exchange takes not much longer.
+pub(crate) const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_millis(250);
+const STORE_TIMEOUT_MAX_MS: u32 = 10_000;
+
+/// The salt of the keys of the store's records: the version of their format.
+const STORE_SALT: &[u8] = b"spike_auth store 1";
 
 /// Ten minutes.
 const TIMEOUT_MAX_MS: u32 = 600_000;
@@ -66,6 +75,8 @@ pub(crate) struct CacheLimits {
 pub struct Config {
     pub(crate) application_id: Option<ApplicationId>,
     pub(crate) hmac_key: Option<HmacKey>,
+    /// Made with the HMAC key, which is not kept.
+    pub(crate) store_key: Option<DerivedKey>,
     pub(crate) base_url: BaseUrl,
     pub(crate) timeout: Duration,
     /// `None`: the default.
@@ -77,6 +88,8 @@ pub struct Config {
     pub(crate) tls_roots: TlsRoots,
     pub(crate) user_agent: String,
     pub(crate) cache: CacheLimits,
+    pub(crate) store: Option<StoreUrl>,
+    pub(crate) store_timeout: Duration,
 }
 
 impl Config {
@@ -85,6 +98,7 @@ impl Config {
         Ok(Self {
             application_id: None,
             hmac_key: None,
+            store_key: None,
             base_url: BaseUrl::new(DEFAULT_BASE_URL.as_bytes())?,
             timeout: DEFAULT_TIMEOUT,
             connect_timeout: None,
@@ -99,6 +113,8 @@ impl Config {
                 bytes: DEFAULT_CACHE_BYTES,
                 ttl: Some(DEFAULT_CACHE_TTL),
             },
+            store: None,
+            store_timeout: DEFAULT_STORE_TIMEOUT,
         })
     }
 
@@ -111,6 +127,7 @@ impl Config {
     /// Sets the HMAC key: 1 to 4096 raw bytes.
     pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
         self.hmac_key = Some(HmacKey::new(key)?);
+        self.store_key = Some(DerivedKey::extract(STORE_SALT, key));
         Ok(())
     }
 
@@ -204,8 +221,24 @@ impl Config {
         self.cache.ttl = (ms > 0).then(|| Duration::from_millis(ms));
     }
 
+    /// Sets the Redis or Valkey in which processes share their tokens: `redis://[user:password@]host[:port][/db]`,
+    /// `rediss://` for TLS, `unix://[user:password@]/path[?db=N]`; empty for none. Used by a client with a key.
+    pub fn set_store(&mut self, url: &[u8]) -> Result<(), Error> {
+        self.store = if url.is_empty() { None } else { Some(StoreUrl::new(url)?) };
+        Ok(())
+    }
+
+    /// Sets the timeout of one operation of the store in milliseconds, connecting included: 1 to 10 000, 0 for the
+    /// default. An operation never takes more than a quarter of the time that its call has left.
+    pub fn set_store_timeout_ms(&mut self, ms: u32) -> Result<(), Error> {
+        self.store_timeout = checked_ms("store timeout", ms, STORE_TIMEOUT_MAX_MS, "ten seconds")?
+            .unwrap_or(DEFAULT_STORE_TIMEOUT);
+        Ok(())
+    }
+
     /// Reads `SPIKE_APPLICATION_ID`, `SPIKE_HMAC_KEY` or `SPIKE_HMAC_KEY_FILE`,
-    /// `SPIKE_API_BASE_URL`, `SPIKE_TIMEOUT_MS` and `SPIKE_CA_FILE`. The proxy is the first non-empty one of
+    /// `SPIKE_API_BASE_URL`, `SPIKE_TIMEOUT_MS`, `SPIKE_CA_FILE`, `SPIKE_STORE_URL` or
+    /// `SPIKE_STORE_URL_FILE`, and `SPIKE_STORE_TIMEOUT_MS`. The proxy is the first non-empty one of
     /// `https_proxy`, `HTTPS_PROXY`, `all_proxy` and `ALL_PROXY`, with the exceptions of `no_proxy` or
     /// `NO_PROXY`.
     ///
@@ -244,14 +277,16 @@ impl Config {
 
 /// A timeout of 1 ms to ten minutes; `None` for 0, the default.
 pub(crate) fn checked_timeout(what: &str, ms: u32) -> Result<Option<Duration>, Error> {
+    checked_ms(what, ms, TIMEOUT_MAX_MS, "ten minutes")
+}
+
+fn checked_ms(what: &str, ms: u32, max: u32, is: &str) -> Result<Option<Duration>, Error> {
     match ms {
         0 => Ok(None),
-        1..=TIMEOUT_MAX_MS => Ok(Some(Duration::from_millis(ms.into()))),
+        ms if ms <= max => Ok(Some(Duration::from_millis(ms.into()))),
         _ => Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!(
-                "Invalid {what}: {ms} ms. Pass 1 to {TIMEOUT_MAX_MS} (ten minutes), or 0 for the default."
-            ),
+            format!("Invalid {what}: {ms} ms. Pass 1 to {max} ({is}), or 0 for the default."),
         )),
     }
 }
@@ -291,6 +326,17 @@ mod tests {
         assert_eq!(config.timeout.as_millis(), 600_000, "a failed setter changes nothing");
         config.set_timeout_ms(0).unwrap();
         assert_eq!(config.timeout, DEFAULT_TIMEOUT);
+    }
+
+    #[test]
+    fn an_operation_of_the_store_takes_at_most_ten_seconds() {
+        let mut config = Config::new().unwrap();
+        for (ms, expected) in [(1, 1), (10_000, 10_000), (0, 250)] {
+            config.set_store_timeout_ms(ms).unwrap();
+            assert_eq!(config.store_timeout.as_millis(), expected);
+        }
+        let error = config.set_store_timeout_ms(10_001).unwrap_err();
+        assert!(error.message().contains("10000 (ten seconds)"), "{error}");
     }
 
     #[test]

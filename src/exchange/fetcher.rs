@@ -20,6 +20,11 @@ pub(crate) trait Fetcher {
     where
         Self: 'a;
 
+    /// Nothing is done yet. `renews`: the token that is to be replaced.
+    fn begin(&self, _renews: Option<&[u8]>) -> Progress {
+        Progress::default()
+    }
+
     /// Waits until the next request of an exchange may be sent: for the back-off after its last
     /// attempt, as long as the service asked all calls to wait, and for a permit.
     fn wait_for_turn(

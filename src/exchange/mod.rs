@@ -9,6 +9,7 @@ mod request;
 mod retry;
 mod retry_after;
 mod scrub;
+mod shared;
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -20,12 +21,14 @@ use crate::error::{Error, ErrorKind};
 use crate::http::{HttpClient, Permit, Settings};
 use crate::random;
 use crate::signing::Signature;
+use crate::store::Sharing;
 use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
 pub(crate) use fetcher::{Fetcher, Later};
 use hold::{Admission, First, Hold, Pass};
 use request::RequestBody;
 use retry::Budget;
+pub(crate) use shared::SharedExchange;
 
 /// The endpoint's path below the base URL.
 const PATH: &str = "/auth/hmac";
@@ -87,7 +90,9 @@ impl Exchange {
             };
             match outcome {
                 None => {}
-                Some(Outcome::Granted(response)) => return Ok((response.token, progress.sent)),
+                Some(Outcome::Granted(response) | Outcome::Shared(response)) => {
+                    return Ok((response.token, progress.sent));
+                }
                 Some(Outcome::Failed(error) | Outcome::Interrupted(error)) => return Err(error),
             }
         }
@@ -146,8 +151,12 @@ impl Exchange {
         context: &Context,
         progress: &Progress,
     ) -> Result<Turn<'a>, Outcome> {
-        let permit = self.http.permit(context).map_err(|error| progress.interrupted(error))?;
-        Ok(Turn { pass, permit })
+        Ok(Turn { pass, permit: self.permit(context, progress)? })
+    }
+
+    /// Bounds how many calls of a client use the network at once.
+    fn permit(&self, context: &Context, progress: &Progress) -> Result<Permit<'_>, Outcome> {
+        self.http.permit(context).map_err(|error| progress.interrupted(error))
     }
 
     /// Whether the service has asked to wait.
@@ -279,6 +288,10 @@ pub(crate) struct Progress {
     sent: u32,
     /// The wait between the last attempt and the next.
     pause: Option<Pause>,
+    /// The part of the store.
+    sharing: Sharing,
+    /// It was counted as an exchange.
+    is_counted: bool,
 }
 
 struct Pause {
@@ -293,7 +306,23 @@ impl Progress {
     /// After an attempt that failed; no other before `until`.
     #[cfg(test)]
     pub(crate) fn paused(until: Instant, failure: Error) -> Self {
-        Self { attempts: 1, sent: 1, pause: Some(Pause { until, failure, paid: false }) }
+        let pause = Some(Pause { until, failure, paid: false });
+        Self { attempts: 1, sent: 1, pause, ..Self::default() }
+    }
+
+    /// Before the store is asked. It must not answer with the token that is to be renewed.
+    fn beginning_with_store(renews: Option<&[u8]>) -> Self {
+        Self { sharing: Sharing::look(renews), ..Self::default() }
+    }
+
+    /// The exchange has not begun: the store may have a token.
+    pub(crate) fn asks_store(&self) -> bool {
+        self.sharing.asks()
+    }
+
+    /// Whether to count an exchange now: once, and not while the store is asked.
+    pub(crate) fn begins(&mut self) -> bool {
+        !self.asks_store() && !std::mem::replace(&mut self.is_counted, true)
     }
 
     /// How many requests were sent.
@@ -331,6 +360,8 @@ impl Progress {
 /// The result of an exchange, for now.
 pub(crate) enum Outcome {
     Granted(TokenResponse),
+    /// No exchange was made: another process has made one.
+    Shared(TokenResponse),
     /// Every caller would have failed.
     Failed(Error),
     /// The caller was stopped, or had no time left. Another may go on.

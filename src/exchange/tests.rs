@@ -48,7 +48,7 @@ fn a_turn_that_has_to_wait_says_until_when() {
     // The pause of its own, and no time for it.
     let paused = |until| {
         let pause = Pause { until, failure: wish(SECOND), paid: true };
-        Progress { attempts: 1, sent: 1, pause: Some(pause) }
+        Progress { attempts: 1, sent: 1, pause: Some(pause), ..Progress::default() }
     };
     let until = now + 20 * SECOND;
     assert!(matches!(poll(60 * SECOND, &mut paused(until)), Err(Later::At(at)) if at == until));

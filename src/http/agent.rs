@@ -10,13 +10,13 @@ use ::http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use ::http::{HeaderValue, Request, Uri};
 use zeroize::Zeroizing;
 
-use super::call_io::CallIo;
-use super::connect::Target;
-use super::errors::{connection_lost, too_large};
+use super::errors::too_large;
 use super::framing::{self, unreadable};
 use super::limits::{BODY_FIRST, BODY_MAX, HEAD_MAX, IDLE_MAX};
+use super::target::Target;
 use super::transport::{ResolvedLater, UreqConnector};
 use crate::error::{Error, ErrorKind, cut};
+use crate::net::{CallIo, connection_lost};
 
 /// A response whose body was read, or could not be.
 pub(crate) struct Response {

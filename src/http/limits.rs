@@ -12,5 +12,3 @@ pub(super) const HEAD_MAX: usize = 16 * 1024;
 pub(super) const RESPONSE_MAX: usize = 1024 * 1024;
 /// How long a connection may be idle before it is dropped.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(15);
-/// The most addresses of a host that are tried.
-pub(super) const ADDRESSES_MAX: usize = 8;

@@ -1,45 +1,27 @@
 //! One POST over HTTP/1.1, on connections that are kept.
 //!
-//! ureq speaks HTTP. Connecting, TLS, waiting and giving up are ours, so that a deadline and a stopped
-//! call take effect in every phase, and no call costs a thread. It knows URLs and bytes, not users,
-//! tokens, or JSON.
+//! ureq speaks HTTP. Connecting, TLS, waiting and giving up are ours, in `net`, so that a deadline and a
+//! stopped call take effect in every phase, and no call costs a thread. It knows URLs and bytes, not
+//! users, tokens, or JSON.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `call_io.rs`, `errors.rs` | how a call waits, what wakes it, and why it ended |
-//! | `connect.rs`, `resolve.rs`, `getaddrinfo.rs`, `proxy.rs` | from a host to a TCP connection |
-//! | `tls.rs`, `sessions.rs` | the TLS configuration; sessions to resume |
-//! | `tls_roots.rs`, `trust_store.rs` | the trusted roots; the platform's trust store |
-//! | `verifier.rs`, `tls_errors.rs` | checks of a server's certificates; messages of TLS failures |
+//! | `target.rs`, `proxy.rs` | the endpoint, and the way to it through a proxy |
 //! | `agent.rs`, `transport.rs`, `buffers.rs` | ureq: one request and its response; its connections and buffers |
-//! | `socket.rs` | bytes to and from a connection |
-//! | `limits.rs` | limits on sizes, numbers and ages |
+//! | `limits.rs`, `errors.rs` | limits on sizes, numbers and ages, and their error |
 //! | `framing.rs`, `chunks.rs` | the framing of bodies: what is read, what is refused |
-//! | `own_socket.rs`, `poll.rs` | system calls |
 //! | `pool.rs` | idle connections, and permits |
 
 mod agent;
 mod buffers;
-mod call_io;
 mod chunks;
-mod connect;
 mod errors;
 mod framing;
-mod getaddrinfo;
 mod limits;
-mod own_socket;
-mod poll;
 mod pool;
 mod proxy;
-mod resolve;
-mod sessions;
-mod socket;
-mod tls;
-mod tls_errors;
-mod tls_roots;
+mod target;
 mod transport;
-mod trust_store;
-mod verifier;
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -51,13 +33,14 @@ use crate::config::{BaseUrl, CaCertificates, ProxyUrl, TlsRoots};
 use crate::context::{Context, Deadline};
 use crate::error::{Error, ErrorKind};
 use crate::fork::{self, PerProcess};
+use crate::net::Tls;
+pub(crate) use crate::net::connection_lost;
 use agent::AgentConfig;
 pub(crate) use agent::Response;
-use connect::Target;
-pub(crate) use errors::connection_lost;
 pub(crate) use pool::Permit;
 use pool::{ConnectionPool, PooledConnection};
 use proxy::Proxy;
+use target::Target;
 
 /// What a client needs to know to reach its one endpoint.
 pub(crate) struct Settings<'a> {
@@ -93,13 +76,14 @@ impl HttpClient {
             )
         })?;
         let tls = if settings.base_url.https {
-            Some(tls::client_config(settings.roots, settings.ca)?)
+            let host = &settings.base_url.host;
+            Some(Tls::new(host, settings.roots, settings.ca, &[b"http/1.1"])?)
         } else {
             None
         };
         let proxy =
             settings.proxy.map(|url| Proxy { url, user_agent: settings.user_agent.to_owned() });
-        let target = Target::new(settings.base_url, tls, proxy)?;
+        let target = Target::new(settings.base_url, tls, proxy);
         let agent_config = AgentConfig::new(settings.user_agent);
         let pool = ConnectionPool::new(
             Arc::new(target.of_this_process()),

@@ -7,13 +7,12 @@ use std::thread::Thread;
 use std::time::Instant;
 
 use super::agent::{Agent, AgentConfig};
-use super::call_io::CallIo;
-use super::connect::Target;
-use super::errors::{Phase, internal};
 use super::limits::IDLE_MAX;
+use super::target::Target;
 use crate::context::Context;
 use crate::error::Error;
 use crate::fork::{Inherit, generation, try_lock};
+use crate::net::{CallIo, Phase, internal};
 
 /// A connection, once its first call has made it.
 ///

@@ -4,11 +4,9 @@ use std::io::{Read, Write};
 
 use zeroize::Zeroizing;
 
-use super::call_io::CallIo;
-use super::errors::Phase;
-use super::socket::Socket;
 use crate::config::{Host, ProxyUrl};
 use crate::error::{Error, ErrorKind};
+use crate::net::{CallIo, Phase, Socket};
 
 /// The largest reply to a CONNECT.
 const HEAD_MAX: usize = 8 * 1024;

@@ -1,7 +1,7 @@
 //! ureq's transport: how a connection is made, and how bytes pass over it.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,13 +10,11 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 use super::buffers::WipedBuffers;
-use super::call_io::CallIo;
 use super::chunks::Chunks;
-use super::connect::Target;
-use super::errors::{Phase, connection_lost, too_large};
+use super::errors::too_large;
 use super::limits::RESPONSE_MAX;
-use super::socket::{Socket, describe};
-use super::tls::{self, TlsStream};
+use super::target::Target;
+use crate::net::{CallIo, Stream, lost};
 
 /// Makes a pooled connection.
 pub(crate) struct UreqConnector {
@@ -45,17 +43,7 @@ impl UreqConnector {
             return Err(self.call.descriptor_closed());
         }
         self.call.note_connect();
-        let mut socket = self.target.connect(&self.call)?;
-        let stream = match &self.target.tls {
-            None => Stream::Plain(socket),
-            Some((config, name)) => {
-                socket.set_phase(Phase::Handshake);
-                socket.watch_records();
-                let mut tls = tls::handshake(socket, config, name, &self.call)?;
-                tls.sock.set_phase(Phase::Exchange);
-                Stream::Tls(Box::new(tls))
-            }
-        };
+        let stream = self.target.open(&self.call)?;
         Ok(UreqTransport {
             stream,
             buffers: WipedBuffers::new(),
@@ -86,11 +74,6 @@ pub(crate) struct UreqTransport {
     just_used: bool,
 }
 
-enum Stream {
-    Plain(Socket),
-    Tls(Box<TlsStream>),
-}
-
 impl UreqTransport {
     fn send_pending(&mut self) -> io::Result<()> {
         if self.buffers.pending().is_empty() {
@@ -98,10 +81,7 @@ impl UreqTransport {
         }
         self.call.note_request();
         (self.received, self.chunks) = (0, None);
-        let sent = match &mut self.stream {
-            Stream::Plain(socket) => socket.write_all(self.buffers.pending()),
-            Stream::Tls(tls) => tls.write_all(self.buffers.pending()).and_then(|()| tls.flush()),
-        };
+        let sent = self.stream.send(self.buffers.pending());
         self.buffers.wipe_pending();
         sent
     }
@@ -114,10 +94,7 @@ impl UreqTransport {
         if room.is_empty() || self.received > RESPONSE_MAX {
             return Err(self.call.fail_io(too_large()));
         }
-        match &mut self.stream {
-            Stream::Plain(socket) => socket.read(room),
-            Stream::Tls(tls) => tls.read(room),
-        }
+        self.stream.read(room)
     }
 
     fn note_received(&mut self, amount: usize) {
@@ -130,7 +107,7 @@ impl UreqTransport {
 
     /// Records the error, unless a more precise one was recorded.
     fn lost(&self, error: &io::Error) -> ureq::Error {
-        self.call.fail(tls::broken(error).unwrap_or_else(|| connection_lost(&describe(error))));
+        self.call.fail(lost(error));
         ureq::Error::ConnectionFailed
     }
 }
@@ -177,22 +154,15 @@ impl Transport for UreqTransport {
         if std::mem::take(&mut self.just_used) {
             return true;
         }
-        let socket = match &self.stream {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(tls) => &tls.sock,
-        };
-        if !socket.is_intact() {
+        if !self.stream.is_intact() {
             self.call.descriptor_closed(); // fails the attempt when it would connect
             return false;
         }
-        match &mut self.stream {
-            Stream::Plain(socket) => socket.is_reusable(),
-            Stream::Tls(tls) => tls.sock.is_reusable() && tls::is_reusable(&mut tls.conn),
-        }
+        self.stream.is_reusable()
     }
 
     fn is_tls(&self) -> bool {
-        matches!(self.stream, Stream::Tls(_))
+        self.stream.is_tls()
     }
 }
 

@@ -34,7 +34,14 @@ impl Request {
         kind: Kind,
         registered: Result<(), Error>,
     ) {
-        let job = Job { kind, progress: Progress::default() };
+        let progress = match (&kind, engine.core()) {
+            (Kind::Token(held), Some(core)) => {
+                let held = held.as_ref().map(|held| held.token().as_bytes());
+                core.exchange.begin(held)
+            }
+            _ => Progress::default(),
+        };
+        let job = Job { kind, progress };
         match self.wait_with(job, None) {
             Err(job) => self.give_up(engine, job),
             Ok(()) => {
@@ -96,7 +103,7 @@ impl Request {
         let waker = Waker::from(Arc::clone(self));
         let Job { kind, progress } = job;
         let Kind::Token(held) = kind else {
-            return exchange(&core.exchange, &user, &self.context, progress, &waker);
+            return exchange(&core.exchange.direct, &user, &self.context, progress, &waker);
         };
         let (held, context) = (held.as_ref(), &self.context);
         let cache = core.cache();
@@ -184,7 +191,7 @@ fn exchange<F: Fetcher>(
         };
         return Stepped::Ended(match outcome {
             None => continue,
-            Some(Outcome::Granted(response)) => {
+            Some(Outcome::Granted(response) | Outcome::Shared(response)) => {
                 Ending::Exchanged(Box::new(response.token), progress.requests())
             }
             Some(Outcome::Failed(error) | Outcome::Interrupted(error)) => Ending::Failed(error),

@@ -6,6 +6,7 @@
 //! A broken invariant panics here, because a signature of the wrong bytes is worse. The C boundary
 //! catches the panic.
 
+mod hkdf;
 mod prepared;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,6 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Error, ErrorKind};
 use crate::user_id::UserId;
+pub(crate) use hkdf::DerivedKey;
 pub use prepared::HmacKey;
 
 /// The longest HMAC key in bytes.

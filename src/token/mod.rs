@@ -75,6 +75,16 @@ impl TokenResponse {
     }
 }
 
+/// A token is renewed before its own end: a tenth of its lifetime, and no more than this.
+const MARGIN_MAX: Duration = Duration::from_secs(60);
+
+/// How long a token that came now is used before it is renewed: its lifetime without a margin, and at most
+/// `age_max`. `None`: without end.
+pub(crate) fn term(lifetime: Option<Duration>, age_max: Option<Duration>) -> Option<Duration> {
+    let by_lifetime = lifetime.map(|lifetime| lifetime - MARGIN_MAX.min(lifetime / 10));
+    by_lifetime.into_iter().chain(age_max).min()
+}
+
 fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
 }

@@ -66,6 +66,7 @@ ADAPTER(exchange_signature,
         spike_auth_client_exchange_signature(with, id, id_len, SIGNATURE, SIGNATURE_LEN, call, out, cap, len, err))
 ADAPTER(invalidate, spike_auth_client_invalidate(with, id, id_len, "token", NUL_TERMINATED, err))
 ADAPTER(forget, spike_auth_client_forget(with, id, id_len, err))
+ADAPTER(forget_shared, spike_auth_client_forget_shared(with, id, id_len, call, err))
 
 enum { NO_CLIENT = 1, NEEDS_KEY = 2, TAKES_CALL = 4 };
 
@@ -87,6 +88,7 @@ static const struct function {
     {"client_peek_token", peek_token, TOKEN_LEN, SPIKE_AUTH_STATUS_NOT_CACHED, 0},
     {"client_invalidate", invalidate, 0, SPIKE_AUTH_STATUS_OK, 0},
     {"client_forget", forget, 0, SPIKE_AUTH_STATUS_OK, 0},
+    {"client_forget_shared", forget_shared, 0, SPIKE_AUTH_STATUS_OK, NEEDS_KEY},
 };
 
 #define FOR_EACH(function) \
@@ -310,6 +312,8 @@ static const struct setter {
      SPIKE_AUTH_STATUS_OK, 1, 256},
     {"proxy", spike_auth_config_set_proxy, "http://user:pass@proxy.example:3128", "socks5://proxy.example",
      SPIKE_AUTH_STATUS_INVALID_URL, SPIKE_AUTH_STATUS_OK, 1, 0},
+    {"store", spike_auth_config_set_store, "redis://user:pass@store.example:6380/1", "http://store.example",
+     SPIKE_AUTH_STATUS_INVALID_URL, SPIKE_AUTH_STATUS_OK, 1, 0},
     {"ca_pem", spike_auth_config_set_ca_pem, NULL, "nothing", SPIKE_AUTH_STATUS_TLS_ROOTS, SPIKE_AUTH_STATUS_TLS_ROOTS,
      0, 0},
 };
@@ -367,6 +371,7 @@ static void numbers_have_bounds(void)
         {"connect_timeout_ms", spike_auth_config_set_connect_timeout_ms, 600000},
         {"max_attempts", spike_auth_config_set_max_attempts, 10},
         {"max_concurrency", spike_auth_config_set_max_concurrency, 1024},
+        {"store_timeout_ms", spike_auth_config_set_store_timeout_ms, 10000},
         {"cache_capacity", spike_auth_config_set_cache_capacity, UINT32_MAX},
     };
     static const uint64_t SIZES[] = {0, 1, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};

@@ -17,10 +17,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -86,7 +88,7 @@ NETWORK = [
 # Also in processes that all have the same id.
 NESTED = ["cache_fork", "fork", "queue_fork"]
 # A second exchange shows by its token.
-FRESH_TOKENS = {"cache", "cache_fork", "clock", "queue", "queue_stress"}
+FRESH_TOKENS = {"cache", "cache_fork", "clock", "queue", "queue_stress", "store"}
 # Languages in encodings other than UTF-8, with a text that shows the encoding.
 LOCALES = {
     "de_DE": ("ISO-8859-1", "Das lässt sich nicht öffnen"),
@@ -200,6 +202,30 @@ def sandbox(setup: Setup, *options: str) -> Iterator[dict[str, str]]:
         process.wait(timeout=10)
 
 
+@contextmanager
+def redis() -> Iterator[str]:
+    """A redis-server of its own, on a socket below a short path; yields its URL."""
+    binary = need("redis-server", "redis-server")
+    with tempfile.TemporaryDirectory(prefix="spike-auth-") as folder:
+        path = Path(folder) / "redis.sock"
+        quiet = ["--port", "0", "--save", "", "--appendonly", "no", "--loglevel", "warning", "--unixsocket", str(path)]
+        process = subprocess.Popen([binary, *quiet], cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
+        try:
+            while not is_listening(path):
+                if process.poll() is not None:
+                    raise Failed("redis-server did not start")
+                time.sleep(0.01)
+            yield f"unix://{path}"
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def flatten(ready: dict[str, object]) -> dict[str, str]:
     """{"a": 1, "b": {"c": 2}} as {"a": "1", "b.c": "2"}."""
     flat: dict[str, str] = {}
@@ -268,13 +294,18 @@ def run_network(setup: Setup, name: str, library: Path, cwd: Path, **how: Sequen
         run_program(name, library, cwd, addresses, **how)
 
 
+def run_store(setup: Setup, library: Path, cwd: Path, **how: Sequence[str]) -> None:
+    with redis() as url:
+        run_network(setup, "store", library, cwd, **{**how, "options": [*how.get("options", []), f"store={url}"]})
+
+
 def run_stack(setup: Setup, library: Path, cwd: Path) -> None:
     """Prints the largest need. Not under a checker, whose needs would be measured too."""
     need("openssl", "openssl")
     root, chain = rsa_chain(cwd)
-    with sandbox(setup) as addresses, tls_peer(chain) as peer, tls_peer(chain, newest="TLSv1_2") as older:
+    with redis() as store, sandbox(setup) as addresses, tls_peer(chain) as peer, tls_peer(chain, newest="TLSv1_2") as older:
         places = {name: f"https://localhost:{at.port}/v3" for name, at in (("", peer), ("_tls12", older))}
-        options = [f"long_chain_ca={root}", *(f"long_chain{name}={url}" for name, url in places.items())]
+        options = [f"store={store}", f"long_chain_ca={root}", *(f"long_chain{name}={url}" for name, url in places.items())]
         said = run_program("stack", library, cwd, addresses, options)
     print(f"stack ({library.name}): {said.splitlines()[-2]}", flush=True)
 
@@ -515,6 +546,7 @@ def program_tasks(setup: Setup) -> Iterator[Task]:
             yield in_directory(setup, f"{name} ({kind})", partial(run_network, setup, name, library))
         for name in OFFLINE:
             yield in_directory(setup, f"{name} ({kind})", partial(run_program, name, library))
+        yield in_directory(setup, f"store ({kind})", partial(run_store, setup, library))
         yield in_directory(setup, f"stack ({kind})", partial(run_stack, setup, library))
     for name in NESTED:
         yield in_directory(setup, f"{name} (nested PID namespaces)", partial(run_nested, setup, name))
@@ -532,6 +564,8 @@ def checker_tasks(setup: Setup) -> Iterator[Task]:
         yield in_directory(setup, f"{name} (memcheck, HTTP)", partial(run_network_memcheck, setup, name, False))
         sanitized = partial(run_network, setup, name, setup.archive, flags=SANITIZERS, options=["quick=1"])
         yield in_directory(setup, f"{name} ({sanitizers})", sanitized)
+    sanitized = partial(run_store, setup, setup.archive, flags=SANITIZERS)
+    yield in_directory(setup, f"store ({sanitizers})", sanitized)
     yield in_directory(setup, "exchange (memcheck, HTTPS)", partial(run_network_memcheck, setup, "exchange", True))
     for name in OFFLINE:
         yield in_directory(setup, f"{name} (memcheck)", partial(run_memcheck, setup, name))

@@ -168,6 +168,8 @@ static void all_settings(void)
     SET(cache_capacity, 1000);
     SET(cache_max_bytes, 1 << 20);
     SET(cache_ttl_ms, 1000);
+    SET_TEXT(store, "rediss://user:pass@localhost:1/2");
+    SET(store_timeout_ms, 100);
     CHECK_STATUS(spike_auth_config_set_base_url(config, "https://user:pass@[::1", NUL_TERMINATED, err),
                  SPIKE_AUTH_STATUS_INVALID_URL);
     CHECK_STATUS(spike_auth_config_set_ca_pem(config, "no PEM", 6, err), SPIKE_AUTH_STATUS_TLS_ROOTS);
@@ -366,6 +368,36 @@ static void every_call_over_http_and_https(void)
     }
 }
 
+static void check_the_store(void)
+{
+    CHECK_STATUS(spike_auth_client_check_store(client, NULL, &outputs.err), expected);
+}
+
+static void forget_in_the_store(void)
+{
+    CHECK_STATUS(spike_auth_client_forget_shared(client, user, NUL_TERMINATED, NULL, &outputs.err), expected);
+}
+
+static void a_store(void)
+{
+    const char *const STORES[] = {address("store"), "unix:///nowhere.sock"};
+    for (int fails = 0; fails < 2; fails++) {
+        int32_t status = fails ? SPIKE_AUTH_STATUS_STORE : 0;
+        spike_auth_client *with[2];
+        for (int i = 0; i < 2; i++) {
+            spike_auth_config *config = quick_config("https");
+            REQUIRE(spike_auth_config_set_store(config, STORES[fails], NUL_TERMINATED, NULL) == 0);
+            with[i] = client_of(config);
+        }
+        round_of(with[0], "carol", status, fails ? "no store" : "a check of the store", check_the_store);
+        round_of(with[0], "fault.max-token", 0, "a miss in the store", get_token);
+        round_of(with[1], "fault.max-token", 0, "a hit in the store", get_token);
+        round_of(with[1], "carol", status, "forgetting in the store", forget_in_the_store);
+        spike_auth_client_free(with[0]);
+        spike_auth_client_free(with[1]);
+    }
+}
+
 static void renewal(void)
 {
     spike_auth_config *config = quick_config("https");
@@ -532,6 +564,7 @@ int main(int argc, char **argv)
     RUN(the_first_client_of_a_process);
     RUN(without_a_server);
     RUN(every_call_over_http_and_https);
+    RUN(a_store);
     RUN(renewal);
     RUN(waiting_for_anothers_exchange);
     RUN(the_ways_to_the_service);

@@ -5,6 +5,7 @@
 
 pub mod allocator;
 pub mod server;
+pub mod store;
 pub mod timing;
 
 use std::io::{BufRead, BufReader, Read, Write};

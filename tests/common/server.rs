@@ -214,6 +214,13 @@ pub fn read_request(stream: &mut impl Read) -> Option<(String, String)> {
     }
 }
 
+/// A certificate for these names that is its own authority, and its key, both as PEM.
+pub fn certificate_for(names: &[&str]) -> (String, String) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
 /// A certificate for these names that is its own authority, and its PEM.
 pub fn tls_for(names: &[&str]) -> (Arc<ServerConfig>, String) {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();

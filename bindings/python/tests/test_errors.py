@@ -19,7 +19,7 @@ TABLE = [
     ([1, 2, 3, 6, 8, 9, 10], "InvalidInput", ValueError),
     ([4, 5, 7, 11, 13, 20, 21], "ConfigurationError", ValueError),
     ([14], "ClientClosed", None),
-    ([40, 41, 42, 44, 45], "NetworkError", ConnectionError),
+    ([40, 41, 42, 44, 45, 47], "NetworkError", ConnectionError),
     ([43], "ExchangeTimeout", TimeoutError),
     ([46], "Cancelled", None),
     ([60, 61, 62, 65, 68], "Rejected", None),

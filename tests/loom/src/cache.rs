@@ -154,6 +154,7 @@ pub(crate) struct Counters {
     pub(crate) exchanges: Counter,
     pub(crate) coalesced: Counter,
     pub(crate) requests: Counter,
+    store_hits: Counter,
     retries: Counter,
     /// Counted once per flight, at its end.
     pub(crate) failures: Counter,

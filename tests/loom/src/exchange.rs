@@ -18,9 +18,19 @@ pub(crate) struct Progress {
     pub(crate) requests: u32,
     /// No request may be sent before this time.
     pub(crate) pause: Option<Instant>,
+    is_counted: bool,
 }
 
 impl Progress {
+    /// No model has a store.
+    pub(crate) fn asks_store(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn begins(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_counted, true)
+    }
+
     pub(crate) fn requests(&self) -> u32 {
         self.requests
     }
@@ -36,6 +46,8 @@ impl Progress {
 
 pub(crate) enum Outcome {
     Granted(TokenResponse),
+    #[allow(dead_code)] // no model has a store
+    Shared(TokenResponse),
     Failed(Error),
     Interrupted(Error),
 }

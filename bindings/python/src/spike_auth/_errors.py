@@ -82,9 +82,9 @@ class ClientClosed(SpikeAuthError):
 
 
 class NetworkError(SpikeAuthError, ConnectionError):
-    """The service could not be reached, or the connection to it was lost."""
+    """The service, or the store, could not be reached, or the connection to it was lost."""
 
-    statuses = (Status.CONNECT, Status.RESOLVE, Status.TLS, Status.CONNECTION_LOST, Status.PROXY)
+    statuses = (Status.CONNECT, Status.RESOLVE, Status.TLS, Status.CONNECTION_LOST, Status.PROXY, Status.STORE)
 
 
 class ExchangeTimeout(SpikeAuthError, TimeoutError):

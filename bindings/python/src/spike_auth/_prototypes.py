@@ -46,6 +46,7 @@ class Status(enum.IntEnum):
     CONNECTION_LOST = 44
     PROXY = 45
     CANCELLED = 46
+    STORE = 47
     REFUSED = 60
     UNAUTHORIZED = 61
     FORBIDDEN = 62
@@ -102,7 +103,12 @@ class StatsStruct(Structure):
         ("bytes", c_uint64),
         ("forks", c_uint64),
         ("pending", c_uint64),
-        ("reserved", c_uint64 * 19),
+        ("store_hits", c_uint64),
+        ("store_misses", c_uint64),
+        ("store_waits", c_uint64),
+        ("store_errors", c_uint64),
+        ("store_skipped", c_uint64),
+        ("reserved", c_uint64 * 14),
     ]
 
 
@@ -183,6 +189,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "config_set_cache_capacity": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
     "config_set_cache_max_bytes": (c_int32, (ConfigHandle, c_uint64, _ERROR)),
     "config_set_cache_ttl_ms": (c_int32, (ConfigHandle, c_uint64, _ERROR)),
+    "config_set_store": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
+    "config_set_store_timeout_ms": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
     "call_new": (c_int32, (POINTER(CallHandle), _ERROR)),
     "call_set_timeout_ms": (c_int32, (CallHandle, c_uint32, _ERROR)),
     "call_cancel": (None, (CallHandle,)),
@@ -202,6 +210,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "client_peek_token": (c_int32, (ClientHandle, *_TEXT, *_OUT, _ERROR)),
     "client_invalidate": (c_int32, (ClientHandle, *_TEXT, *_TEXT, _ERROR)),
     "client_forget": (c_int32, (ClientHandle, *_TEXT, _ERROR)),
+    "client_check_store": (c_int32, (ClientHandle, CallHandle, _ERROR)),
+    "client_forget_shared": (c_int32, (ClientHandle, *_TEXT, CallHandle, _ERROR)),
     "client_clear": (c_int32, (ClientHandle, _ERROR)),
     "call_get_token": (c_int32, (CallHandle, *_OUT, _ERROR)),
     "call_get_authorization": (c_int32, (CallHandle, *_OUT, _ERROR)),

@@ -10,8 +10,8 @@ class Stats:
     """Counters and contents of a client's cache.
 
     They cover `token` and `authorization`; `exchange` does not use the cache. ``hits + misses`` is the number of calls,
-    ``coalesced + exchanges <= misses``, ``failures <= exchanges`` and ``requests <= exchanges + retries``. In a forked
-    child all start at zero, except `entries`, `bytes` and `forks`.
+    ``coalesced + exchanges + store_hits <= misses``, ``failures <= exchanges`` and ``requests <= exchanges + retries``.
+    In a forked child all start at zero, except `entries`, `bytes` and `forks`.
     """
 
     hits: int
@@ -40,3 +40,13 @@ class Stats:
     """Forks between the process that made the client and this one."""
     pending: int
     """Calls under way: those of an `AsyncClient`, and those of a `Client` in the main thread or in a greenlet."""
+    store_hits: int
+    """Misses that took a token from the store."""
+    store_misses: int
+    """Exchanges made because the store held no token."""
+    store_waits: int
+    """Misses that waited for another process' exchange."""
+    store_errors: int
+    """Operations of the store that failed."""
+    store_skipped: int
+    """Exchanges made without a look into the store, because it had failed three times in a row."""

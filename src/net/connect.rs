@@ -1,92 +1,49 @@
-//! TCP connections to the host or its proxy.
+//! TCP connections to a host, and connections to a socket in the file system.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::call_io::CallIo;
 use super::errors::{Phase, internal};
 use super::getaddrinfo::is_lack;
-use super::limits::ADDRESSES_MAX;
 use super::own_socket::{OwnSocket, is_not_a_socket};
 use super::poll::Ready;
-use super::proxy::{self, Proxy};
 use super::resolve::NameCache;
 use super::socket::Socket as WaitingSocket;
-use super::tls;
-use crate::config::{BaseUrl, Host};
+use crate::config::Host;
 use crate::error::{Error, ErrorKind};
+
+/// The most addresses of a host that are tried.
+pub(super) const ADDRESSES_MAX: usize = 8;
 
 /// The delay before the next address is tried in parallel (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// The endpoint that a client connects to, and what a process caches about it.
-pub(crate) struct Target {
+/// Connects to one host, and keeps its addresses.
+pub(crate) struct Dialer {
     host: Host,
     port: u16,
-    proxy: Option<Arc<Proxy>>,
-    /// For `https`: the TLS configuration and the name that the certificate must have.
-    pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     names: NameCache,
 }
 
-impl Target {
-    pub(crate) fn new(
-        url: &BaseUrl,
-        tls: Option<Arc<ClientConfig>>,
-        proxy: Option<Proxy>,
-    ) -> Result<Self, Error> {
-        let name = match &url.host {
-            Host::Ip(ip) => ServerName::from(*ip),
-            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| {
-                Error::new(
-                    ErrorKind::InvalidUrl,
-                    "Invalid base URL: a certificate cannot have its host name.",
-                )
-            })?,
-        };
-        Ok(Self {
-            host: url.host.clone(),
-            port: url.port_or_default(),
-            proxy: proxy.map(Arc::new),
-            tls: tls.map(|config| (config, name)),
-            names: NameCache::new(),
-        })
+impl Dialer {
+    pub(crate) fn new(host: Host, port: u16) -> Self {
+        Self { host, port, names: NameCache::new() }
     }
 
     /// A copy that shares no lock with another process.
     pub(crate) fn of_this_process(&self) -> Self {
-        let tls =
-            self.tls.as_ref().map(|(config, name)| (tls::with_own_sessions(config), name.clone()));
-        Self {
-            host: self.host.clone(),
-            port: self.port,
-            proxy: self.proxy.clone(),
-            tls,
-            names: NameCache::new(),
-        }
+        Self::new(self.host.clone(), self.port)
     }
 
-    /// Connects to the host, through the proxy if there is one.
-    pub(crate) fn connect(&self, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
-        match &self.proxy {
-            None => self.dial(&self.host, self.port, call),
-            Some(proxy) => {
-                let socket =
-                    self.dial(&proxy.url.host, proxy.url.port, call).map_err(proxy::unreachable)?;
-                proxy::tunnel(socket, proxy, &self.host, self.port, call)
-            }
-        }
-    }
-
-    fn dial(&self, host: &Host, port: u16, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
-        let addresses = self.names.resolve(host, port, call)?;
+    pub(crate) fn dial(&self, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
+        let addresses = self.names.resolve(&self.host, self.port, call)?;
         let race = Race { call, started: Vec::new(), last_error: None };
         let stream = race.run(&interleaved(&addresses)).inspect_err(|error| {
             if error.kind() == ErrorKind::Connect {
@@ -95,6 +52,18 @@ impl Target {
         })?;
         Ok(WaitingSocket::new(stream, Arc::clone(call)))
     }
+}
+
+/// Connects to a socket in the file system, which accepts at once or not at all.
+pub(crate) fn dial_path(path: &Path, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
+    let connect = || {
+        let kind = Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK);
+        let socket = OwnSocket::new(Socket::new(Domain::UNIX, kind, None)?)?;
+        SockRef::from(&socket).connect(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    };
+    let stream = connect().map_err(|error| refused(Some(error)))?;
+    Ok(WaitingSocket::new(stream, Arc::clone(call)))
 }
 
 /// Alternates IPv6 and IPv4, starting with the family that the system put first, so that a dead family

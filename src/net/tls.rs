@@ -14,15 +14,67 @@ use super::socket::{Socket, describe};
 use super::tls_errors::{Reason, own_failure};
 use super::tls_roots;
 use super::verifier::Verifier;
-use crate::config::{CaCertificates, TlsRoots};
+use crate::config::{CaCertificates, Host, TlsRoots};
 use crate::error::{Error, ErrorKind, cut};
 
-pub(crate) type TlsStream = StreamOwned<ClientConnection, Socket>;
+pub(super) type TlsStream = StreamOwned<ClientConnection, Socket>;
 
-/// The configuration of all connections of a client. Loading the platform's roots costs milliseconds.
-pub(crate) fn client_config(
+/// TLS to one host: the configuration, and the name that the certificate must have.
+pub(crate) struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    /// Loading the platform's roots costs milliseconds.
+    pub(crate) fn new(
+        host: &Host,
+        roots: TlsRoots,
+        ca: &CaCertificates,
+        protocols: &[&[u8]],
+    ) -> Result<Self, Error> {
+        Ok(Self { config: client_config(roots, ca, protocols)?, name: server_name(host)? })
+    }
+
+    /// The same for one process: its session store has a lock, which must not be shared over fork.
+    pub(crate) fn of_this_process(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::store(Arc::new(Sessions::default()));
+        Self { config: Arc::new(config), name: self.name.clone() }
+    }
+
+    /// Completes a handshake over `socket`.
+    pub(super) fn handshake(&self, socket: Socket, call: &CallIo) -> Result<TlsStream, Error> {
+        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())
+            .map_err(|error| failed(&error))?;
+        let mut stream = StreamOwned::new(connection, socket);
+        while stream.conn.is_handshaking() {
+            if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
+                let cause = || error_within(&error).map_or_else(|| interrupted(&error), failed);
+                return Err(call.failure_or(cause));
+            }
+        }
+        Ok(stream)
+    }
+}
+
+/// The name that a certificate of `host` must have.
+fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
+    match host {
+        Host::Ip(ip) => Ok(ServerName::from(*ip)),
+        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|_| {
+            Error::new(
+                ErrorKind::InvalidUrl,
+                "Invalid base URL: a certificate cannot have its host name.",
+            )
+        }),
+    }
+}
+
+fn client_config(
     roots: TlsRoots,
     ca: &CaCertificates,
+    protocols: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new(tls_roots::store(roots, ca)?, Arc::clone(&provider));
@@ -32,34 +84,8 @@ pub(crate) fn client_config(
         .dangerous() // any verifier but rustls's own; ours wraps that one
         .with_custom_certificate_verifier(verifier.ok_or_else(tls_roots::none)?)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
-}
-
-/// The same configuration for one process: its session store has a lock, which must not be shared over fork.
-pub(crate) fn with_own_sessions(config: &ClientConfig) -> Arc<ClientConfig> {
-    let mut config = config.clone();
-    config.resumption = Resumption::store(Arc::new(Sessions::default()));
-    Arc::new(config)
-}
-
-/// Completes a handshake over `socket`.
-pub(crate) fn handshake(
-    socket: Socket,
-    config: &Arc<ClientConfig>,
-    name: &ServerName<'static>,
-    call: &CallIo,
-) -> Result<TlsStream, Error> {
-    let connection =
-        ClientConnection::new(Arc::clone(config), name.clone()).map_err(|error| failed(&error))?;
-    let mut stream = StreamOwned::new(connection, socket);
-    while stream.conn.is_handshaking() {
-        if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
-            let cause = || error_within(&error).map_or_else(|| interrupted(&error), failed);
-            return Err(call.failure_or(cause));
-        }
-    }
-    Ok(stream)
 }
 
 /// The error of rustls inside an `io::Error`.
@@ -106,5 +132,6 @@ fn failed(error: &rustls::Error) -> Error {
 }
 
 fn tls_error(what: &str, cure: &str) -> Error {
-    Error::new(ErrorKind::Tls, format!("The TLS handshake failed: {what}. {cure}."))
+    Error::new(ErrorKind::Tls, format!("The TLS handshake failed: {what}"))
+        .with_cure(&format!("{cure}."))
 }

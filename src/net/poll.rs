@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Instant;
 
-use super::limits::ADDRESSES_MAX;
+use super::connect::ADDRESSES_MAX;
 
 /// What to wait for.
 #[derive(Clone, Copy)]

@@ -1,0 +1,307 @@
+//! Who makes the exchange for all processes: the one that holds the lease.
+//!
+//! A lease saves requests. Nothing is wrong without it: a leader that comes late writes over nothing newer,
+//! and a process that waited long enough makes an exchange of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::claim::{Claim, swap};
+use super::process::{count, hash};
+use super::record::{LEASE_TIME, Lease, UserKeys, lease_in};
+use super::wire::{Replies, Reply, command};
+use super::{Failure, Operation, Store, errors, set_lease};
+use crate::context::Context;
+use crate::error::Error;
+use crate::random;
+use crate::token::TokenResponse;
+use crate::user_id::UserId;
+
+/// Between two looks while another process leads.
+const PAUSE_FIRST: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// How far a flight has come with the store. A call that goes on with the flight goes on from here.
+#[derive(Default)]
+pub(crate) enum Sharing {
+    /// The store has no part in what follows.
+    #[default]
+    Over,
+    /// It is asked next. A token with the hash `renews` is no answer: it is to be renewed.
+    Look { renews: Option<u64> },
+    /// Another process makes the exchange.
+    Waits(Box<Wait>),
+    /// This one makes the exchange, and hands the token to the store.
+    Leads(Box<Claim>),
+}
+
+pub(crate) struct Wait {
+    keys: UserKeys,
+    renews: Option<u64>,
+    /// The lease that is waited for; `None`: another process was faster a moment ago.
+    lease: Option<Lease>,
+    began: Instant,
+    pause: Duration,
+    next: Instant,
+}
+
+/// What was found in the store.
+enum Value {
+    Nothing,
+    MyLease,
+    Lease(Lease),
+    Token(TokenResponse),
+    /// A token that was rejected or is to be renewed, or what cannot be read.
+    Unusable(Vec<u8>),
+}
+
+/// What became of the command that takes the lease.
+enum Taken {
+    Yes,
+    No,
+    Refused,
+}
+
+impl Sharing {
+    pub(crate) fn look(renews: Option<&[u8]>) -> Self {
+        Self::Look { renews: renews.map(hash) }
+    }
+
+    /// Whether the store is asked next.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self, Self::Look { .. } | Self::Waits(_))
+    }
+
+    /// Until when to wait first.
+    pub(crate) fn pause(&self) -> Option<Instant> {
+        match self {
+            Self::Waits(wait) => Some(wait.next),
+            _ => None,
+        }
+    }
+
+    /// The exchange brought a token.
+    pub(crate) fn put(&mut self, response: &TokenResponse, context: &Context) {
+        if let Self::Leads(claim) = std::mem::take(self) {
+            claim.put(response, context);
+        }
+    }
+
+    /// The exchange failed.
+    pub(crate) fn release(&mut self, context: &Context) {
+        if let Self::Leads(claim) = std::mem::take(self) {
+            claim.release(context);
+        }
+    }
+}
+
+impl Store {
+    /// One operation of a flight that [asks](Sharing::asks). Returns a token, or goes on with `sharing`. Fails if the
+    /// call is stopped.
+    pub(crate) fn step(
+        self: &Arc<Self>,
+        user: UserId<'_>,
+        context: &Context,
+        sharing: &mut Sharing,
+    ) -> Result<Option<TokenResponse>, Error> {
+        let step = match sharing {
+            Sharing::Look { renews } => self.first_look(user, *renews, context),
+            Sharing::Waits(wait) => self.look_again(wait, context),
+            Sharing::Over | Sharing::Leads(_) => return Ok(None),
+        };
+        let counters = &self.process().counters;
+        *sharing = match step {
+            Ok(Step::Token(response)) => return Ok(Some(response)),
+            Ok(Step::Waits(wait)) => Sharing::Waits(Box::new(wait)),
+            Ok(Step::WaitsOn) => return Ok(None),
+            Ok(Step::Leads(claim)) => {
+                count(&counters.misses);
+                Sharing::Leads(Box::new(claim))
+            }
+            Err(Failure::Stopped(error)) => return Err(error), // the next leader asks again
+            Err(Failure::Skipped) => {
+                count(&counters.skipped);
+                Sharing::Over
+            }
+            // After a failed look no write is tried.
+            Ok(Step::Over) | Err(Failure::Unusable(_)) => Sharing::Over,
+        };
+        Ok(None)
+    }
+
+    /// Looks, and takes the lease if nothing is there: one write, three replies.
+    fn first_look(
+        self: &Arc<Self>,
+        user: UserId<'_>,
+        renews: Option<u64>,
+        context: &Context,
+    ) -> Result<Step, Failure> {
+        let (keys, lease) = (self.keys.of(user), self.process().lease);
+        let name = keys.name;
+        let write = |out: &mut Vec<u8>| {
+            look(out, &name);
+            set_lease(out, &name, &lease);
+        };
+        let read = |replies: &Replies<'_>| {
+            let value = self.value(replies, &keys, renews)?;
+            let taken = match replies.get(2) {
+                Reply::Status(_) => Taken::Yes,
+                Reply::Nil => Taken::No,
+                Reply::Error(_) => Taken::Refused,
+                _ => return Err(errors::unexpected("SET")),
+            };
+            Ok((value, taken))
+        };
+        let undo = |out: &mut Vec<u8>| swap(out, &name, &lease, b"", Duration::ZERO);
+        let operation = Operation { count: 3, write: &write, undo: Some(&undo) };
+        let (value, taken) = self.ask(context, false, &operation, read)?;
+        match (value, taken) {
+            (_, Taken::Yes) | (Value::MyLease, _) => Ok(self.leads(keys)),
+            (Value::Token(response), _) => Ok(Step::Token(response)),
+            (Value::Unusable(record), _) => self.take_over(keys, record, renews, context),
+            (Value::Lease(lease), _) => {
+                count(&self.process().counters.waits);
+                Ok(Step::Waits(Wait::new(keys, renews, Some(lease))))
+            }
+            (Value::Nothing, Taken::No) => Ok(Step::Waits(Wait::new(keys, renews, None))),
+            (Value::Nothing, Taken::Refused) => {
+                self.note_refusal();
+                Ok(Step::Over)
+            }
+        }
+    }
+
+    /// Replaces a record that is of no use by the lease.
+    fn take_over(
+        self: &Arc<Self>,
+        keys: UserKeys,
+        record: Vec<u8>,
+        renews: Option<u64>,
+        context: &Context,
+    ) -> Result<Step, Failure> {
+        let lease = self.process().lease;
+        Ok(match self.swap(&keys, &record, &lease, LEASE_TIME, context)? {
+            Some(true) => self.leads(keys),
+            Some(false) => Step::Waits(Wait::new(keys, renews, None)), // another was faster
+            None => Step::Over,
+        })
+    }
+
+    /// Looks whether the leader is done.
+    fn look_again(self: &Arc<Self>, wait: &mut Wait, context: &Context) -> Result<Step, Failure> {
+        let name = wait.keys.name;
+        let write = |out: &mut Vec<u8>| look(out, &name);
+        let read = |replies: &Replies<'_>| self.value(replies, &wait.keys, wait.renews);
+        let operation = Operation { count: 2, write: &write, undo: None };
+        let value = self.ask(context, false, &operation, read)?;
+        let expected = match value {
+            Value::Token(response) => return Ok(Step::Token(response)),
+            Value::MyLease => return Ok(self.leads(wait.keys.take())),
+            Value::Lease(lease) if wait.goes_on_for(lease, context) => {
+                if wait.lease.replace(lease).is_none() {
+                    count(&self.process().counters.waits);
+                }
+                return Ok(Step::WaitsOn);
+            }
+            Value::Unusable(record) => record,
+            // Over without a token, or held by yet another, or too long: an exchange without a lease. To take one at
+            // each look would make failures serial.
+            Value::Lease(_) | Value::Nothing => wait.lease.map(Vec::from).unwrap_or_default(),
+        };
+        Ok(Step::Leads(self.claim(wait.keys.take(), expected, false)))
+    }
+
+    fn leads(self: &Arc<Self>, keys: UserKeys) -> Step {
+        let lease = self.process().lease.to_vec();
+        Step::Leads(self.claim(keys, lease, true))
+    }
+
+    /// Judges the replies to [`look`].
+    fn value(
+        &self,
+        replies: &Replies<'_>,
+        keys: &UserKeys,
+        renews: Option<u64>,
+    ) -> Result<Value, Error> {
+        let left = match replies.get(1) {
+            Reply::Integer(ms) => ms,
+            other => return Err(errors::refused("PTTL", other)),
+        };
+        let value = match replies.get(0) {
+            Reply::Bulk(value) => value,
+            Reply::Nil => return Ok(Value::Nothing),
+            other => return Err(errors::refused("GET", other)),
+        };
+        let process = self.process();
+        if value == process.lease {
+            return Ok(Value::MyLease);
+        }
+        if let Some(lease) = lease_in(value) {
+            return Ok(Value::Lease(lease));
+        }
+        let lifetime = match u64::try_from(left) {
+            Ok(0) => return Ok(Value::Nothing),
+            Ok(ms) => Duration::from_millis(ms).min(self.age_max),
+            Err(_) if left == -1 => self.age_max, // an operator made it stay
+            Err(_) => return Ok(Value::Nothing),  // it ended between the two commands
+        };
+        Ok(match keys.open(value) {
+            Some(token)
+                if !process.is_reported(token.as_bytes())
+                    && renews.is_none_or(|renews| renews != hash(token.as_bytes())) =>
+            {
+                Value::Token(TokenResponse { token, lifetime: Some(lifetime) })
+            }
+            _ => Value::Unusable(value.to_vec()),
+        })
+    }
+}
+
+/// What comes of a look.
+enum Step {
+    Token(TokenResponse),
+    Waits(Wait),
+    /// As before.
+    WaitsOn,
+    /// The store takes no writes.
+    Over,
+    Leads(Claim),
+}
+
+impl Wait {
+    /// `lease`: another process makes the exchange. `None`: looks again at once.
+    fn new(keys: UserKeys, renews: Option<u64>, lease: Option<Lease>) -> Self {
+        let now = Instant::now();
+        let mut this = Self { keys, renews, lease, began: now, pause: PAUSE_FIRST, next: now };
+        if lease.is_some() {
+            this.advance();
+        }
+        this
+    }
+
+    /// Whether to wait on, now that `lease` was found: for one lease, for at most as long as it lasts, and half the
+    /// time that the call had left.
+    fn goes_on_for(&mut self, lease: Lease, context: &Context) -> bool {
+        let had = context.deadline.at.saturating_duration_since(self.began);
+        let longest = LEASE_TIME.min(had / 2);
+        let is_another = self.lease.is_some_and(|awaited| awaited != lease);
+        if is_another || self.began.elapsed() >= longest {
+            return false;
+        }
+        self.advance();
+        self.next = self.next.min(self.began + longest);
+        true
+    }
+
+    fn advance(&mut self) {
+        // A quarter more or less: those that wait do not all look at once.
+        self.next = Instant::now() + self.pause.mul_f64(0.75 + random::fraction() / 2.0);
+        self.pause = PAUSE_MAX.min(self.pause * 2);
+    }
+}
+
+/// The record, and how long it stands.
+fn look(out: &mut Vec<u8>, name: &[u8]) {
+    command(out, &[b"GET", name]);
+    command(out, &[b"PTTL", name]);
+}
