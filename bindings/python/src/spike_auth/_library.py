@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from ctypes import c_char_p, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,19 +93,14 @@ def _load() -> tuple[SimpleNamespace, Source, str]:
 class _Symbol(ctypes.Structure):
     """``Dl_info``."""
 
-    _fields_ = (
-        ("file", ctypes.c_char_p),
-        ("base", ctypes.c_void_p),
-        ("name", ctypes.c_char_p),
-        ("address", ctypes.c_void_p),
-    )
+    _fields_ = (("file", c_char_p), ("base", c_void_p), ("name", c_char_p), ("address", c_void_p))
 
 
 def _file_of(function: object, otherwise: str) -> str:
     """Return the file that the loader took a function from."""
     found = _Symbol()
     dladdr = getattr(ctypes.CDLL(None), "dladdr", None)
-    if dladdr is None or not dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(found)):  # type: ignore[arg-type]
+    if dladdr is None or not dladdr(ctypes.cast(function, c_void_p), ctypes.byref(found)):  # type: ignore[arg-type]
         return otherwise
     return os.fsdecode(found.file)
 
@@ -116,9 +112,4 @@ ConfigHandle.free, ClientHandle.free, QueueHandle.free = lib.config_free, lib.cl
 
 def library_info() -> LibraryInfo:
     """Return which library is loaded, and where it was found."""
-    return LibraryInfo(
-        path=_file_of(lib.version, _path),
-        source=_source,
-        version=lib.version().decode(),
-        abi=lib.abi_version(),
-    )
+    return LibraryInfo(_file_of(lib.version, _path), _source, lib.version().decode(), lib.abi_version())
