@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
 from ._buffers import text_of
+from ._calls import Queue, Request, new_call, result_of
 from ._client import BaseClient, text_or_raise
 from ._library import lib
 from ._settings import encode, milliseconds
-from ._waits import Queue, Request, new_call, result_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 
 from ._buffers import check, outcome_of, text_of
 from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
+from ._calls import Request
 from ._errors import ClientClosed, InvalidInput, SpikeAuthError
 from ._library import lib
 from ._prototypes import ClientHandle, StatsStruct, Status
 from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, milliseconds, open_client
 from ._stats import Stats
-from ._waits import Request, perform
+from ._waits import perform
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

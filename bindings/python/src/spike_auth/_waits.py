@@ -1,9 +1,4 @@
-"""How a call waits for the service.
-
-The library can start a call and return at once. A queue of the library then has a descriptor that becomes readable when
-the call has ended. An event loop waits for it, and so does `perform` wherever a blocking call would hold up more than
-its own thread. A child of any fork is told by the library.
-"""
+"""How `Client` waits: so that it holds up no more than one call of one thread."""
 
 from __future__ import annotations
 
@@ -11,75 +6,18 @@ import math
 import os
 import select
 import threading
-from collections.abc import Callable
-from ctypes import byref, c_size_t, c_uint64
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from ._buffers import check, error_of, outcome_of
-from ._errors import SpikeAuthError
+from ._buffers import outcome_of
+from ._calls import LOOK_SECONDS, Queue, Request, new_call, result_of
+from ._greenlets import perform_in_greenlet
 from ._library import lib
-from ._prototypes import CallHandle, ClientHandle, QueueHandle, Status
 
-# Few, so that between them a loop does what else is due.
-_BATCH = 32
-_Tags = c_uint64 * _BATCH
-_IDLE_QUEUES = 16
-# A child that a signal handler forks during a wait shares the descriptor with its parent, which may empty it first. So
-# a wait looks at its call each quarter of a second: the library says CANCELLED in the child.
-LOOK_SECONDS = 0.25
-
-
-class Request(NamedTuple):
-    """A call that gets a token."""
-
-    begin: Callable[..., int]  # starts it
-    block: Callable[..., int]  # makes it, and waits
-    inputs: tuple[Any, ...]  # between client and call
-    timeout_ms: int  # 0: the client's
-
-
-def new_call(timeout_ms: int) -> CallHandle:
-    """Make the handle of a call, which the caller frees. To free it ends the call.
-
-    Not by its last reference: a Ctrl-C that arrives in a `__del__` is lost.
-    """
-    call = CallHandle()
-    check(lib.call_new, byref(call))
-    if timeout_ms:
-        check(lib.call_set_timeout_ms, call, timeout_ms)
-    return call
-
-
-class Queue:
-    """Tells which started calls have ended. Holds one descriptor."""
-
-    def __init__(self) -> None:
-        self._handle = QueueHandle()
-        check(lib.queue_new, byref(self._handle))
-        self.fd: int = lib.queue_fd(self._handle)
-
-    def is_usable(self) -> bool:
-        """Return whether this process made it, and has not closed its descriptor."""
-        return bool(lib.queue_fd(self._handle) >= 0)
-
-    def start(self, client: ClientHandle, request: Request, call: CallHandle, tag: int) -> SpikeAuthError | None:
-        """Start a call. Return the error if that fails: nothing is under way then."""
-        return error_of(request.begin, client, *request.inputs, call, self._handle, tag)
-
-    def take(self) -> list[int]:
-        """Return the tags of calls that have ended: at most 32. The descriptor stays readable if there are more."""
-        tags, count = _Tags(), c_size_t()
-        lib.queue_take(self._handle, tags, _BATCH, byref(count), None)
-        return tags[: count.value]
-
-
-def result_of(call: CallHandle) -> str | SpikeAuthError | None:
-    """Return the token of a started call, or its error; None while it is under way."""
-    outcome = outcome_of(lib.call_get_token, call)
-    is_pending = isinstance(outcome, SpikeAuthError) and outcome.status is Status.PENDING
-    return None if is_pending else outcome
+if TYPE_CHECKING:
+    from ._errors import SpikeAuthError
+    from ._prototypes import ClientHandle
 
 
 def perform(client: ClientHandle, request: Request) -> str | SpikeAuthError:
@@ -87,8 +25,6 @@ def perform(client: ClientHandle, request: Request) -> str | SpikeAuthError:
     for patched in (select.select, threading.Lock):
         library = patched.__module__.partition(".")[0]
         if library in {"gevent", "eventlet"}:
-            from ._greenlets import perform_in_greenlet  # noqa: PLC0415  few programs need it
-
             return perform_in_greenlet(library, client, request)
     if threading.get_ident() == threading.main_thread().ident:  # a blocking call would hold up signal handlers
         return _wait(client, request)
@@ -100,6 +36,7 @@ def perform(client: ClientHandle, request: Request) -> str | SpikeAuthError:
 
 
 # A wait has a queue of its own, because a signal handler can make a call meanwhile.
+_IDLE_QUEUES = 16
 _idle: list[Queue] = []
 _last_wait = -math.inf
 
