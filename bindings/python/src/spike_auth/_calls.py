@@ -52,6 +52,10 @@ class Queue:
         """Return whether this process made it, and has not closed its descriptor."""
         return bool(lib.queue_fd(self._handle) >= 0)
 
+    def free(self) -> None:
+        """Free it at once, if nothing waits for its descriptor."""
+        self._handle = QueueHandle()
+
     def start(self, client: ClientHandle, request: Request, call: CallHandle, tag: int) -> SpikeAuthError | None:
         """Start a call. Return the error if that fails: nothing is under way then."""
         return error_of(request.begin, client, *request.inputs, call, self._handle, tag)

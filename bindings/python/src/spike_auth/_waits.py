@@ -1,4 +1,4 @@
-"""How `Client` waits: so that it holds up no more than one call of one thread."""
+"""How `Client` waits, without holding up signal handlers or other greenlets."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def _wait(client: ClientHandle, request: Request) -> str | SpikeAuthError:
     queue, call = _idle_queue(), new_call(request.timeout_ms)
     try:
         while (error := queue.start(client, request, call, 0)) and not queue.is_usable():
+            queue.free()  # before another has the number of its descriptor
             queue = _idle_queue()
         outcome: str | SpikeAuthError | None = error
         while outcome is None:
