@@ -6,10 +6,10 @@ from collections.abc import Callable
 from ctypes import byref, c_size_t, c_uint64
 from typing import Any, NamedTuple
 
-from ._buffers import check, error_of, outcome_of
-from ._errors import SpikeAuthError
+from ._buffers import check, outcome_of
+from ._errors import SpikeAuthError, error_from
 from ._library import lib
-from ._prototypes import CallHandle, ClientHandle, QueueHandle, Status
+from ._prototypes import CallHandle, ClientHandle, ErrorStruct, QueueHandle, Status
 
 # Few, so that between them a loop does what else is due.
 _BATCH = 32
@@ -58,7 +58,9 @@ class Queue:
 
     def start(self, client: ClientHandle, request: Request, call: CallHandle, tag: int) -> SpikeAuthError | None:
         """Start a call. Return the error if that fails: nothing is under way then."""
-        return error_of(request.begin, client, *request.inputs, call, self._handle, tag)
+        error = ErrorStruct()
+        has_failed = request.begin(client, *request.inputs, call, self._handle, tag, byref(error))
+        return error_from(error) if has_failed else None
 
     def take(self) -> list[int]:
         """Return the tags of calls that have ended: at most 32. The descriptor stays readable if there are more."""

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from ._prototypes import ClientHandle
 
 # Not Python's own, because a program can have patched only some of its modules.
-_MODULES = {
-    "gevent": ("greenlet", "gevent.hub", "gevent.lock", "gevent.select"),
-    "eventlet": ("greenlet", "eventlet.hubs", "eventlet.semaphore", "eventlet.green.select"),
-}
+_MODULES = {"gevent": ("hub", "lock", "select"), "eventlet": ("hubs", "semaphore", "green.select")}
 # A greenlet is not woken if a signal handler raised in the one that was about to wake it.
 _LOST_SECONDS = 5
 
@@ -33,8 +30,7 @@ class _GreenletQueue(Queue):
 
     def __init__(self, semaphore: Callable[[int], Any], select: Callable[..., Any]) -> None:
         super().__init__()
-        self._semaphore, self._select = semaphore, select
-        self._tags = count()
+        self._semaphore, self._select, self._tags = semaphore, select, count()
         self._asleep: dict[int, Any] = {}  # to release one wakes its greenlet
         self.leader: object = None
 
@@ -73,8 +69,8 @@ _queues: WeakKeyDictionary[Any, _GreenletQueue] = WeakKeyDictionary()
 
 def perform_in_greenlet(library: str, client: ClientHandle, request: Request) -> str | SpikeAuthError:
     """Make a call and wait, while other greenlets run."""
-    greenlets, hubs, locks, selects = map(import_module, _MODULES[library])
-    hub, greenlet = hubs.get_hub(), greenlets.getcurrent()
+    hubs, locks, selects = (import_module(f"{library}.{name}") for name in _MODULES[library])
+    hub, greenlet = hubs.get_hub(), import_module("greenlet").getcurrent()
     queue = _queues.get(hub)
     if queue is None or not queue.is_usable():
         queue = _queues[hub] = _GreenletQueue(locks.Semaphore, selects.select)

@@ -17,11 +17,7 @@ VARIABLE = "SPIKE_AUTH_LIBRARY"
 FILE = "libspike_auth.so"
 
 Source = Literal["environment", "package", "system"]
-_NAMES: dict[Source, str] = {
-    "environment": f"${VARIABLE}",
-    "package": "the package",
-    "system": "the system's loader",
-}
+_NAMES: dict[Source, str] = {"environment": f"${VARIABLE}", "package": "the package", "system": "the system's loader"}
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,7 @@ def _declare(path: str) -> SimpleNamespace:
         try:
             function = getattr(keeps_gil if name in KEEPS_GIL else releases_gil, f"spike_auth_{name}")
         except AttributeError:
-            is_foreign = name == "abi_version"
-            cause = "is not the spike_auth library" if is_foreign else "is older than this package"
+            cause = "is not the spike_auth library" if name == "abi_version" else "is older than this package"
             raise OSError(f"it has no function spike_auth_{name}, so it {cause}") from None
         function.restype, function.argtypes = result, arguments
         setattr(functions, name, function)
@@ -79,8 +74,7 @@ def _load() -> tuple[SimpleNamespace, Source, str]:
             return _declare(path), source, path
         except (OSError, ValueError) as error:
             reason = "the path is not text" if isinstance(error, ValueError) else str(error).removeprefix(f"{path}: ")
-            reason = reason or "cannot be opened"
-            tried.append(f"  {_NAMES[source]}, {path!r}: {reason}")
+            tried.append(f"  {_NAMES[source]}, {path!r}: {reason or 'cannot be opened'}")
     cure = (
         f"Nothing else is tried while {VARIABLE} is set. Correct or unset it."
         if VARIABLE in os.environ

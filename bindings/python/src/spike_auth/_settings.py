@@ -15,7 +15,6 @@ from ._library import lib
 from ._prototypes import TLS_ROOTS_BUNDLED, TLS_ROOTS_NONE, TLS_ROOTS_PLATFORM, ClientHandle, ConfigHandle, Status
 
 DEFAULT_TIMEOUT = 10.0
-
 MAX_TIMEOUT = 600
 MAX_TTL = 10**12
 _UINT32_MAX, _UINT64_MAX = 2**32 - 1, 2**64 - 1
