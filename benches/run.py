@@ -24,6 +24,7 @@ from statistics import median
 
 import machine
 import server
+import store
 from programs import BENCHES, CARGO, CC, ROOT, Cost, MissingTool, Program, Workshop, need, pin, run
 from report import OURS, Group, Report, Row, Target, span, svg
 
@@ -776,6 +777,7 @@ BENCHES_BY_NAME = {
     "crowd": crowd,
     "cache": cache,
     "pending": pending,
+    "store": lambda bench: store.measure(bench, take_turns, Contestant),
     "library": library,
 }
 
