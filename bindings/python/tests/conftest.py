@@ -43,6 +43,15 @@ def own_sandbox():
 
 
 @pytest.fixture
+def store():
+    """The URL of a redis-server of the test."""
+    with project.redis() as url:
+        if url is None:
+            pytest.skip("without redis-server (apt-get install redis-server)")
+        yield url
+
+
+@pytest.fixture
 def client(sandbox):
     from helpers import client_of
 

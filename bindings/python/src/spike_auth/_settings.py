@@ -45,6 +45,8 @@ class Settings(TypedDict, total=False):
     cache_capacity: int | None
     cache_max_bytes: int | None
     cache_ttl: float | None
+    store: str | None
+    store_timeout: float | None
     user_agent: str | None
 
 
@@ -181,6 +183,8 @@ _SETTERS: dict[str, tuple[str, Callable[[str, Any], tuple[Any, ...]]]] = {
     "cache_capacity": ("cache_capacity", _whole(0)),
     "cache_max_bytes": ("cache_max_bytes", _whole(1, _UINT64_MAX)),
     "cache_ttl": ("cache_ttl_ms", _ttl),
+    "store": ("store", _text),
+    "store_timeout": ("store_timeout_ms", _timeout),
     "user_agent": ("user_agent", _text),
 }
 
