@@ -13,11 +13,14 @@ type buffer [authorizationSize]byte
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// take returns the first n bytes of a buffer, wipes them and returns the buffer to the pool.
-func (b *buffer) take(n int) string {
-	text := string(b[:n])
-	clear(b[:n])
-	buffers.Put(b)
+// read returns prefix and what write adds to it, in a buffer that is wiped and used again. write returns its length.
+func read(prefix string, write func(out []byte) int) string {
+	out := buffers.Get().(*buffer)
+	n := copy(out[:], prefix)
+	n += write(out[n:])
+	text := string(out[:n])
+	clear(out[:n])
+	buffers.Put(out)
 	return text
 }
 
@@ -45,8 +48,14 @@ var blocking atomic.Int32
 
 const placesMax = 4
 
+// peekingMax limits the calls of a client that peek, times onePeek. It follows GOMAXPROCS, which may change. To read that
+// takes a lock, so a hit does not.
+var peekingMax atomic.Int64
+
 func takePlace() bool {
-	if blocking.Add(1) <= int32(min(runtime.GOMAXPROCS(0), placesMax)) {
+	procs := runtime.GOMAXPROCS(0)
+	peekingMax.Store(onePeek * int64(procs+2))
+	if blocking.Add(1) <= int32(min(procs, placesMax)) {
 		return true
 	}
 	leavePlace()
@@ -56,7 +65,7 @@ func takePlace() bool {
 func leavePlace() { blocking.Add(-1) }
 
 // fetch makes a call. It blocks a thread if a place is free; otherwise the call is started, and waits as a goroutine.
-func (h *handle) fetch(ctx context.Context, o *order) (text string, failed *Error) {
+func (h *handle) fetch(ctx context.Context, o *order) (text string, err error) {
 	var timeout time.Duration // the client's
 	if deadline, ok := ctx.Deadline(); ok {
 		if timeout = min(time.Until(deadline), maxTimeout); timeout <= 0 {
@@ -64,42 +73,41 @@ func (h *handle) fetch(ctx context.Context, o *order) (text string, failed *Erro
 		}
 	}
 	if takePlace() {
-		text, failed = h.block(ctx, o, timeout)
+		text, err = h.block(ctx, o, timeout)
 	} else {
-		text, failed = h.start(ctx, o, timeout)
+		text, err = h.start(ctx, o, timeout)
 	}
-	if failed != nil && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
+	if err == nil {
+		return text, nil
+	}
+	if failed, ok := err.(*Error); ok && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
 		failed.setContext(ctx)
 	}
-	return text, failed
+	return "", err
 }
 
-// block makes a call in a place that was taken. It leaves the place even if the context panics.
-func (h *handle) block(ctx context.Context, o *order, timeout time.Duration) (string, *Error) {
+// block makes a call in a place that was taken. It leaves the place and frees the call even if the context panics.
+func (h *handle) block(ctx context.Context, o *order, timeout time.Duration) (text string, err error) {
 	defer leavePlace()
-	call, failed := newCall(o.op, timeout)
-	if failed != nil {
-		return "", failed
+	call, err := newCall(o.op, timeout)
+	if err != nil {
+		return "", err
 	}
 	defer freeCall(call)
-	stop := afterDone(ctx, func() { cancelCall(call) })
-	out := buffers.Get().(*buffer)
-	prefix := copy(out[:], o.prefix)
-	n, failed := o.wait(h.native, call, out[prefix:])
-	text := out.take(prefix + n)
-	stop()
-	return text, failed
+	defer afterDone(ctx, func() { cancelCall(call) })()
+	text = read(o.prefix, func(out []byte) (n int) { n, err = o.wait(h.native, call, out); return n })
+	return text, err
 }
 
 // start starts a call and waits for its end or that of ctx. It ends the call even if the context panics.
-func (h *handle) start(ctx context.Context, o *order, timeout time.Duration) (string, *Error) {
-	q, failed := h.startedCalls(o.op)
-	if failed != nil {
-		return "", failed
+func (h *handle) start(ctx context.Context, o *order, timeout time.Duration) (string, error) {
+	q, err := h.startedCalls(o.op)
+	if err != nil {
+		return "", err
 	}
-	call, failed := q.start(h.native, o, timeout)
-	if failed != nil {
-		return "", failed
+	call, err := q.start(h.native, o, timeout)
+	if err != nil {
+		return "", err
 	}
 	defer q.free(call)
 	select {
@@ -112,9 +120,6 @@ func (h *handle) start(ctx context.Context, o *order, timeout time.Duration) (st
 
 // afterDone calls cancel when ctx is done. The returned stop function prevents that, or waits until cancel has returned.
 func afterDone(ctx context.Context, cancel func()) (stop func()) {
-	if ctx.Done() == nil {
-		return func() {}
-	}
 	cancelled := make(chan struct{})
 	stopAfter := context.AfterFunc(ctx, func() {
 		cancel()

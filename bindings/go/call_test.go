@@ -119,15 +119,46 @@ func TestAHitWhileManyPeek(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := stats(t, client)
-			client.handle.refs.Add(client.handle.peekingMax)
+			many := peekingMax.Load()
+			client.handle.refs.Add(many)
 			got, err := call(t.Context(), "idle")
-			client.handle.refs.Add(-client.handle.peekingMax)
+			client.handle.refs.Add(-many)
 			if after := stats(t, client); err != nil || got != want || after.Hits != before.Hits+1 || after.Misses != before.Misses {
 				t.Errorf("%s: %q, not %q, %v, %v", name, got, want, err, after)
 			}
 		}
 		checkIdle(t, client, places)
 	})
+}
+
+func TestTheLimitOnPeeksFollowsGOMAXPROCS(t *testing.T) {
+	client := envClient(t)
+	hit := func() {
+		t.Helper()
+		if _, err := client.Token(t.Context(), "idle"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	procs := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(procs)
+	for _, now := range []int{procs, procs + 8, 1} {
+		runtime.GOMAXPROCS(now)
+		if err := client.Forget("idle"); err != nil {
+			t.Fatal(err)
+		}
+		hit() // a miss
+		if want := onePeek * int64(now+2); peekingMax.Load() != want {
+			t.Errorf("%d: %#x, not %#x", now, peekingMax.Load(), want)
+		}
+	}
+	runtime.GOMAXPROCS(procs)
+	many := peekingMax.Load()
+	client.handle.refs.Add(many)
+	hit() // one too many for the old limit
+	client.handle.refs.Add(-many)
+	if want := onePeek * int64(procs+2); peekingMax.Load() != want {
+		t.Errorf("after a hit: %#x, not %#x", peekingMax.Load(), want)
+	}
 }
 
 // Calls for one slow user do not keep others from theirs, and all end at once.

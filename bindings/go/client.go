@@ -25,17 +25,17 @@ func (*noCopy) Unlock() {}
 // handle is the state of a client. It is separate from Client so that it can outlive it until the last call returns.
 type handle struct {
 	native nativeClient
-	refs   atomic.Int64 // calls in progress, plus one for the open client, plus onePeek for each that peeks, plus closedFlag
-
-	peekingMax int64 // times onePeek
+	refs   atomic.Int64 // the sum of what is in progress, of oneCall for the open client, and of closedFlag
 
 	mutex sync.Mutex
 	queue *queue // nil until a call was started
 }
 
+// The parts of handle.refs. One word counts both kinds, so that a hit costs no atomic operation more.
 const (
-	closedFlag = 1 << 62 // in handle.refs: refuses new calls
-	onePeek    = 1 << 32 // in the same word, so that a hit costs no atomic operation more
+	oneCall    = 1
+	onePeek    = 1 << 32 // a call that looks into the cache
+	closedFlag = 1 << 62 // refuses new calls
 )
 
 // New creates a client from an application id and the raw bytes of its HMAC key, both as the Spike console shows them.
@@ -72,8 +72,8 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{native: native, peekingMax: onePeek * int64(runtime.GOMAXPROCS(0)+2)}
-	h.refs.Store(1)
+	h := &handle{native: native}
+	h.refs.Store(oneCall)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.
 	c.cleanup = runtime.AddCleanup(c, func(h *handle) { go h.close() }, h)
@@ -98,47 +98,31 @@ func (c *Client) String() string { return "spikeauth.Client" }
 // GoString implements [fmt.GoStringer] like String.
 func (c *Client) GoString() string { return c.String() }
 
-// acquire keeps the client from being freed until release.
-func (c *Client) acquire(op string) error {
-	_, err := c.acquireFor(op, 1)
-	return err
-}
-
-// acquireFor adds to the references of the client, and returns their number.
-func (c *Client) acquireFor(op string, refs int64) (int64, error) {
+// acquire keeps the client from being freed until release of the same part. It returns all references.
+func (c *Client) acquire(op string, part int64) (refs int64, err error) {
 	if c == nil || c.handle == nil {
 		return 0, notCreatedError(op)
 	}
-	total, ok := c.handle.acquire(refs)
-	if !ok {
-		return 0, closedError(op)
+	for {
+		before := c.handle.refs.Load()
+		if before&closedFlag != 0 {
+			return 0, closedError(op)
+		}
+		if c.handle.refs.CompareAndSwap(before, before+part) {
+			return before + part, nil
+		}
 	}
-	return total, nil
 }
 
 // release must be the last step of every method: it also keeps an unreachable client from being collected during the
 // method.
-func (c *Client) release() { c.releaseAll(1) }
-
-func (c *Client) releaseAll(refs int64) {
-	c.handle.release(refs)
+func (c *Client) release(part int64) {
+	c.handle.release(part)
 	runtime.KeepAlive(c)
 }
 
-func (h *handle) acquire(refs int64) (total int64, ok bool) {
-	for {
-		before := h.refs.Load()
-		if before&closedFlag != 0 {
-			return 0, false
-		}
-		if h.refs.CompareAndSwap(before, before+refs) {
-			return before + refs, true
-		}
-	}
-}
-
-func (h *handle) release(refs int64) {
-	if h.refs.Add(-refs) == closedFlag {
+func (h *handle) release(part int64) {
+	if h.refs.Add(-part) == closedFlag {
 		h.free()
 	}
 }
@@ -149,7 +133,7 @@ func (h *handle) close() {
 		return
 	}
 	closeClient(h.native)
-	h.release(1)
+	h.release(oneCall)
 }
 
 // free is called once, by the last release.

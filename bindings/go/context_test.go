@@ -71,15 +71,24 @@ func TestADoneContextMakesNoCall(t *testing.T) {
 	}
 }
 
-func TestANilContextPanics(t *testing.T) {
+func TestANilArgumentPanics(t *testing.T) {
 	client := server.client(t, "http")
-	defer func() {
-		if got := fmt.Sprint(recover()); got != "spikeauth: nil context" {
-			t.Error(got)
-		}
-	}()
-	var none context.Context
-	_, _ = client.Token(none, "alice")
+	for want, call := range map[string]func(){
+		"spikeauth: nil context": func() {
+			var none context.Context
+			_, _ = client.Token(none, "alice")
+		},
+		"spikeauth: nil convert": func() { spikeauth.NewTokenSource[string](client, "alice", nil) },
+	} {
+		func() {
+			defer func() {
+				if got := fmt.Sprint(recover()); got != want {
+					t.Errorf("%s, not %s", got, want)
+				}
+			}()
+			call()
+		}()
+	}
 }
 
 func TestTheContextsDeadlineOverridesTheClientsTimeout(t *testing.T) {

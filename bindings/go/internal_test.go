@@ -69,14 +69,14 @@ func TestAClientInUseBlocksNoOtherCleanup(t *testing.T) {
 func TestTheLastReleaseFreesAClosedClient(t *testing.T) {
 	client := offlineClient(t)
 	h := client.handle
-	if _, ok := h.acquire(1); !ok {
-		t.Fatal("an open client refuses a call")
+	if _, err := client.acquire("test", oneCall); err != nil {
+		t.Fatal(err)
 	}
 	client.Close()
-	if _, ok := h.acquire(1); ok || h.refs.Load() != closedFlag|1 {
-		t.Errorf("%#x references", h.refs.Load())
+	if _, err := client.acquire("test", oneCall); !errors.Is(err, ErrClosed) || h.refs.Load() != closedFlag|oneCall {
+		t.Errorf("%v, %#x references", err, h.refs.Load())
 	}
-	h.release(1)
+	client.release(oneCall)
 	if h.refs.Load() != closedFlag {
 		t.Errorf("not freed: %#x references", h.refs.Load())
 	}

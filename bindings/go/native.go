@@ -128,6 +128,14 @@ func failure(op string, e *C.spike_auth_error) *Error {
 	}
 }
 
+// check converts a status and its details.
+func check(op string, status C.spike_auth_status_t, e *C.spike_auth_error) error {
+	if status != C.SPIKE_AUTH_STATUS_OK {
+		return failure(op, e)
+	}
+	return nil
+}
+
 // notCreatedError is the error of a client that is nil or the zero value.
 func notCreatedError(op string) error {
 	return &Error{Op: op, Status: StatusClosed, Message: "the client was not created by New or NewFromEnv."}
@@ -153,25 +161,19 @@ func rawChars(b []byte) *C.char {
 func sign(key []byte, userID string, out *[signatureSize]byte, op string) error {
 	var n C.size_t
 	var e C.spike_auth_error
-	if C.spike_auth_sign_user(rawBytes(key), C.size_t(len(key)), chars(userID), size(userID),
-		rawChars(out[:]), signatureSize, &n, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return failure(op, &e)
-	}
-	return nil
+	return check(op, C.spike_auth_sign_user(rawBytes(key), C.size_t(len(key)), chars(userID), size(userID),
+		rawChars(out[:]), signatureSize, &n, &e), &e)
 }
 
 func verify(key []byte, userID, signature string, op string) error {
 	var e C.spike_auth_error
-	if C.spike_auth_verify_user(rawBytes(key), C.size_t(len(key)), chars(userID), size(userID),
-		chars(signature), size(signature), &e) != C.SPIKE_AUTH_STATUS_OK {
-		return failure(op, &e)
-	}
-	return nil
+	return check(op, C.spike_auth_verify_user(rawBytes(key), C.size_t(len(key)), chars(userID), size(userID),
+		chars(signature), size(signature), &e), &e)
 }
 
 // clientSign requests the error details, which take half a kilobyte of stack, only after a failure.
 func clientSign(client nativeClient, userID string, out *[signatureSize]byte, op string) error {
-	if clientSignInto(client, userID, out, nil) {
+	if clientSignInto(client, userID, out, nil) == C.SPIKE_AUTH_STATUS_OK {
 		return nil
 	}
 	return clientSignError(client, userID, out, op)
@@ -180,27 +182,20 @@ func clientSign(client nativeClient, userID string, out *[signatureSize]byte, op
 //go:noinline
 func clientSignError(client nativeClient, userID string, out *[signatureSize]byte, op string) error {
 	var e C.spike_auth_error
-	if clientSignInto(client, userID, out, &e) {
-		return nil
-	}
-	return failure(op, &e)
+	return check(op, clientSignInto(client, userID, out, &e), &e)
 }
 
-func clientSignInto(client nativeClient, userID string, out *[signatureSize]byte, e *C.spike_auth_error) bool {
+func clientSignInto(client nativeClient, userID string, out *[signatureSize]byte, e *C.spike_auth_error) C.spike_auth_status_t {
 	var n C.size_t
-	return C.spike_auth_client_sign_user(client, chars(userID), size(userID),
-		rawChars(out[:]), signatureSize, &n, e) == C.SPIKE_AUTH_STATUS_OK
+	return C.spike_auth_client_sign_user(client, chars(userID), size(userID), rawChars(out[:]), signatureSize, &n, e)
 }
 
 // clientSignMany signs the ids between the offsets and writes the signatures to out, one after the other.
-func clientSignMany(client nativeClient, ids []byte, offsets []int64, out []byte, op string) *Error {
+func clientSignMany(client nativeClient, ids []byte, offsets []int64, out []byte, op string) error {
 	var e C.spike_auth_error
-	if C.spike_auth_client_sign_users(client, rawChars(ids), C.size_t(len(ids)),
+	return check(op, C.spike_auth_client_sign_users(client, rawChars(ids), C.size_t(len(ids)),
 		(*C.int64_t)(unsafe.Pointer(unsafe.SliceData(offsets))), C.size_t(len(offsets)-1),
-		rawChars(out), C.size_t(len(out)), nil, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return failure(op, &e)
-	}
-	return nil
+		rawChars(out), C.size_t(len(out)), nil, &e), &e)
 }
 
 func newClient(s *settings) (nativeClient, error) {
@@ -214,10 +209,8 @@ func newClient(s *settings) (nativeClient, error) {
 		return nil, failure(opNew, &e)
 	}
 	var client nativeClient
-	if C.spike_auth_client_new(config, &client, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return nil, failure(opNew, &e)
-	}
-	return client, nil
+	err := check(opNew, C.spike_auth_client_new(config, &client, &e), &e)
+	return client, err
 }
 
 // configure reports whether the library accepts all settings. The environment is read first, so that options override it.
@@ -259,7 +252,7 @@ func clientPeek(client nativeClient, userID string, out []byte) (n int, isHit bo
 }
 
 // wait makes the call and writes its token to out.
-func (o *order) wait(client nativeClient, call nativeCall, out []byte) (int, *Error) {
+func (o *order) wait(client nativeClient, call nativeCall, out []byte) (int, error) {
 	var status C.spike_auth_status_t
 	var n C.size_t
 	var e C.spike_auth_error
@@ -273,14 +266,11 @@ func (o *order) wait(client nativeClient, call nativeCall, out []byte) (int, *Er
 		status = C.spike_auth_client_exchange_signature(client, user, userLen, chars(o.signature), size(o.signature), call,
 			to, room, &n, &e)
 	}
-	if status != C.SPIKE_AUTH_STATUS_OK {
-		return 0, failure(o.op, &e)
-	}
-	return int(n), nil
+	return int(n), check(o.op, status, &e)
 }
 
 // start starts the call. The queue hands out tag when it has ended.
-func (o *order) start(client nativeClient, call nativeCall, queue nativeQueue, tag uint64) *Error {
+func (o *order) start(client nativeClient, call nativeCall, queue nativeQueue, tag uint64) error {
 	var status C.spike_auth_status_t
 	var e C.spike_auth_error
 	user, userLen, number := chars(o.userID), size(o.userID), C.uint64_t(tag)
@@ -293,24 +283,19 @@ func (o *order) start(client nativeClient, call nativeCall, queue nativeQueue, t
 		status = C.spike_auth_client_start_exchange_signature(client, user, userLen, chars(o.signature), size(o.signature),
 			call, queue, number, &e)
 	}
-	if status != C.SPIKE_AUTH_STATUS_OK {
-		return failure(o.op, &e)
-	}
-	return nil
+	return check(o.op, status, &e)
 }
 
 // callResult writes the token of a started call that has ended to out.
-func callResult(call nativeCall, out []byte, op string) (int, *Error) {
+func callResult(call nativeCall, out []byte, op string) (int, error) {
 	var n C.size_t
 	var e C.spike_auth_error
-	if C.spike_auth_call_get_token(call, rawChars(out), C.size_t(len(out)), &n, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return 0, failure(op, &e)
-	}
-	return int(n), nil
+	err := check(op, C.spike_auth_call_get_token(call, rawChars(out), C.size_t(len(out)), &n, &e), &e)
+	return int(n), err
 }
 
 // newQueue makes a queue and a file that is readable when a call has ended.
-func newQueue(op string) (nativeQueue, *os.File, *Error) {
+func newQueue(op string) (nativeQueue, *os.File, error) {
 	var e C.spike_auth_error
 	var queue nativeQueue
 	if C.spike_auth_queue_new(&queue, &e) != C.SPIKE_AUTH_STATUS_OK {
@@ -350,19 +335,12 @@ func freeQueue(queue nativeQueue) { C.spike_auth_queue_free(queue) }
 
 func clientInvalidate(client nativeClient, userID, rejected, op string) error {
 	var e C.spike_auth_error
-	if C.spike_auth_client_invalidate(client, chars(userID), size(userID), chars(rejected), size(rejected), &e) !=
-		C.SPIKE_AUTH_STATUS_OK {
-		return failure(op, &e)
-	}
-	return nil
+	return check(op, C.spike_auth_client_invalidate(client, chars(userID), size(userID), chars(rejected), size(rejected), &e), &e)
 }
 
 func clientForget(client nativeClient, userID, op string) error {
 	var e C.spike_auth_error
-	if C.spike_auth_client_forget(client, chars(userID), size(userID), &e) != C.SPIKE_AUTH_STATUS_OK {
-		return failure(op, &e)
-	}
-	return nil
+	return check(op, C.spike_auth_client_forget(client, chars(userID), size(userID), &e), &e)
 }
 
 func clientCheckStore(client nativeClient, call nativeCall, op string) error {
@@ -410,7 +388,7 @@ func clientStats(client nativeClient, op string) (Stats, error) {
 
 // newCall makes a handle with a timeout; 0 is the client's. It rounds down: the library then times out before the context,
 // and its message says what the call was waiting for.
-func newCall(op string, timeout time.Duration) (nativeCall, *Error) {
+func newCall(op string, timeout time.Duration) (nativeCall, error) {
 	var e C.spike_auth_error
 	var call nativeCall
 	if C.spike_auth_call_new(&call, &e) != C.SPIKE_AUTH_STATUS_OK {

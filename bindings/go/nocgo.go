@@ -36,7 +36,7 @@ func notCreatedError(string) error { return ErrNoCgo }
 
 func clientSign(nativeClient, string, *[signatureSize]byte, string) error { return ErrNoCgo }
 
-func clientSignMany(nativeClient, []byte, []int64, []byte, string) *Error { return nil }
+func clientSignMany(nativeClient, []byte, []int64, []byte, string) error { return ErrNoCgo }
 
 func closeClient(nativeClient) {}
 
@@ -44,13 +44,13 @@ func freeClient(nativeClient) {}
 
 func clientPeek(nativeClient, string, []byte) (int, bool) { return 0, false }
 
-func (*order) wait(nativeClient, nativeCall, []byte) (int, *Error) { return 0, nil }
+func (*order) wait(nativeClient, nativeCall, []byte) (int, error) { return 0, nil }
 
-func (*order) start(nativeClient, nativeCall, nativeQueue, uint64) *Error { return nil }
+func (*order) start(nativeClient, nativeCall, nativeQueue, uint64) error { return nil }
 
-func callResult(nativeCall, []byte, string) (int, *Error) { return 0, nil }
+func callResult(nativeCall, []byte, string) (int, error) { return 0, nil }
 
-func newQueue(string) (nativeQueue, *os.File, *Error) { return nil, nil, nil }
+func newQueue(string) (nativeQueue, *os.File, error) { return nil, nil, nil }
 
 func takeTags(nativeQueue, []uint64) int { return 0 }
 
@@ -66,7 +66,7 @@ func clientForgetShared(nativeClient, string, nativeCall, string) error { return
 
 func clientStats(nativeClient, string) (Stats, error) { return Stats{}, ErrNoCgo }
 
-func newCall(string, time.Duration) (nativeCall, *Error) { return nil, nil }
+func newCall(string, time.Duration) (nativeCall, error) { return nil, nil }
 
 func cancelCall(nativeCall) {}
 

@@ -6,9 +6,9 @@ import "context"
 // google.golang.org/grpc), which this package does not import: pass it to grpc.WithPerRPCCredentials or
 // grpc.PerRPCCredentials. It is safe for concurrent use.
 //
-// If no token is available, the call fails with the text of the error, and with UNAUTHENTICATED, or INTERNAL where the
-// credentials are those of one call. If the server refuses the token with UNAUTHENTICATED, call [Client.Invalidate] and
-// retry once, as retryOnce does in integration/grpc_test.go.
+// If no token is available, the call fails with the text of the error, which [errors.Is] does not find in it, and with
+// UNAUTHENTICATED, or INTERNAL where the credentials are those of one call. If the server refuses the token with
+// UNAUTHENTICATED, call [Client.Invalidate] and retry once, as retryOnce does in integration/grpc_test.go.
 type PerRPCCredentials struct {
 	client *Client
 	userID string

@@ -26,13 +26,13 @@ type startedCall struct {
 }
 
 // startedCalls returns the client's queue, which the first started call makes.
-func (h *handle) startedCalls(op string) (*queue, *Error) {
+func (h *handle) startedCalls(op string) (*queue, error) {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	if h.queue == nil {
-		native, file, failed := newQueue(op)
-		if failed != nil {
-			return nil, failed
+		native, file, err := newQueue(op)
+		if err != nil {
+			return nil, err
 		}
 		h.queue = &queue{native: native, file: file, waiting: make(map[uint64]chan struct{})}
 		go h.queue.read()
@@ -57,31 +57,29 @@ func (q *queue) read() {
 	})
 }
 
-func (q *queue) start(client nativeClient, o *order, timeout time.Duration) (startedCall, *Error) {
+func (q *queue) start(client nativeClient, o *order, timeout time.Duration) (startedCall, error) {
 	ended := make(chan struct{})
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	call, failed := newCall(o.op, timeout)
-	if failed != nil {
-		return startedCall{}, failed
+	call, err := newCall(o.op, timeout)
+	if err != nil {
+		return startedCall{}, err
 	}
 	q.lastTag++
-	if failed = o.start(client, call, q.native, q.lastTag); failed != nil {
+	if err := o.start(client, call, q.native, q.lastTag); err != nil {
 		freeCall(call)
-		return startedCall{}, failed
+		return startedCall{}, err
 	}
 	q.waiting[q.lastTag] = ended
 	return startedCall{call, q.lastTag, ended}, nil
 }
 
 // result returns the result of a call that has ended.
-func (q *queue) result(call startedCall, o *order) (string, *Error) {
-	out := buffers.Get().(*buffer)
-	prefix := copy(out[:], o.prefix)
+func (q *queue) result(call startedCall, o *order) (text string, err error) {
 	q.mutex.Lock()
-	n, failed := callResult(call.native, out[prefix:], o.op)
-	q.mutex.Unlock()
-	return out.take(prefix + n), failed
+	defer q.mutex.Unlock()
+	text = read(o.prefix, func(out []byte) (n int) { n, err = callResult(call.native, out, o.op); return n })
+	return text, err
 }
 
 // free ends a call if it has not ended, and frees its handle.

@@ -1,5 +1,7 @@
 package spikeauth
 
+import "errors"
+
 // SignUser signs a user id with a key and returns the HMAC-SHA256 as 64 lowercase hexadecimal characters. The key is
 // the bytes that the Spike console shows, not decoded.
 //
@@ -51,11 +53,11 @@ func (c *Client) AppendSignature(dst []byte, userID string) ([]byte, error) {
 
 func (c *Client) sign(userID string, signature *[signatureSize]byte) error {
 	const op = "sign"
-	if err := c.acquire(op); err != nil {
+	if _, err := c.acquire(op, oneCall); err != nil {
 		return err
 	}
 	err := clientSign(c.handle.native, userID, signature, op)
-	c.release()
+	c.release(oneCall)
 	return err
 }
 
@@ -65,22 +67,19 @@ func (c *Client) sign(userID string, signature *[signatureSize]byte) error {
 // first one; the signatures of all others are returned with it. With any other error the result is nil.
 func (c *Client) SignUsers(userIDs []string) ([]string, error) {
 	const op = "sign"
-	if err := c.acquire(op); err != nil {
+	if _, err := c.acquire(op, oneCall); err != nil {
 		return nil, err
 	}
-	defer c.release()
+	defer c.release(oneCall)
 	ids, offsets := packIDs(userIDs)
 	out := make([]byte, signatureLen*len(userIDs))
 	err := clientSignMany(c.handle.native, ids, offsets, out, op)
-	if err != nil && err.Status != StatusInvalidUserID {
+	if err != nil && !errors.Is(err, StatusInvalidUserID) {
 		return nil, err
 	}
 	signatures := splitSignatures(out)
 	clear(out)
-	if err != nil {
-		return signatures, err
-	}
-	return signatures, nil
+	return signatures, err
 }
 
 // packIDs concatenates the ids and returns the offsets of their boundaries, as the library takes them.

@@ -33,10 +33,10 @@ type Stats struct {
 // Stats returns the current counters.
 func (c *Client) Stats() (Stats, error) {
 	const op = "stats"
-	if err := c.acquire(op); err != nil {
+	if _, err := c.acquire(op, oneCall); err != nil {
 		return Stats{}, err
 	}
-	defer c.release()
+	defer c.release(oneCall)
 	return clientStats(c.handle.native, op)
 }
 

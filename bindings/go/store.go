@@ -29,10 +29,10 @@ var storePlaces = make(chan struct{}, placesMax)
 
 // askStore makes a call that blocks a thread. Others wait for its place as goroutines.
 func (c *Client) askStore(ctx context.Context, op string, ask func(nativeCall) error) error {
-	if _, err := c.begin(ctx, op, 1); err != nil {
+	if _, err := c.begin(ctx, op, oneCall); err != nil {
 		return err
 	}
-	defer c.release()
+	defer c.release(oneCall)
 	select {
 	case storePlaces <- struct{}{}:
 		defer func() { <-storePlaces }()

@@ -33,68 +33,58 @@ func (c *Client) ExchangeSignature(ctx context.Context, userID, signature string
 // Then call [Client.Token] and retry once.
 func (c *Client) Invalidate(userID, rejected string) error {
 	const op = "invalidate"
-	if err := c.acquire(op); err != nil {
+	if _, err := c.acquire(op, oneCall); err != nil {
 		return err
 	}
-	defer c.release()
+	defer c.release(oneCall)
 	return clientInvalidate(c.handle.native, userID, rejected, op)
 }
 
 // Forget drops a user's token from the cache. After a 401 use [Client.Invalidate] instead.
 func (c *Client) Forget(userID string) error {
 	const op = "forget"
-	if err := c.acquire(op); err != nil {
+	if _, err := c.acquire(op, oneCall); err != nil {
 		return err
 	}
-	defer c.release()
+	defer c.release(oneCall)
 	return clientForget(c.handle.native, userID, op)
 }
 
 // begin checks the context and acquires the client.
-func (c *Client) begin(ctx context.Context, op string, refs int64) (int64, error) {
+func (c *Client) begin(ctx context.Context, op string, part int64) (refs int64, err error) {
 	if ctx == nil {
 		panic("spikeauth: nil context")
 	}
 	if ctx.Err() != nil {
 		return 0, contextError(op, ctx)
 	}
-	return c.acquireFor(op, refs)
+	return c.acquire(op, part)
 }
 
 func (c *Client) exchange(ctx context.Context, o *order) (string, error) {
-	if _, err := c.begin(ctx, o.op, 1); err != nil {
+	if _, err := c.begin(ctx, o.op, oneCall); err != nil {
 		return "", err
 	}
-	defer c.release()
-	return result(c.handle.fetch(ctx, o))
+	defer c.release(oneCall)
+	return c.handle.fetch(ctx, o)
 }
 
 // cached returns prefix and a user's token. A hit is one call of the library. If many calls peek, this one does not: those
 // for missing tokens may wait for a lock whose holder does not run, and the runtime makes a thread for each.
 func (c *Client) cached(ctx context.Context, op, prefix, userID string) (string, error) {
-	refs, err := c.begin(ctx, op, 1+onePeek)
+	refs, err := c.begin(ctx, op, onePeek)
 	if err != nil {
 		return "", err
 	}
-	if refs < c.handle.peekingMax {
-		out := buffers.Get().(*buffer)
-		start := copy(out[:], prefix)
-		n, isHit := clientPeek(c.handle.native, userID, out[start:])
-		text := out.take(start + n)
+	if refs < peekingMax.Load() {
+		var isHit bool
+		text := read(prefix, func(out []byte) (n int) { n, isHit = clientPeek(c.handle.native, userID, out); return n })
 		if isHit {
-			c.releaseAll(1 + onePeek)
+			c.release(onePeek)
 			return text, nil
 		}
 	}
-	c.handle.release(onePeek)
-	defer c.release()
-	return result(c.handle.fetch(ctx, &order{function: getToken, op: op, prefix: prefix, userID: userID}))
-}
-
-// result converts a nil *Error to a nil error.
-func result(token string, failed *Error) (string, error) {
-	if failed != nil {
-		return "", failed
-	}
-	return token, nil
+	c.handle.refs.Add(oneCall - onePeek)
+	defer c.release(oneCall)
+	return c.handle.fetch(ctx, &order{function: getToken, op: op, prefix: prefix, userID: userID})
 }

@@ -20,9 +20,14 @@ type TokenSource[T any] struct {
 // The token has no Expiry, because the client renews it: do not wrap the source in oauth2.ReuseTokenSource or
 // oauth2.NewClient, which keep such a token without asking again.
 //
+// A nil convert panics.
+//
 // oauth2 has no hook for a 401. After one, call [Client.Invalidate] with the rejected token and retry once. For net/http,
 // [Client.RoundTripper] does that.
 func NewTokenSource[T any](client *Client, userID string, convert func(accessToken string) T) *TokenSource[T] {
+	if convert == nil {
+		panic("spikeauth: nil convert")
+	}
 	return &TokenSource[T]{client, userID, convert}
 }
 
