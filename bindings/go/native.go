@@ -345,18 +345,12 @@ func clientForget(client nativeClient, userID, op string) error {
 
 func clientCheckStore(client nativeClient, call nativeCall, op string) error {
 	var e C.spike_auth_error
-	if C.spike_auth_client_check_store(client, call, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return failure(op, &e)
-	}
-	return nil
+	return check(op, C.spike_auth_client_check_store(client, call, &e), &e)
 }
 
 func clientForgetShared(client nativeClient, userID string, call nativeCall, op string) error {
 	var e C.spike_auth_error
-	if C.spike_auth_client_forget_shared(client, chars(userID), size(userID), call, &e) != C.SPIKE_AUTH_STATUS_OK {
-		return failure(op, &e)
-	}
-	return nil
+	return check(op, C.spike_auth_client_forget_shared(client, chars(userID), size(userID), call, &e), &e)
 }
 
 func clientStats(client nativeClient, op string) (Stats, error) {

@@ -1,9 +1,6 @@
 package spikeauth
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // CheckStore tries every command that the store of [WithStore] needs, on a key of its own. It is the one way to see a
 // wrong setting, because no other call fails because of the store: call it when the program starts, and log its error.
@@ -39,21 +36,15 @@ func (c *Client) askStore(ctx context.Context, op string, ask func(nativeCall) e
 	case <-ctx.Done():
 		return contextError(op, ctx)
 	}
-	var timeout time.Duration // the client's
-	if deadline, ok := ctx.Deadline(); ok {
-		if timeout = min(time.Until(deadline), maxTimeout); timeout <= 0 {
-			return contextError(op, ctx)
-		}
+	timeout, err := timeLeft(ctx, op)
+	if err != nil {
+		return err
 	}
-	call, failed := newCall(op, timeout)
-	if failed != nil {
-		return failed
+	call, err := newCall(op, timeout)
+	if err != nil {
+		return err
 	}
 	defer freeCall(call)
 	defer afterDone(ctx, func() { cancelCall(call) })()
-	err := ask(call)
-	if failed, ok := err.(*Error); ok && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
-		failed.setContext(ctx)
-	}
-	return err
+	return withContext(ctx, ask(call))
 }
