@@ -73,7 +73,7 @@ impl Event {
 }
 
 /// A file that does not touch a number which the program has closed, and has given to another kind of file. All
-/// eventfds have one inode: another eventfd is taken for ours.
+/// anonymous files of Linux have one inode: another eventfd, an epoll or a timerfd is taken for ours.
 struct OwnFile {
     /// Always there until the drop.
     file: Option<File>,

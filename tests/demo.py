@@ -2,10 +2,12 @@
 
 import os
 import re
+import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+from support import store
 from support.project import CC, CXX, RELEASE, ROOT, SHARED, clean_env, counters, run, sandbox, scratch, settings
 
 USER = "my_application_user_123"
@@ -62,6 +64,30 @@ def go(folder: Path, env: dict[str, str]) -> None:
     show("Go", source, typed, [out], env)
 
 
+def shared(folder: Path, env: dict[str, str]) -> None:
+    """Eight processes ask for one user at the same time; one of them sends a request."""
+    servers = store.installed()
+    if not servers:
+        print("No redis-server or valkey-server is here, so tokens of several processes are not shown.\n")
+        return
+    name, source, many = Path(servers[0]).name, ROOT / "examples" / "token.c", 8
+    print(f"C, {many} processes that share their tokens: {source.relative_to(ROOT)}")
+    print(f"  $ {name} --port 0 --unixsocket /tmp/store.sock &")
+    print("  $ export SPIKE_STORE_URL=unix:///tmp/store.sock")
+    print(f"  $ for i in $(seq {many}); do ./token {USER} & done; wait")
+    with store.running(folder, servers[0], "--port", "0", "--save", "") as socket:
+        own = {name: value for name, value in env.items() if not name.startswith("SPIKE_STORE_")}
+        own |= {"LD_LIBRARY_PATH": str(RELEASE), "SPIKE_STORE_URL": f"unix://{socket}"}
+        command, files = [folder / "token-c", USER], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        processes = [subprocess.Popen(command, env=clean_env(**own), text=True, **files) for _ in range(many)]
+        outputs = [process.communicate(timeout=60)[0] for process in processes]
+    found = [re.fullmatch(r"(got .* twice); requests sent: (\d+)\n", output) for output in outputs]
+    if not all(found):
+        raise AssertionError("".join(outputs))
+    print("".join(f"  {one[1]}\n" for one in found), end="")
+    print(f"  requests sent: {sum(int(one[2]) for one in found)}\n")
+
+
 def main() -> int:
     with service() as (env, addresses), scratch() as folder:
         try:
@@ -71,6 +97,7 @@ def main() -> int:
                 compiled("C, a thousand users on one thread", CC, "epoll.c", Path(folder), env)
             python(env)
             go(Path(folder), env)
+            shared(Path(folder), env)
         except AssertionError as error:
             print(f"The demo failed:\n{error}", file=sys.stderr)
             return 1

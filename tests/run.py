@@ -76,6 +76,9 @@ SUITES = [
             ("surroundings", "test_surroundings", []),
         ]
     ),
+    # In the environment that has another server and another implementation of the cryptography.
+    Suite("store", [ROOT / ".venv" / "bin" / "python", "-m", "unittest", "-v", "tests/test_store.py"], PYTHON,
+          ["-k", "OtherCryptography"]),
     Suite("python", [sys.executable, "tests/python.py"], PYTEST,
           ["--once", "-k", "ctrl_c or signal or multiprocessing or fastapi_makes"]),
     Suite("servers", [sys.executable, "tests/servers/run.py"], PLAIN, ["patched", "nested"]),

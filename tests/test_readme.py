@@ -2,11 +2,16 @@
 
 import os
 import re
+import shutil
+import socket
 import sys
 import textwrap
 import unittest
+from contextlib import ExitStack
 from pathlib import Path
 
+from support import store
+from support.certificates import Authority
 from support.project import CC, CXX, HEADER, RELEASE, ROOT, clean_env, run, sandbox, scratch, settings
 
 README = (ROOT / "README.md").read_text()
@@ -91,6 +96,33 @@ int main() {
     const spike_auth::queue queue;
     greet(client, queue, "alice");
     loop(queue, done);
+}
+"""
+STORE_PROGRAM = """\
+#include <spike_auth.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(void) {
+    spike_auth_error err;
+    spike_auth_stats stats;
+    spike_auth_config *config = NULL;
+    spike_auth_client *client = NULL;
+    char token[SPIKE_AUTH_TOKEN_SIZE];
+    size_t len;
+    dup2(1, 2);
+    if (spike_auth_config_new(&config, &err) != SPIKE_AUTH_STATUS_OK ||
+        spike_auth_config_load_env(config, &err) != SPIKE_AUTH_STATUS_OK ||
+        spike_auth_client_new(config, &client, &err) != SPIKE_AUTH_STATUS_OK)
+        return 1;
+%s
+    if (spike_auth_client_get_token(client, "alice", SPIKE_AUTH_NUL_TERMINATED, NULL, token, sizeof token, &len,
+                                    &err) != SPIKE_AUTH_STATUS_OK ||
+        spike_auth_client_stats(client, &stats, &err) != SPIKE_AUTH_STATUS_OK)
+        return 1;
+    printf("requests: %%d, from the store: %%d\\n", (int)stats.requests, (int)stats.store_hits);
+    spike_auth_client_free(client);
+    spike_auth_config_free(config);
+    return 0;
 }
 """
 GO_PROGRAM = """\
@@ -212,6 +244,86 @@ class EventLoops(unittest.TestCase):
         source = blocks("cpp", DOCS["event-loops"])[0]
         self.assertLessEqual(len(source.splitlines()), 10)
         self.assertEqual(self.said(CXX, "c++20", "cpp", LOOP_CPP_PROGRAM % source), "alice: Bearer \n")
+
+
+@unittest.skipUnless(store.installed(), "no redis-server or valkey-server is here (apt-get install redis-server)")
+class Sharing(unittest.TestCase):
+    """The files, settings and program of docs/sharing.md."""
+
+    CONF, TLS_CONF = blocks("conf", DOCS["sharing"])
+    (ACL,) = blocks("acl", DOCS["sharing"])
+    LOCAL_URL, REMOTE_URL = re.findall(r"^SPIKE_STORE_URL=(.*)$", blocks("sh", DOCS["sharing"])[0], re.M)
+    SOCKET = re.search(r"^unixsocket (.*)$", CONF, re.M).group(1)
+    USES = re.search(r" -@all (.*)\n", ACL).group(1).split()
+
+    def setUp(self):
+        self.stack = ExitStack()
+        self.addCleanup(self.stack.close)
+        self.folder = Path(self.stack.enter_context(scratch()))
+        self.env = settings(self.stack.enter_context(sandbox()))
+        source, self.program = self.folder / "store.c", self.folder / "program"
+        source.write_text(STORE_PROGRAM % textwrap.indent(blocks("c", DOCS["sharing"])[0], "    "))
+        warnings = ["-std=gnu11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+        run(CC, *warnings, source, f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", "-o", self.program)
+
+    def start(self, server: str, acl: str = ACL, conf: str = CONF, *more: object) -> Path:
+        """With the printed files, in other places. Returns the socket."""
+        folder = Path(self.stack.enter_context(scratch()))
+        (folder / "redis.conf").write_text(conf)
+        (folder / "users.acl").write_text(acl)
+        arguments = [folder / "redis.conf", "--aclfile", folder / "users.acl", *more]
+        return self.stack.enter_context(store.running(folder, server, *arguments))
+
+    def said(self, url: str, **more: str) -> str:
+        return run(self.program, env=clean_env(LD_LIBRARY_PATH=str(RELEASE), **{**self.env, "SPIKE_STORE_URL": url, **more}))
+
+    def test_what_is_printed_serves_the_processes_of_one_machine(self):
+        for server in store.installed():
+            with self.subTest(server):
+                url = self.LOCAL_URL.replace(self.SOCKET, str(self.start(server)))
+                self.assertNotEqual(url, self.LOCAL_URL)
+                self.assertEqual(self.said(url), "requests: 1, from the store: 0\n")
+                self.assertEqual(self.said(url), "requests: 0, from the store: 1\n")
+
+    @unittest.skipUnless(shutil.which("redis-server") and shutil.which("openssl"), "redis-server or openssl is missing")
+    def test_what_is_printed_serves_other_machines_by_tls(self):
+        authority = Authority(self.folder, "authority")
+        pem = authority.leaf("server")
+        for attempt in range(5):  # another process may take the port first
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                port = listener.getsockname()[1]
+            moved = ["--bind", "127.0.0.1", "--tls-port", port, "--tls-cert-file", pem, "--tls-key-file", pem]
+            try:
+                self.start("redis-server", self.ACL, self.CONF + self.TLS_CONF, *moved)
+                break
+            except AssertionError:
+                if attempt == 4:
+                    raise
+        url = re.sub(r"@.*", f"@localhost:{port}", self.REMOTE_URL)
+        self.assertEqual(self.said(url, SPIKE_CA_FILE=str(authority.pem)), "requests: 1, from the store: 0\n")
+        self.assertEqual(self.said(url, SPIKE_CA_FILE=str(authority.pem)), "requests: 0, from the store: 1\n")
+
+    def test_the_access_that_is_printed_is_needed(self):
+        server = store.installed()[0]
+        path = self.start(server)
+        self.assertIn("NOAUTH", self.said(f"unix://{path}"))
+        self.assertEqual(len(self.USES), 5)
+        for command in self.USES:
+            with self.subTest(command):
+                path = self.start(server, self.ACL.replace(f" {command}", ""))
+                said = self.said(self.LOCAL_URL.replace(self.SOCKET, str(path)))
+                name = command.removeprefix("+").upper()
+                self.assertIn(f"answered {name} with NOPERM", said)
+                self.assertTrue(said.endswith("requests: 1, from the store: 0\n"), said)
+
+    def test_the_table_of_failures_has_the_codes_and_the_page_the_counters_that_there_are(self):
+        errors = (ROOT / "src" / "store" / "errors.rs").read_text()
+        codes = {code for row in table("sharing", "## When it fails") for code in re.findall(r"`([A-Z]+)`", row[2])}
+        self.assertGreaterEqual(len(codes), 8)
+        for code in codes:
+            self.assertIn(f'("{code}", ', errors)
+        counters = set(re.findall(r"uint64_t (store_\w+);", TEXT))
+        self.assertEqual({name for row in table("sharing", "## Check it") for name in re.findall(r"`(\w+)`", row[0])}, counters)
 
 
 class Documentation(unittest.TestCase):

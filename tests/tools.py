@@ -24,11 +24,10 @@ OPTIONAL = [
     ("openssl", "certificates for the TLS tests", "openssl"),
     ("nginx", "a real server as the peer of TLS", "nginx-light"),
     ("tinyproxy", "a real proxy", "tinyproxy"),
-    ("redis-server", "a real store", "redis-server"),
     ("unshare", "a system without a trust store", "util-linux"),
     ("node", "signatures compared with the documented Node form", "nodejs"),
     ("php", "signatures compared with the documented PHP form", "php-cli"),
-    ("redis-server", "Celery with a real broker", "redis-server"),
+    ("redis-server", "real stores, and Celery with a real broker", "redis-server"),
     ("apache2", "the Python binding in a real server", "apache2-bin"),
 ]
 

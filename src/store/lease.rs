@@ -27,8 +27,9 @@ pub(crate) enum Sharing {
     /// The store has no part in what follows.
     #[default]
     Over,
-    /// It is asked next. A token with the hash `renews` is no answer: it is to be renewed.
-    Look { renews: Option<u64> },
+    /// It is asked next. A token with the hash `renews` is no answer: it is to be renewed. `again`: a lease that was
+    /// waited for has run out.
+    Look { renews: Option<u64>, again: bool },
     /// Another process makes the exchange.
     Waits(Box<Wait>),
     /// This one makes the exchange, and hands the token to the store.
@@ -38,8 +39,10 @@ pub(crate) enum Sharing {
 pub(crate) struct Wait {
     keys: UserKeys,
     renews: Option<u64>,
-    /// The lease that is waited for; `None`: another process was faster a moment ago.
-    lease: Option<Lease>,
+    /// The lease that is waited for, and when it runs out; `None`: another process was faster a moment ago.
+    lease: Option<(Lease, Instant)>,
+    /// It is the second one.
+    again: bool,
     began: Instant,
     pause: Duration,
     next: Instant,
@@ -49,7 +52,8 @@ pub(crate) struct Wait {
 enum Value {
     Nothing,
     MyLease,
-    Lease(Lease),
+    /// And when it runs out: never later than the store removes it, however long the reply took.
+    Lease(Lease, Instant),
     Token(TokenResponse),
     /// A token that was rejected or is to be renewed, or what cannot be read.
     Unusable(Vec<u8>),
@@ -64,7 +68,7 @@ enum Taken {
 
 impl Sharing {
     pub(crate) fn look(renews: Option<&[u8]>) -> Self {
-        Self::Look { renews: renews.map(hash) }
+        Self::Look { renews: renews.map(hash), again: false }
     }
 
     /// Whether the store is asked next.
@@ -105,7 +109,7 @@ impl Store {
         sharing: &mut Sharing,
     ) -> Result<Option<TokenResponse>, Error> {
         let step = match sharing {
-            Sharing::Look { renews } => self.first_look(user, *renews, context),
+            Sharing::Look { renews, again } => self.first_look(user, *renews, *again, context),
             Sharing::Waits(wait) => self.look_again(wait, context),
             Sharing::Over | Sharing::Leads(_) => return Ok(None),
         };
@@ -114,6 +118,7 @@ impl Store {
             Ok(Step::Token(response)) => return Ok(Some(response)),
             Ok(Step::Waits(wait)) => Sharing::Waits(Box::new(wait)),
             Ok(Step::WaitsOn) => return Ok(None),
+            Ok(Step::LooksAgain(renews)) => Sharing::Look { renews, again: true },
             Ok(Step::Leads(claim)) => {
                 count(&counters.misses);
                 Sharing::Leads(Box::new(claim))
@@ -134,16 +139,18 @@ impl Store {
         self: &Arc<Self>,
         user: UserId<'_>,
         renews: Option<u64>,
+        again: bool,
         context: &Context,
     ) -> Result<Step, Failure> {
         let (keys, lease) = (self.keys.of(user), self.process().lease);
+        let asked = Instant::now();
         let name = keys.name;
         let write = |out: &mut Vec<u8>| {
             look(out, &name);
             set_lease(out, &name, &lease);
         };
         let read = |replies: &Replies<'_>| {
-            let value = self.value(replies, &keys, renews)?;
+            let value = self.value(replies, &keys, renews, asked)?;
             let taken = match replies.get(2) {
                 Reply::Status(_) => Taken::Yes,
                 Reply::Nil => Taken::No,
@@ -159,11 +166,13 @@ impl Store {
             (_, Taken::Yes) | (Value::MyLease, _) => Ok(self.leads(keys)),
             (Value::Token(response), _) => Ok(Step::Token(response)),
             (Value::Unusable(record), _) => self.take_over(keys, record, renews, context),
-            (Value::Lease(lease), _) => {
+            (Value::Lease(lease, ends), _) => {
                 count(&self.process().counters.waits);
-                Ok(Step::Waits(Wait::new(keys, renews, Some(lease))))
+                Ok(Step::Waits(Wait { again, ..Wait::new(keys, renews, Some((lease, ends))) }))
             }
-            (Value::Nothing, Taken::No) => Ok(Step::Waits(Wait::new(keys, renews, None))),
+            (Value::Nothing, Taken::No) => {
+                Ok(Step::Waits(Wait { again, ..Wait::new(keys, renews, None) }))
+            }
             (Value::Nothing, Taken::Refused) => {
                 self.note_refusal();
                 Ok(Step::Over)
@@ -189,24 +198,31 @@ impl Store {
 
     /// Looks whether the leader is done.
     fn look_again(self: &Arc<Self>, wait: &mut Wait, context: &Context) -> Result<Step, Failure> {
-        let name = wait.keys.name;
+        let (name, asked) = (wait.keys.name, Instant::now());
         let write = |out: &mut Vec<u8>| look(out, &name);
-        let read = |replies: &Replies<'_>| self.value(replies, &wait.keys, wait.renews);
+        let read = |replies: &Replies<'_>| self.value(replies, &wait.keys, wait.renews, asked);
         let operation = Operation { count: 2, write: &write, undo: None };
         let value = self.ask(context, false, &operation, read)?;
         let expected = match value {
             Value::Token(response) => return Ok(Step::Token(response)),
             Value::MyLease => return Ok(self.leads(wait.keys.take())),
-            Value::Lease(lease) if wait.goes_on_for(lease, context) => {
-                if wait.lease.replace(lease).is_none() {
+            Value::Lease(lease, ends) if wait.goes_on_for(lease, context) => {
+                if wait.lease.replace((lease, ends)).is_none() {
                     count(&self.process().counters.waits);
                 }
                 return Ok(Step::WaitsOn);
             }
             Value::Unusable(record) => record,
+            // Its holder died. One of those that waited takes the lease, and the others wait once more: otherwise
+            // each would make an exchange.
+            Value::Lease(..) | Value::Nothing if wait.has_run_out() => {
+                return Ok(Step::LooksAgain(wait.renews));
+            }
             // Over without a token, or held by yet another, or too long: an exchange without a lease. To take one at
             // each look would make failures serial.
-            Value::Lease(_) | Value::Nothing => wait.lease.map(Vec::from).unwrap_or_default(),
+            Value::Lease(..) | Value::Nothing => {
+                wait.lease.map(|(lease, _)| Vec::from(lease)).unwrap_or_default()
+            }
         };
         Ok(Step::Leads(self.claim(wait.keys.take(), expected, false)))
     }
@@ -216,12 +232,13 @@ impl Store {
         Step::Leads(self.claim(keys, lease, true))
     }
 
-    /// Judges the replies to [`look`].
+    /// Judges the replies to [`look`], for which the store was asked at `asked`.
     fn value(
         &self,
         replies: &Replies<'_>,
         keys: &UserKeys,
         renews: Option<u64>,
+        asked: Instant,
     ) -> Result<Value, Error> {
         let left = match replies.get(1) {
             Reply::Integer(ms) => ms,
@@ -237,7 +254,8 @@ impl Store {
             return Ok(Value::MyLease);
         }
         if let Some(lease) = lease_in(value) {
-            return Ok(Value::Lease(lease));
+            let left = u64::try_from(left).map_or(LEASE_TIME, Duration::from_millis);
+            return Ok(Value::Lease(lease, asked + left.min(LEASE_TIME)));
         }
         let lifetime = match u64::try_from(left) {
             Ok(0) => return Ok(Value::Nothing),
@@ -263,6 +281,8 @@ enum Step {
     Waits(Wait),
     /// As before.
     WaitsOn,
+    /// The lease has run out. Holds what is renewed.
+    LooksAgain(Option<u64>),
     /// The store takes no writes.
     Over,
     Leads(Claim),
@@ -270,9 +290,9 @@ enum Step {
 
 impl Wait {
     /// `lease`: another process makes the exchange. `None`: looks again at once.
-    fn new(keys: UserKeys, renews: Option<u64>, lease: Option<Lease>) -> Self {
-        let now = Instant::now();
-        let mut this = Self { keys, renews, lease, began: now, pause: PAUSE_FIRST, next: now };
+    fn new(keys: UserKeys, renews: Option<u64>, lease: Option<(Lease, Instant)>) -> Self {
+        let (now, pause, again) = (Instant::now(), PAUSE_FIRST, false);
+        let mut this = Self { keys, renews, lease, again, began: now, pause, next: now };
         if lease.is_some() {
             this.advance();
         }
@@ -284,13 +304,18 @@ impl Wait {
     fn goes_on_for(&mut self, lease: Lease, context: &Context) -> bool {
         let had = context.deadline.at.saturating_duration_since(self.began);
         let longest = LEASE_TIME.min(had / 2);
-        let is_another = self.lease.is_some_and(|awaited| awaited != lease);
+        let is_another = self.lease.is_some_and(|(awaited, _)| awaited != lease);
         if is_another || self.began.elapsed() >= longest {
             return false;
         }
         self.advance();
         self.next = self.next.min(self.began + longest);
         true
+    }
+
+    /// Whether the first lease lasted to its end. A leader whose exchange failed releases it before.
+    fn has_run_out(&self) -> bool {
+        !self.again && self.lease.is_some_and(|(_, ends)| ends <= Instant::now())
     }
 
     fn advance(&mut self) {

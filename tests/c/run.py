@@ -564,7 +564,7 @@ def checker_tasks(setup: Setup) -> Iterator[Task]:
         yield in_directory(setup, f"{name} (memcheck, HTTP)", partial(run_network_memcheck, setup, name, False))
         sanitized = partial(run_network, setup, name, setup.archive, flags=SANITIZERS, options=["quick=1"])
         yield in_directory(setup, f"{name} ({sanitizers})", sanitized)
-    sanitized = partial(run_store, setup, setup.archive, flags=SANITIZERS)
+    sanitized = partial(run_store, setup, setup.archive, flags=SANITIZERS, options=["quick=1"])
     yield in_directory(setup, f"store ({sanitizers})", sanitized)
     yield in_directory(setup, "exchange (memcheck, HTTPS)", partial(run_network_memcheck, setup, "exchange", True))
     for name in OFFLINE:

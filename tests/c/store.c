@@ -1,6 +1,6 @@
 /* Tokens in a store that processes share: two clients, started calls, and children of fork(2).
  *
- * usage: store store=URL NAME=ADDRESS...
+ * usage: store store=URL [quick=1] NAME=ADDRESS...
  */
 #define _GNU_SOURCE
 #include "children.h"
@@ -228,7 +228,8 @@ int main(int argc, char **argv)
     RUN(a_started_call_that_waits_for_another_process_holds_no_worker);
     RUN(a_started_call_that_waits_is_cancelled_and_closed_at_once);
     RUN(a_started_leader_that_is_cancelled_leaves_no_lease_behind);
-    RUN(children_share_with_each_other_and_disturb_no_connection);
+    if (!argument("quick")) /* a lock of a sanitizer's allocator may be held at a fork under load */
+        RUN(children_share_with_each_other_and_disturb_no_connection);
     RUN(a_leader_that_dies_costs_one_lease);
     return check_summary();
 }

@@ -1,12 +1,14 @@
-"""Run with the name of a library, gevent or eventlet, and `before` or `after`: when to patch, seen from the import.
+"""Run with the name of a library, gevent or eventlet, and how to patch: `before the import`, `after the import`, or
+`without` a module.
 
-Calls in the main greenlet and in others, with signals and programs meanwhile. Prints what was seen to work.
+Calls in the main greenlet and in others, with signals, programs and forks meanwhile. Prints what was seen to work.
 """
 
 import base64
 import importlib
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -15,19 +17,20 @@ import time
 import warnings
 
 warnings.simplefilter("ignore")  # eventlet is deprecated
-library, moment = sys.argv[1:]
+library, moment, *modules = sys.argv[1:]
+unpatched = dict.fromkeys(modules if moment == "without" else (), False)
 
 
 def patch():
     if library == "gevent":
-        importlib.import_module("gevent.monkey").patch_all()
+        importlib.import_module("gevent.monkey").patch_all(**unpatched)
     else:
-        importlib.import_module("eventlet").monkey_patch()
+        importlib.import_module("eventlet").monkey_patch(**unpatched)
 
 
-if moment == "before":
+if moment != "after":
     patch()
-from spike_auth import Client  # noqa: E402
+from spike_auth import Cancelled, Client  # noqa: E402
 
 if moment == "after":
     patch()
@@ -42,9 +45,12 @@ def user_of(token: str) -> str:
     return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["sub"]
 
 
+def result(greenlet) -> str:
+    return greenlet.get() if library == "gevent" else greenlet.wait()
+
+
 def at_once(users: list[str]) -> list[str]:
-    waiting = [green.spawn(client.token, user) for user in users]
-    return [each.get() if library == "gevent" else each.wait() for each in waiting]
+    return [*map(result, [green.spawn(client.token, user) for user in users])]
 
 
 client = Client.from_env()
@@ -85,6 +91,80 @@ seen("1000 at once")
 
 assert len(set(at_once(["fault.delay.200"] * 1000))) == 1
 seen("1000 at once for one user")
+
+chance, outcomes = random.Random(1), []
+kill_arguments = (green.GreenletExit, False) if library == "gevent" else ()  # not at once
+
+
+def until_killed() -> None:
+    user = f"user-{chance.randrange(20)}"
+    try:
+        outcomes.append(user_of(client.exchange(user)) == user)
+    except BaseException:
+        outcomes.append(None)
+        raise
+
+
+for _ in range(10):
+    greenlets = [green.spawn(until_killed) for _ in range(100)]
+    green.sleep(0)
+    for _ in range(100):
+        chance.choice(greenlets).kill(*kill_arguments)
+        green.sleep(0)
+    assert user_of(client.exchange("last")) == "last"
+deadline = time.monotonic() + 8
+while client.stats().pending and time.monotonic() < deadline:
+    green.sleep(0.01)
+assert client.stats().pending == 0
+assert set(outcomes) == {True, None}
+seen("greenlets killed at any moment")
+
+
+def user_or_cancelled(user: str) -> str:
+    try:
+        return user_of(client.exchange(user))
+    except Cancelled:
+        return "cancelled"
+
+
+def fork() -> int:
+    """The parent's calls end in the child."""
+    pid = os.fork()
+    if pid == 0:
+        is_right = user_or_cancelled("child") == "child" and {*map(result, calls)} == {"cancelled"}
+        os._exit(0 if is_right else 1)
+    return pid
+
+
+calls = [green.spawn(user_or_cancelled, "fault.delay.1000") for _ in range(5)]
+green.sleep(0.1)
+child = result(green.spawn(fork))
+assert {*map(result, calls)} == {"fault.delay.1000"}
+assert os.waitpid(child, 0)[1] == 0
+seen("a fork in a greenlet")
+
+
+inside, refused = [], []
+
+
+def call_client(*_: object) -> None:
+    try:
+        inside.append(user_of(client.exchange("handler")))
+    except (AssertionError, RuntimeError, green_refusal):  # it interrupted the hub, which may not wait
+        refused.append(1)
+
+
+green_refusal = green.exceptions.BlockingSwitchOutError if library == "gevent" else RuntimeError
+signal.signal(signal.SIGALRM, call_client)
+deadline = time.monotonic() + 8
+while len(inside) < 20 and time.monotonic() < deadline:
+    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 1e-3))
+    start = time.monotonic()
+    assert user_of(client.exchange("main")) == "main"
+    assert time.monotonic() - start < 2
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert set(inside) == {"handler"}, refused
+seen("signal handlers that call a client")
 
 # Both libraries pass SystemExit, which a handler raises in their hub, to the main greenlet.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())

@@ -233,6 +233,9 @@ others run while the main greenlet waits
 others run while a greenlet waits
 1000 at once
 1000 at once for one user
+greenlets killed at any moment
+a fork in a greenlet
+signal handlers that call a client
 a signal after calls
 a signal ends a call
 """
@@ -284,9 +287,12 @@ def tasks(python: Path) -> list[Task]:
           for title, line in rows),
         Task("mod_wsgi, daemon", partial(run_apache, True)),
         Task("mod_wsgi, embedded", partial(run_apache, False)),
-        *(Task(f"{library}, patched {moment} the import",
-               partial(run_program, [python, HERE / "greenlets.py", library, moment], GREENLETS))
-          for library in ("gevent", "eventlet") for moment in ("before", "after")),
+        *(Task(f"{library}, patched {how}",
+               partial(run_program, [python, HERE / "greenlets.py", library, *how.split()], GREENLETS))
+          for library in ("gevent", "eventlet")
+          for how in ("before the import", "after the import", "without select")),
+        Task("gevent, patched without thread",  # in eventlet a fork then prints an error of its own
+             partial(run_program, [python, HERE / "greenlets.py", "gevent", "without", "thread"], GREENLETS)),
         Task("nested PID namespaces", partial(run_namespaces, python)),
     ]
 

@@ -52,24 +52,6 @@ fn a_store_that_accepts_and_says_nothing() {
     costs_three_timeouts_at_most("silence", &format!("rediss://{address}"));
 }
 
-#[test]
-fn a_store_that_is_stopped_in_the_middle_and_goes_on() {
-    let Some(redis) = Redis::start(&[]) else { return };
-    let service = service(Duration::ZERO);
-    let client = impatient(&service, &redis.url());
-    assert_eq!((get(&client), get(&client)), ("token-0".into(), "token-0".into()));
-    redis.signal("-STOP");
-    for number in 1..=6 {
-        let start = Instant::now();
-        assert_eq!(get(&client), format!("token-{number}"));
-        assert!(start.elapsed() < TIMEOUT + GRACE, "{number}: {:?}", start.elapsed());
-    }
-    assert_eq!((stats(&client).store_errors, stats(&client).store_skipped), (3, 3));
-    redis.signal("-CONT");
-    client.check_store(None).unwrap();
-    assert_eq!(get(&client), "token-0", "the success of a check ends the pause");
-}
-
 type Stop = fn(&Client, &Call);
 type Answer = fn(&[Vec<u8>], &mut std::net::TcpStream) -> Option<Vec<u8>>;
 
@@ -129,70 +111,6 @@ fn the_reply_for_another_key_is_a_miss() {
     assert_eq!((stats(&client).store_misses, stats(&client).store_hits), (1, 1));
 }
 
-/// What `check_store` says of a server that was started or told so.
-fn says(redis: &Redis, login: &str, command: &str, code: &str) {
-    let service = service(Duration::ZERO);
-    let client = impatient(&service, &redis.url_as(login));
-    for number in 0..5 {
-        assert_eq!(get(&client), format!("token-{number}"), "{code}");
-    }
-    assert_eq!(stats(&client).store_hits, 0, "{code}");
-    let error = client.check_store(None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Store, "{error}");
-    assert!(error.message().contains(&format!("{command} with {code}")), "{error}");
-    assert!(!error.message().contains("hunter2"), "{error}");
-}
-
-#[test]
-fn a_server_that_wants_another_login() {
-    let Some(redis) = Redis::start(&["--requirepass", "s3cret"]) else { return };
-    says(&redis, "", "SET", "NOAUTH");
-    says(&redis, ":hunter2@", "AUTH", "WRONGPASS");
-    says(&redis, "me:hunter2@", "AUTH", "WRONGPASS");
-}
-
-#[test]
-fn a_server_that_forbids_scripts() {
-    let Some(redis) = Redis::start(&[]) else { return };
-    redis.run(&[b"ACL", b"SETUSER", b"default", b"-eval"]);
-    says(&redis, "", "EVAL", "NOPERM");
-    // Nothing is shared, and nobody waits for a lease that no token replaces.
-    let service = service(Duration::ZERO);
-    let start = Instant::now();
-    for number in 0..3 {
-        assert_eq!(get(&client(&service, &redis.url())), format!("token-{number}"));
-    }
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-}
-
-#[test]
-fn a_server_that_takes_no_writes_is_read_from() {
-    let cases: [(&[&[u8]], &str); 2] = [
-        (&[b"REPLICAOF", b"127.0.0.1", b"1"], "READONLY"),
-        (&[b"CONFIG", b"SET", b"maxmemory", b"1"], "OOM"),
-    ];
-    for (command, code) in cases {
-        let Some(redis) = Redis::start(&["--replica-serve-stale-data", "yes"]) else { return };
-        let service = service(Duration::ZERO);
-        assert_eq!(get(&impatient(&service, &redis.url())), "token-0");
-        assert_eq!(redis.run(command), "+OK\r\n");
-        let client = impatient(&service, &redis.url());
-        for number in 0..5 {
-            assert_eq!(get(&client), "token-0", "{code}");
-            let token = client.get_token(b"bob", None).unwrap();
-            assert_eq!(token.as_bytes(), format!("token-{}", number + 1).as_bytes(), "{code}");
-        }
-        let stats = stats(&client);
-        assert_eq!(
-            (stats.store_hits, stats.store_errors, stats.store_skipped),
-            (5, 5, 0),
-            "{code}"
-        );
-        let error = client.check_store(None).unwrap_err();
-        assert!(error.message().contains(&format!("SET with {code}")), "{error}");
-    }
-}
-
 #[test]
 fn a_client_without_a_store_or_a_key_says_so() {
     let service = service(Duration::ZERO);
@@ -242,8 +160,8 @@ fn calls_with_hardly_any_time_get_no_wrong_token_and_do_not_open_the_breaker() {
         Outcome::Reply(reply(200, &body))
     });
     let client = Arc::new(impatient(&service, &redis.url()));
-    common::on_threads(8, || {
-        for number in 0..300 {
+    common::on_threads(16, || {
+        for number in 0..100_000 / 16 {
             let user = format!("user-{}", number % 7);
             let call = call_with_timeout(if number % 3 == 0 { 1 } else { 10_000 });
             match client.get_token(user.as_bytes(), Some(&call)) {
@@ -254,5 +172,7 @@ fn calls_with_hardly_any_time_get_no_wrong_token_and_do_not_open_the_breaker() {
             }
         }
     });
-    assert_eq!(stats(&client).store_skipped, 0);
+    let stats = stats(&client);
+    assert_eq!(stats.store_skipped, 0);
+    assert!(stats.store_hits > 1000, "{}", stats.store_hits);
 }

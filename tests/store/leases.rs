@@ -99,6 +99,21 @@ fn a_holder_that_is_gone_costs_one_lease_and_no_failure() {
 }
 
 #[test]
+fn all_that_wait_for_a_holder_that_is_gone_make_one_exchange() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let service = service(Duration::from_millis(300));
+    get(&client(&service, &redis.url()));
+    redis.run(&[b"SET", only_key(&redis).as_bytes(), LEASE, b"PX", b"600"]);
+    let clients: Vec<_> = (0..8).map(|_| client(&service, &redis.url())).collect();
+    std::thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| assert_eq!(get(client), "token-1"));
+        }
+    });
+    assert_eq!(service.requests(), 2);
+}
+
+#[test]
 fn a_call_waits_for_half_its_time_and_stores_its_token_over_the_dead_lease() {
     let Some(held) = Held::new(60_000) else { return };
     let start = Instant::now();

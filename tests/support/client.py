@@ -10,6 +10,7 @@ from support.project import SHARED
 
 SIGNATURE_SIZE, TOKEN_SIZE = 65, 8193
 ROOTS_NONE = 2
+STORE = 47
 
 
 class Error(ctypes.Structure):
@@ -22,6 +23,17 @@ class Error(ctypes.Structure):
         ("message", ctypes.c_char * 424),
         ("reserved", ctypes.c_uint64 * 8),
     ]
+
+
+class Stats(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "hits", "misses", "coalesced", "exchanges", "requests", "retries", "failures", "invalidations",
+            "evictions", "entries", "bytes", "forks", "pending",
+            "store_hits", "store_misses", "store_waits", "store_errors", "store_skipped",
+        )
+    ] + [("reserved", ctypes.c_uint64 * 14)]
 
 
 _HANDLE, _SIZE, _ERROR = POINTER(c_void_p), POINTER(c_size_t), POINTER(Error)
@@ -41,9 +53,15 @@ _FUNCTIONS = {
     "config_set_tls_roots": [c_void_p, c_int32, _ERROR],
     "config_set_timeout_ms": [c_void_p, c_uint32, _ERROR],
     "config_set_max_attempts": [c_void_p, c_uint32, _ERROR],
+    "config_set_cache_capacity": [c_void_p, c_uint32, _ERROR],
+    "config_set_store": [c_void_p, *_TEXT, _ERROR],
+    "config_set_store_timeout_ms": [c_void_p, c_uint32, _ERROR],
     "client_new": [c_void_p, _HANDLE, _ERROR],
     "client_check_store": [c_void_p, c_void_p, _ERROR],
     "client_sign_user": [c_void_p, *_TEXT, *_OUT, _ERROR],
+    "client_get_token": [c_void_p, *_TEXT, c_void_p, *_OUT, _ERROR],
+    "client_check_store": [c_void_p, c_void_p, _ERROR],
+    "client_stats": [c_void_p, POINTER(Stats), _ERROR],
     "client_exchange": [c_void_p, *_TEXT, c_void_p, *_OUT, _ERROR],
     "client_exchange_signature": [c_void_p, *_TEXT, *_TEXT, c_void_p, *_OUT, _ERROR],
     "sign_user": [*_TEXT, *_TEXT, *_OUT, _ERROR],
@@ -138,6 +156,23 @@ class Client:
         self.handle = c_void_p()
         with Config(**settings) as config:
             call("client_new", config.handle, byref(self.handle))
+
+    def token(self, user: str) -> bytes:
+        return text_of("client_get_token", TOKEN_SIZE, self.handle, user.encode(), len(user.encode()), None)
+
+    def check_store(self) -> str:
+        """The failure's message, or an empty text."""
+        try:
+            call("client_check_store", self.handle, None)
+        except Failure as failure:
+            assert failure.status == STORE, failure
+            return failure.message
+        return ""
+
+    def stats(self) -> Stats:
+        stats = Stats()
+        call("client_stats", self.handle, byref(stats))
+        return stats
 
     def exchange(self, user: bytes | str) -> bytes:
         user = user.encode() if isinstance(user, str) else user

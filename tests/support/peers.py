@@ -139,7 +139,7 @@ def raw_peer(reply: bytes) -> Peer:
     return Peer(serve)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 
@@ -149,7 +149,7 @@ def _program(folder: Path, command: list[object], config: Callable[[int], str]) 
     """Runs a server with a configured port. If another process takes the port first, it gets another one."""
     pid_file = folder / "pid"
     for _ in range(5):
-        port = _free_port()
+        port = free_port()
         (folder / "config").write_text(config(port))
         with (folder / "log").open("w") as log:
             process = subprocess.Popen([str(part) for part in command], env=clean_env(), stdout=log, stderr=log)

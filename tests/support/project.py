@@ -115,6 +115,12 @@ def counters(addresses: dict) -> dict:
         return json.load(reply)
 
 
+def set_fault(addresses: dict, user: str, spec: str) -> None:
+    """The faults that a user's requests meet from now on."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener.open(addresses["control"] + "/faults", json.dumps({"user": user, "spec": spec}).encode(), timeout=10).close()
+
+
 def settings(addresses: dict, scheme: str = "http") -> dict[str, str]:
     """The library's environment for a sandbox."""
     return {

@@ -235,7 +235,8 @@ except ImportError:
     kinds = [False]  # not isolated: such a one cannot import ctypes
 
 CODE = '''
-import asyncio
+import asyncio, logging
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # on a busy machine it warns of slow steps
 from spike_auth import AsyncClient, Client
 client = Client.from_env()
 assert client.exchange("alice") and client.token("bob")

@@ -116,7 +116,7 @@ def test_application_ids(sandbox):
 def test_seconds_become_milliseconds_rounded_up():
     pairs = [(0.001, 1), (0.0011, 2), (1e-9, 1), (0.07, 70), (2.007, 2007), (1, 1000), (600, 600_000), (1.0005, 1001)]
     assert [milliseconds("timeout", seconds) for seconds, _ in pairs] == [expected for _, expected in pairs]
-    assert [_ttl("cache_ttl", seconds) for seconds in (0, 0.0001, 10**12)] == [(0,), (1,), (10**15,)]
+    assert [_ttl("cache_ttl", seconds) for seconds in (0, 0.0001, 10**12)] == [0, 1, 10**15]
 
 
 @pytest.mark.parametrize(

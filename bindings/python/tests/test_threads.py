@@ -6,6 +6,8 @@ import os
 import random
 import resource
 import signal
+import socket
+import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -223,6 +225,23 @@ def test_waits_reuse_their_queues(client, monkeypatch):
     with ThreadPoolExecutor(4) as pool:  # other threads need none
         list(pool.map(client.exchange, ["alice"] * 20))
     assert len(_waits._idle) == 1
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_a_call_after_the_program_has_closed_the_descriptor_of_a_queue(client, monkeypatch, is_reused):
+    monkeypatch.setattr(_waits, "_idle", [])
+    client.exchange("alice")
+    (queue,) = _waits._idle
+    if is_reused:
+        with socket.socket() as own:
+            os.dup2(own.fileno(), queue.fd)
+    else:
+        os.close(queue.fd)
+    assert user_of(client.exchange("alice")) == "alice"
+    assert _waits._idle != [queue]
+    if is_reused:
+        assert stat.S_ISSOCK(os.fstat(queue.fd).st_mode)
+        os.close(queue.fd)
 
 
 def test_a_call_without_a_descriptor_for_its_queue(client, monkeypatch):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from ._buffers import error_of, text_of
+from ._calls import Queue, Request, new_call, result_of
 from ._client import BaseClient, text_or_raise
 from ._library import lib
 from ._prototypes import CallHandle
-from ._settings import encode, milliseconds, optional_milliseconds
-from ._waits import Queue, Request, new_call, result_of
+from ._settings import encode, milliseconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,13 +37,14 @@ class _LoopQueue(Queue):
                 future.set_result(None)
 
 
+_NO_LOOP = "AsyncClient needs a running asyncio loop. trio is not supported: use Client, with trio.to_thread.run_sync"
 _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[_LoopQueue]] = WeakKeyDictionary()
 
 
 def _queue_of(loop: asyncio.AbstractEventLoop) -> _LoopQueue:
     known = _queues.get(loop)
     queue = known and known()
-    if not queue or queue.is_inherited():
+    if not queue or not queue.is_usable():
         queue = _LoopQueue(loop)
         _queues[loop] = ref(queue)
     return queue
@@ -54,16 +55,6 @@ class _SharedCall(CallHandle):
 
     def __del__(self) -> None:
         lib.call_free(self)
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the running asyncio loop."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise RuntimeError(
-            "AsyncClient needs a running asyncio loop. trio is not supported: use Client, with trio.to_thread.run_sync"
-        ) from None
 
 
 class AsyncClient(BaseClient):
@@ -83,7 +74,7 @@ class AsyncClient(BaseClient):
 
     async def token(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the access token of a user, as `Client.token` does."""
-        timeout_ms = optional_milliseconds("timeout", timeout)
+        timeout_ms = milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
         return cached or text_or_raise(await self._perform(self._token_request(user, timeout_ms)))
@@ -102,7 +93,7 @@ class AsyncClient(BaseClient):
         await self._ask_store(timeout, lib.client_forget_shared, user, len(user))
 
     async def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
-        call = _SharedCall(new_call(0 if timeout is None else milliseconds("timeout", timeout)).value)
+        call = _SharedCall(new_call(milliseconds("timeout", timeout)).value)
         try:
             error = await asyncio.to_thread(error_of, function, self._require_open(), *inputs, call)
         finally:
@@ -118,15 +109,20 @@ class AsyncClient(BaseClient):
         self._close()
 
     async def _perform(self, request: Request) -> str | SpikeAuthError:
-        loop, handle = running_loop(), self._require_open()
+        handle = self._require_open()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(_NO_LOOP) from None
         queue, future, call = _queue_of(loop), loop.create_future(), new_call(request.timeout_ms)
         tag = next(queue.tags)
         queue.waiting[tag] = future
         try:
-            error = queue.start(handle, request, call, tag)
-            if error is None:
+            outcome: str | SpikeAuthError | None = queue.start(handle, request, call, tag)
+            while outcome is None:
                 await future
-            return error or result_of(call)
+                outcome = result_of(call)
+            return outcome
         finally:
             del queue.waiting[tag]
             lib.call_free(call)

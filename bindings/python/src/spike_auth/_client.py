@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ._buffers import check, outcome_of, text_of
 from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
+from ._calls import Request, new_call
 from ._errors import ClientClosed, InvalidInput, SpikeAuthError
 from ._library import lib
 from ._prototypes import ClientHandle, StatsStruct, Status
-from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, milliseconds, open_client, optional_milliseconds
+from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, milliseconds, open_client
 from ._stats import Stats
-from ._waits import Request, new_call, perform
+from ._waits import perform
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
-
-_COUNTERS = tuple(Stats.__dataclass_fields__)
 
 
 def sign_user(hmac_key: str | bytes, user_id: str) -> str:
@@ -31,7 +30,7 @@ def sign_user(hmac_key: str | bytes, user_id: str) -> str:
 
     Raises `InvalidInput` for a bad user id, and `ConfigurationError` if the key is not 1 to 4096 bytes long.
     """
-    key, user = key_bytes(hmac_key), encode("user_id", user_id)
+    key, user = key_bytes("hmac_key", hmac_key), encode("user_id", user_id)
     return text_or_raise(outcome_of(lib.sign_user, key, len(key), user, len(user)))
 
 
@@ -43,7 +42,7 @@ def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
     Raises `InvalidInput` for a bad user id or a signature that is not 64 hex characters, and `ConfigurationError` if
     the key is not 1 to 4096 bytes long.
     """
-    key, user, text = key_bytes(hmac_key), encode("user_id", user_id), encode("signature", signature)
+    key, user, text = key_bytes("hmac_key", hmac_key), encode("user_id", user_id), encode("signature", signature)
     try:
         check(lib.verify_user, key, len(key), user, len(user), text, len(text))
     except InvalidInput as error:
@@ -142,10 +141,8 @@ class BaseClient:
         signatures.append(0)  # ctypes has no address for an empty buffer
         start, out = c_int64.from_buffer(offsets), c_char.from_buffer(signatures)
         try:
-            check(
-                lib.client_sign_users,
-                *(self._require_open(), run, len(run), byref(start), len(users), addressof(out), size, None),
-            )
+            inputs = (run, len(run), byref(start), len(users), addressof(out), size, None)
+            check(lib.client_sign_users, self._require_open(), *inputs)
             return split_signatures(signatures)
         finally:
             memset(addressof(out), 0, size)
@@ -178,7 +175,7 @@ class BaseClient:
         """Return the counters of the cache. Raises `ClientClosed`."""
         struct = StatsStruct()
         check(lib.client_stats, self._require_open(), byref(struct))
-        return Stats(*(getattr(struct, name) for name in _COUNTERS))
+        return Stats(*(getattr(struct, name) for name in Stats.__dataclass_fields__))
 
     def _require_open(self) -> ClientHandle:
         """Return the handle. Callers keep a reference during the call, so that `close` does not free it meanwhile."""
@@ -194,7 +191,7 @@ class BaseClient:
 
     @staticmethod
     def _exchange_request(user_id: str, signature: str | None, timeout: float | None) -> Request:
-        timeout_ms = optional_milliseconds("timeout", timeout)
+        timeout_ms = milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         if signature is None:
             return Request(lib.client_start_exchange, lib.client_exchange, (user, len(user)), timeout_ms)
@@ -268,7 +265,7 @@ class Client(BaseClient):
 
         Raises the errors of `exchange`.
         """
-        timeout_ms = optional_milliseconds("timeout", timeout)
+        timeout_ms = milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
         return cached or text_or_raise(perform(self._require_open(), self._token_request(user, timeout_ms)))
@@ -301,7 +298,7 @@ class Client(BaseClient):
         self._ask_store(timeout, lib.client_forget_shared, user, len(user))
 
     def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
-        call = new_call(0 if timeout is None else milliseconds("timeout", timeout))
+        call = new_call(milliseconds("timeout", timeout))
         try:
             check(function, self._require_open(), *inputs, call)
         finally:

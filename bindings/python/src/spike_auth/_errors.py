@@ -102,13 +102,7 @@ class Cancelled(SpikeAuthError):
 class Rejected(SpikeAuthError):
     """The service refused. The same call fails again, except after TOKEN_REJECTED, which is temporary."""
 
-    statuses = (
-        Status.REFUSED,
-        Status.UNAUTHORIZED,
-        Status.FORBIDDEN,
-        Status.UNEXPECTED_STATUS,
-        Status.TOKEN_REJECTED,
-    )
+    statuses = (Status.REFUSED, Status.UNAUTHORIZED, Status.FORBIDDEN, Status.UNEXPECTED_STATUS, Status.TOKEN_REJECTED)
 
 
 class RateLimited(SpikeAuthError):
@@ -135,24 +129,12 @@ class InternalError(SpikeAuthError):
     statuses = (Status.INTERNAL, Status.PANIC)
 
 
+FAMILIES = tuple(SpikeAuthError.__subclasses__())  # all so far
+_FAMILY_OF = {status: family for family in FAMILIES for status in family.statuses}
+
+
 class LibraryLoadError(SpikeAuthError, ImportError):
     """The library could not be loaded. The text lists every path tried, why it failed, and the cure."""
-
-
-FAMILIES: tuple[type[SpikeAuthError], ...] = (
-    InvalidInput,
-    ConfigurationError,
-    ClientClosed,
-    NetworkError,
-    ExchangeTimeout,
-    Cancelled,
-    Rejected,
-    RateLimited,
-    ServerError,
-    InvalidResponse,
-    InternalError,
-)
-_FAMILY_OF = {status: family for family in FAMILIES for status in family.statuses}
 
 
 def error_from(struct: ErrorStruct) -> SpikeAuthError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from ctypes import c_char_p, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,7 @@ VARIABLE = "SPIKE_AUTH_LIBRARY"
 FILE = "libspike_auth.so"
 
 Source = Literal["environment", "package", "system"]
-_NAMES: dict[Source, str] = {
-    "environment": f"${VARIABLE}",
-    "package": "the package",
-    "system": "the system's loader",
-}
+_NAMES: dict[Source, str] = {"environment": f"${VARIABLE}", "package": "the package", "system": "the system's loader"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,7 @@ def _declare(path: str) -> SimpleNamespace:
         try:
             function = getattr(keeps_gil if name in KEEPS_GIL else releases_gil, f"spike_auth_{name}")
         except AttributeError:
-            is_foreign = name == "abi_version"
-            cause = "is not the spike_auth library" if is_foreign else "is older than this package"
+            cause = "is not the spike_auth library" if name == "abi_version" else "is older than this package"
             raise OSError(f"it has no function spike_auth_{name}, so it {cause}") from None
         function.restype, function.argtypes = result, arguments
         setattr(functions, name, function)
@@ -78,8 +74,7 @@ def _load() -> tuple[SimpleNamespace, Source, str]:
             return _declare(path), source, path
         except (OSError, ValueError) as error:
             reason = "the path is not text" if isinstance(error, ValueError) else str(error).removeprefix(f"{path}: ")
-            reason = reason or "cannot be opened"
-            tried.append(f"  {_NAMES[source]}, {path!r}: {reason}")
+            tried.append(f"  {_NAMES[source]}, {path!r}: {reason or 'cannot be opened'}")
     cure = (
         f"Nothing else is tried while {VARIABLE} is set. Correct or unset it."
         if VARIABLE in os.environ
@@ -92,19 +87,14 @@ def _load() -> tuple[SimpleNamespace, Source, str]:
 class _Symbol(ctypes.Structure):
     """``Dl_info``."""
 
-    _fields_ = (
-        ("file", ctypes.c_char_p),
-        ("base", ctypes.c_void_p),
-        ("name", ctypes.c_char_p),
-        ("address", ctypes.c_void_p),
-    )
+    _fields_ = (("file", c_char_p), ("base", c_void_p), ("name", c_char_p), ("address", c_void_p))
 
 
 def _file_of(function: object, otherwise: str) -> str:
     """Return the file that the loader took a function from."""
     found = _Symbol()
     dladdr = getattr(ctypes.CDLL(None), "dladdr", None)
-    if dladdr is None or not dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(found)):  # type: ignore[arg-type]
+    if dladdr is None or not dladdr(ctypes.cast(function, c_void_p), ctypes.byref(found)):  # type: ignore[arg-type]
         return otherwise
     return os.fsdecode(found.file)
 
@@ -116,9 +106,4 @@ ConfigHandle.free, ClientHandle.free, QueueHandle.free = lib.config_free, lib.cl
 
 def library_info() -> LibraryInfo:
     """Return which library is loaded, and where it was found."""
-    return LibraryInfo(
-        path=_file_of(lib.version, _path),
-        source=_source,
-        version=lib.version().decode(),
-        abi=lib.abi_version(),
-    )
+    return LibraryInfo(_file_of(lib.version, _path), _source, lib.version().decode(), lib.abi_version())

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from ctypes import POINTER, Structure, c_char, c_char_p, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any, ClassVar
 
+from ._stats import Stats
+
 ABI_VERSION = 1
 USER_ID_MAX = 128
 SIGNATURE_SIZE = 65
@@ -90,24 +92,7 @@ class StatsStruct(Structure):
     """``spike_auth_stats``."""
 
     _fields_: ClassVar = [
-        ("hits", c_uint64),
-        ("misses", c_uint64),
-        ("coalesced", c_uint64),
-        ("exchanges", c_uint64),
-        ("requests", c_uint64),
-        ("retries", c_uint64),
-        ("failures", c_uint64),
-        ("invalidations", c_uint64),
-        ("evictions", c_uint64),
-        ("entries", c_uint64),
-        ("bytes", c_uint64),
-        ("forks", c_uint64),
-        ("pending", c_uint64),
-        ("store_hits", c_uint64),
-        ("store_misses", c_uint64),
-        ("store_waits", c_uint64),
-        ("store_errors", c_uint64),
-        ("store_skipped", c_uint64),
+        *((name, c_uint64) for name in Stats.__dataclass_fields__),
         ("reserved", c_uint64 * 14),
     ]
 
@@ -157,6 +142,7 @@ class QueueHandle(Handle):
 
 _ERROR = POINTER(ErrorStruct)
 _TEXT = (c_char_p, c_size_t)
+_TEXTS = (POINTER(c_int64), c_size_t)
 _OUT = (c_void_p, c_size_t, POINTER(c_size_t))
 _START = (CallHandle, QueueHandle, c_uint64, _ERROR)
 
@@ -199,10 +185,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "client_close": (None, (ClientHandle,)),
     "client_free": (None, (ClientHandle,)),
     "client_sign_user": (c_int32, (ClientHandle, *_TEXT, *_OUT, _ERROR)),
-    "client_sign_users": (
-        c_int32,
-        (ClientHandle, *_TEXT, POINTER(c_int64), c_size_t, c_void_p, c_size_t, POINTER(c_int32), _ERROR),
-    ),
+    "client_sign_users": (c_int32, (ClientHandle, *_TEXT, *_TEXTS, c_void_p, c_size_t, POINTER(c_int32), _ERROR)),
     "client_exchange": (c_int32, (ClientHandle, *_TEXT, CallHandle, *_OUT, _ERROR)),
     "client_exchange_signature": (c_int32, (ClientHandle, *_TEXT, *_TEXT, CallHandle, *_OUT, _ERROR)),
     "client_get_token": (c_int32, (ClientHandle, *_TEXT, CallHandle, *_OUT, _ERROR)),
@@ -227,10 +210,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 # Functions that never wait. Releasing the GIL would take longer than the call: under load, to get it back takes
 # milliseconds. What they lock, no thread holds that waits for the GIL.
-KEEPS_GIL = frozenset(
-    {
-        *("config_free", "client_sign_user", "client_peek_token"),
-        *("call_new", "call_set_timeout_ms", "call_get_token", "call_free", "queue_fd", "queue_take"),
-        *("client_start_token", "client_start_exchange", "client_start_exchange_signature"),
-    }
-)
+KEEPS_GIL = {
+    *("config_free", "client_sign_user", "client_peek_token"),
+    *("call_new", "call_set_timeout_ms", "call_get_token", "call_free", "queue_fd", "queue_take"),
+    *("client_start_token", "client_start_exchange", "client_start_exchange_signature"),
+}

@@ -12,17 +12,9 @@ from typing import Any, Literal, TypedDict
 from ._buffers import check
 from ._errors import ConfigurationError, InvalidInput
 from ._library import lib
-from ._prototypes import (
-    TLS_ROOTS_BUNDLED,
-    TLS_ROOTS_NONE,
-    TLS_ROOTS_PLATFORM,
-    ClientHandle,
-    ConfigHandle,
-    Status,
-)
+from ._prototypes import TLS_ROOTS_BUNDLED, TLS_ROOTS_NONE, TLS_ROOTS_PLATFORM, ClientHandle, ConfigHandle, Status
 
 DEFAULT_TIMEOUT = 10.0
-
 MAX_TIMEOUT = 600
 MAX_TTL = 10**12
 _UINT32_MAX, _UINT64_MAX = 2**32 - 1, 2**64 - 1
@@ -60,35 +52,28 @@ def encode(name: str, value: str) -> bytes:
         return str.encode(value, "utf-8", "surrogatepass")
 
 
-def key_bytes(key: str | bytes) -> bytes:
+def key_bytes(name: str, key: str | bytes) -> bytes:
     """Return the bytes of a key, given as text or bytes."""
     if isinstance(key, bytes):
         return memoryview(key).tobytes()  # ignores what a subclass overrides
     if not isinstance(key, str):
-        raise _wrong_type("hmac_key", "a str or bytes", key)
+        raise _wrong_type(name, "a str or bytes", key)
     encoded = str.encode(key, "utf-8", "replace")
     # Python's own error for surrogates would contain the key.
     if encoded.decode() != str.__str__(key):
-        raise ConfigurationError(
-            "The HMAC key contains surrogates. Pass it as the console shows it.",
-            status=Status.INVALID_KEY,
-        )
+        text = "The HMAC key contains surrogates. Pass it as the console shows it."
+        raise ConfigurationError(text, status=Status.INVALID_KEY)
     return encoded
 
 
-def milliseconds(name: str, seconds: float) -> int:
-    """Return the whole milliseconds of a timeout, rounded up."""
+def milliseconds(name: str, seconds: float | None) -> int:
+    """Return the whole milliseconds of a timeout, rounded up; 0, which stands for the client's, if it is None."""
+    if seconds is None:
+        return 0
     _check_seconds(name, seconds)
     if not 0 < seconds <= MAX_TIMEOUT:
-        raise InvalidInput(
-            f"The {name} is not above 0 and at most {MAX_TIMEOUT} seconds.", status=Status.INVALID_ARGUMENT
-        )
+        raise InvalidInput(f"The {name} is not above 0 and at most {MAX_TIMEOUT} seconds.")
     return _whole_milliseconds(seconds)
-
-
-def optional_milliseconds(name: str, seconds: float | None) -> int:
-    """Return the milliseconds of a call's timeout; 0, which stands for the client's, if it is None."""
-    return 0 if seconds is None else milliseconds(name, seconds)
 
 
 def _whole_milliseconds(seconds: float) -> int:
@@ -105,87 +90,68 @@ def _wrong_type(name: str, wanted: str, value: object) -> TypeError:
     return TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
 
 
-def _text(name: str, value: str) -> tuple[bytes, int]:
-    encoded = encode(name, value)
-    return encoded, len(encoded)
-
-
-def _key(_name: str, value: str | bytes) -> tuple[bytes, int]:
-    key = key_bytes(value)
-    return key, len(key)
-
-
-def _application_id(name: str, value: int | str) -> tuple[bytes, int]:
+def _application_id(name: str, value: int | str) -> bytes:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise _wrong_type(name, "an int or a str", value)
     if isinstance(value, int):
         if not 0 <= value < 2**63:
-            raise ConfigurationError(
-                "The application id is not a number from 0 to 2^63-1.", status=Status.INVALID_APPLICATION_ID
-            )
+            text = "The application id is not a number from 0 to 2^63-1."
+            raise ConfigurationError(text, status=Status.INVALID_APPLICATION_ID)
         value = str(int(value))
-    return _text(name, value)
+    return encode(name, value)
 
 
-def _whole(least: int, most: int = _UINT32_MAX) -> Callable[[str, int], tuple[int]]:
-    def convert(name: str, value: int) -> tuple[int]:
+def _whole(least: int, most: int = _UINT32_MAX) -> Callable[[str, int], int]:
+    def convert(name: str, value: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise _wrong_type(name, "an int", value)
         if not least <= value <= most:
-            raise InvalidInput(f"The {name} is not a number from {least} to {most}.", status=Status.INVALID_ARGUMENT)
-        return (value,)
+            raise InvalidInput(f"The {name} is not a number from {least} to {most}.")
+        return value
 
     return convert
 
 
-def _timeout(name: str, value: float) -> tuple[int]:
-    return (milliseconds(name, value),)
-
-
-def _ttl(name: str, value: float) -> tuple[int]:
+def _ttl(name: str, value: float) -> int:
     _check_seconds(name, value)
     if not 0 <= value <= MAX_TTL:
-        raise InvalidInput(
-            f"The {name} is not from 0 to {MAX_TTL} seconds. Use 0 for no limit.",
-            status=Status.INVALID_ARGUMENT,
-        )
-    return (_whole_milliseconds(value) if value else 0,)
+        raise InvalidInput(f"The {name} is not from 0 to {MAX_TTL} seconds. Use 0 for no limit.")
+    return _whole_milliseconds(value) if value else 0
 
 
-def _ca_file(name: str, value: str | os.PathLike[str]) -> tuple[bytes, int]:
+def _ca_file(name: str, value: str | os.PathLike[str]) -> bytes:
     try:
-        pem = Path(value).read_bytes()
+        return Path(value).read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigurationError(f"The {name} cannot be read: {reason}.", status=Status.TLS_ROOTS) from error
-    return pem, len(pem)
 
 
-def _tls_roots(name: str, value: str) -> tuple[int]:
+def _tls_roots(name: str, value: str) -> int:
     if not isinstance(value, str):
         raise _wrong_type(name, "a str", value)
     if value not in _TLS_ROOTS:
-        raise InvalidInput(f"The {name} setting is not one of {', '.join(_TLS_ROOTS)}.", status=Status.INVALID_ARGUMENT)
-    return (_TLS_ROOTS[value],)
+        raise InvalidInput(f"The {name} setting is not one of {', '.join(_TLS_ROOTS)}.")
+    return _TLS_ROOTS[value]
 
 
-_SETTERS: dict[str, tuple[str, Callable[[str, Any], tuple[Any, ...]]]] = {
+_SETTERS: dict[str, tuple[str, Callable[[str, Any], bytes | int]]] = {
     "application_id": ("application_id", _application_id),
-    "hmac_key": ("hmac_key", _key),
-    "base_url": ("base_url", _text),
-    "timeout": ("timeout_ms", _timeout),
-    "connect_timeout": ("connect_timeout_ms", _timeout),
+    "hmac_key": ("hmac_key", key_bytes),
+    "base_url": ("base_url", encode),
+    "timeout": ("timeout_ms", milliseconds),
+    "connect_timeout": ("connect_timeout_ms", milliseconds),
     "max_attempts": ("max_attempts", _whole(1)),
     "ca_file": ("ca_pem", _ca_file),
     "tls_roots": ("tls_roots", _tls_roots),
-    "proxy": ("proxy", _text),
+    "proxy": ("proxy", encode),
     "max_concurrency": ("max_concurrency", _whole(1)),
     "cache_capacity": ("cache_capacity", _whole(0)),
     "cache_max_bytes": ("cache_max_bytes", _whole(1, _UINT64_MAX)),
     "cache_ttl": ("cache_ttl_ms", _ttl),
-    "store": ("store", _text),
-    "store_timeout": ("store_timeout_ms", _timeout),
-    "user_agent": ("user_agent", _text),
+    "store": ("store", encode),
+    "store_timeout": ("store_timeout_ms", milliseconds),
+    "user_agent": ("user_agent", encode),
 }
 
 
@@ -200,6 +166,8 @@ def open_client(settings: Mapping[str, Any], *, from_env: bool) -> ClientHandle:
             raise TypeError(f"{name} is not a setting; the settings are {', '.join(_SETTERS)}")
         if value is not None:
             setter, convert = _SETTERS[name]
-            check(getattr(lib, f"config_set_{setter}"), config, *convert(name, value))
+            given = convert(name, value)
+            inputs = (given,) if isinstance(given, int) else (given, len(given))
+            check(getattr(lib, f"config_set_{setter}"), config, *inputs)
     check(lib.client_new, config, byref(client))
     return client
