@@ -3,11 +3,8 @@
 import json
 import os
 import pwd
-import shutil
-import socket
 import subprocess
 import tempfile
-import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,32 +77,6 @@ def sandbox(*args: str):
             yield json.loads(process.stdout.readline())
         finally:
             process.terminate()
-
-
-@contextmanager
-def redis():
-    """Runs a redis-server on a socket and yields its URL; None where there is no redis-server."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        yield None
-        return
-    with scratch() as folder:
-        path = Path(folder) / "redis.sock"
-        quiet = ["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket", str(path)]
-        with subprocess.Popen([binary, *quiet], cwd=folder, stdout=subprocess.DEVNULL, env=clean_env()) as process:
-            try:
-                deadline = time.monotonic() + 20
-                while not _is_listening(path):
-                    assert process.poll() is None and time.monotonic() < deadline, "redis-server did not start"
-                    time.sleep(0.01)
-                yield f"unix://{path}"
-            finally:
-                process.terminate()
-
-
-def _is_listening(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 def counters(addresses: dict) -> dict:
