@@ -46,6 +46,7 @@ OPAQUE_TOKEN = b"v1.canary4f6a2c8e0b1d.canary3f5a7c9e2d4b"
 SECOND = "compat-canary-"
 USER = b"canary-user-5e7d9c1b3a"
 PROXY_USER, PROXY_PASSWORD = b"canary-proxy-user-1b", b"canary-proxy-pass-6c4e"
+STORE_USER, STORE_PASSWORD = b"canary-store-user-9d", b"canary-store-pass-2a7f"
 
 # Keys are any bytes, and not all survive a server's decoding unchanged. A key of words alone is missing: no server
 # receives the key, and a text with it looks like any other (see src/exchange/scrub.rs).
@@ -224,6 +225,8 @@ class Sandboxed(Canaries):
             key, proxy = KEY.decode(), f"{PROXY_USER.decode()}:{PROXY_PASSWORD.decode()}"
             file = Path(folder) / "key"
             file.write_bytes(KEY * 200)
+            store, url = f"{STORE_USER.decode()}:{STORE_PASSWORD.decode()}", Path(folder) / "url"
+            url.write_text(f"redis://{store}@local host")
             for variables in (
                 {"SPIKE_APPLICATION_ID": f"{key} "},
                 {"SPIKE_HMAC_KEY": key * 200},
@@ -236,13 +239,16 @@ class Sandboxed(Canaries):
                 {"https_proxy": f"http://{proxy}@127.0.0.1:x"},
                 {"ALL_PROXY": f"https://{proxy}@127.0.0.1:1"},
                 {"https_proxy": f"http://{proxy}@127.0.0.1:1", "SPIKE_TIMEOUT_MS": "500"},
+                {"SPIKE_STORE_URL": f"http://{store}@localhost"},
+                {"SPIKE_STORE_URL_FILE": str(url)},
+                {"SPIKE_STORE_URL": f"redis://{store}@127.0.0.1:1", "SPIKE_STORE_TIMEOUT_MS": key},
             ):
                 variables = {"SPIKE_APPLICATION_ID": "1", "SPIKE_API_BASE_URL": "https://127.0.0.1:1", **variables}
                 if not any(name.startswith("SPIKE_HMAC_KEY") for name in variables):
                     variables["SPIKE_HMAC_KEY"] = "other"
                 output = self.output_of(program, USER.decode(), **variables)
                 self.assertIn(b"SPIKE_AUTH_STATUS_", output)
-                self.nothing_in(output, [KEY, PROXY_PASSWORD], [USER, PROXY_USER])
+                self.nothing_in(output, [KEY, PROXY_PASSWORD, STORE_PASSWORD], [USER, PROXY_USER, STORE_USER])
 
 
 class Echoes(Canaries):
@@ -321,6 +327,23 @@ class Echoes(Canaries):
         basic = base64.b64encode(PROXY_USER + b":" + PROXY_PASSWORD)
         self.nothing_in_structs([KEY, signature(KEY, USER), PROXY_PASSWORD, basic], [USER, PROXY_USER])
 
+    def test_a_store_that_echoes_its_credentials(self):
+        for code in (b"WRONGPASS", b"ERR", b"NOPERM", b""):
+            def serve(stream: socket.socket, code: bytes = code) -> None:
+                while command := stream.recv(65536):
+                    stream.sendall(b"-%s %s\r\n" % (code, b" ".join(command.split())))
+
+            with Peer(serve) as peer:
+                store = b"redis://%s:%s@127.0.0.1:%d" % (STORE_USER, STORE_PASSWORD, peer.port)
+                setup = {"application_id": "1", "hmac_key": KEY, "base_url": "http://127.0.0.1:1", "store": store}
+                with Client(max_attempts=1, **setup) as client:
+                    with self.assertRaises(Failure) as caught:
+                        library.call("client_check_store", client.handle, None)
+                    self.assertIn("answered", caught.exception.message)
+                    with self.assertRaises(Failure):
+                        client.exchange(USER)
+        self.nothing_in_structs([KEY, signature(KEY, USER), STORE_PASSWORD], [USER, STORE_USER])
+
     def test_refused_arguments(self):
         secret_url = b"user:" + PROXY_PASSWORD
         with Config() as config:
@@ -333,6 +356,10 @@ class Echoes(Canaries):
                 ("proxy", b"socks5://" + secret_url + b"@localhost"),
                 ("proxy", b"http://" + secret_url + b"@local host"),
                 ("proxy", secret_url + b"@:1"),
+                ("store", b"http://user:" + STORE_PASSWORD + b"@localhost"),
+                ("store", b"redis://user:" + STORE_PASSWORD + b"@local host"),
+                ("store", b"redis://user:" + STORE_PASSWORD + b"/@localhost"),
+                ("store", b"unix://user:" + STORE_PASSWORD + b"@relative"),
                 ("user_agent", KEY + b"\r\n"),
                 ("ca_pem", KEY),
                 ("ca_pem", b"-----BEGIN CERTIFICATE-----\n" + KEY + b"\n-----END CERTIFICATE-----\n"),
@@ -350,7 +377,7 @@ class Echoes(Canaries):
         for wrong in (signature(b"another", USER), KEY, signature(KEY, USER)[1:]):
             with self.assertRaises(Failure):
                 library.call("verify_user", KEY, len(KEY), USER, len(USER), wrong, len(wrong))
-        known = [KEY, PROXY_PASSWORD, TOKEN, signature(KEY, USER), signature(b"another", USER)]
+        known = [KEY, PROXY_PASSWORD, STORE_PASSWORD, TOKEN, signature(KEY, USER), signature(b"another", USER)]
         self.nothing_in_structs(known, [USER])
 
     def test_status_texts_stay_the_same_after_failures(self):

@@ -66,24 +66,40 @@ func leavePlace() { blocking.Add(-1) }
 
 // fetch makes a call. It blocks a thread if a place is free; otherwise the call is started, and waits as a goroutine.
 func (h *handle) fetch(ctx context.Context, o *order) (text string, err error) {
-	var timeout time.Duration // the client's
-	if deadline, ok := ctx.Deadline(); ok {
-		if timeout = min(time.Until(deadline), maxTimeout); timeout <= 0 {
-			return "", contextError(o.op, ctx)
-		}
+	timeout, err := timeLeft(ctx, o.op)
+	if err != nil {
+		return "", err
 	}
 	if takePlace() {
 		text, err = h.block(ctx, o, timeout)
 	} else {
 		text, err = h.start(ctx, o, timeout)
 	}
-	if err == nil {
-		return text, nil
+	if err != nil {
+		return "", withContext(ctx, err)
 	}
+	return text, nil
+}
+
+// timeLeft returns the timeout of a call; 0 is the client's.
+func timeLeft(ctx context.Context, op string) (time.Duration, error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0, nil
+	}
+	left := min(time.Until(deadline), maxTimeout)
+	if left <= 0 {
+		return 0, contextError(op, ctx)
+	}
+	return left, nil
+}
+
+// withContext adds the reason to the error of a call that ctx may have ended.
+func withContext(ctx context.Context, err error) error {
 	if failed, ok := err.(*Error); ok && (failed.Status == StatusCancelled || failed.Status == StatusTimeout) {
 		failed.setContext(ctx)
 	}
-	return "", err
+	return err
 }
 
 // block makes a call in a place that was taken. It leaves the place and frees the call even if the context panics.

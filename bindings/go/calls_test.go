@@ -25,8 +25,10 @@ func everyCall(ctx context.Context, client *spikeauth.Client, userID, token stri
 			_, err := client.PerRPCCredentials(userID).GetRequestMetadata(ctx, "https://example.com")
 			return err
 		},
-		"Invalidate": func() error { return client.Invalidate(userID, token) },
-		"Forget":     func() error { return client.Forget(userID) },
-		"Stats":      func() error { _, err := client.Stats(); return err },
+		"Invalidate":   func() error { return client.Invalidate(userID, token) },
+		"Forget":       func() error { return client.Forget(userID) },
+		"CheckStore":   func() error { return client.CheckStore(ctx) },
+		"ForgetShared": func() error { return client.ForgetShared(ctx, userID) },
+		"Stats":        func() error { _, err := client.Stats(); return err },
 	}
 }

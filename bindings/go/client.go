@@ -48,9 +48,10 @@ func New(applicationID string, hmacKey []byte, opts ...Option) (*Client, error) 
 }
 
 // NewFromEnv creates a client from the environment: SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY or SPIKE_HMAC_KEY_FILE;
-// SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; and the proxy from https_proxy, HTTPS_PROXY, all_proxy or
-// ALL_PROXY, with the exceptions in no_proxy. An unusable proxy is an error only if it would be used. Options take
-// precedence over the environment. A program with raised privileges (setuid, file capabilities) may not use NewFromEnv.
+// SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE; SPIKE_STORE_URL or SPIKE_STORE_URL_FILE; SPIKE_STORE_TIMEOUT_MS; and
+// the proxy from https_proxy, HTTPS_PROXY, all_proxy or ALL_PROXY, with the exceptions in no_proxy. An unusable proxy is an
+// error only if it would be used. Options take precedence over the environment. A program with raised privileges (setuid,
+// file capabilities) may not use NewFromEnv.
 func NewFromEnv(opts ...Option) (*Client, error) {
 	return build(settings{fromEnv: true}, opts)
 }

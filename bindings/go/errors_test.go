@@ -34,12 +34,13 @@ func formatted(value any) string {
 
 func TestNoSecretIsFormatted(t *testing.T) {
 	const canary = "Canary-Key-8d1f3b7e5a9c2d4f"
-	const password = "proxy-canary-5e7d9c1b"
+	const password, storePassword = "proxy-canary-5e7d9c1b", "store-canary-1c9e7d5b"
 	const user = "fault.echo.422.alice" // the error's body echoes the request
 	s := newSandbox(t, "--hmac-key", canary)
 	opts := []spikeauth.Option{
 		spikeauth.WithBaseURL(s.ready["http"]),
 		spikeauth.WithProxy("http://user:" + password + "@127.0.0.1:1"),
+		spikeauth.WithStore("redis://user:" + storePassword + "@127.0.0.1:1/0"),
 	}
 	client, err := spikeauth.New(applicationID, []byte(canary), opts...)
 	if err != nil {
@@ -54,7 +55,15 @@ func TestNoSecretIsFormatted(t *testing.T) {
 	if failed == nil {
 		t.Fatal("no error")
 	}
-	hidden := []string{canary, token, password, user}
+	unusable := client.CheckStore(t.Context())
+	if !errors.Is(unusable, spikeauth.StatusStore) {
+		t.Fatal(unusable)
+	}
+	_, refused := spikeauth.New(applicationID, nil, spikeauth.WithStore("http://user:"+storePassword+"@localhost"))
+	if !errors.Is(refused, spikeauth.StatusInvalidURL) {
+		t.Fatal(refused)
+	}
+	hidden := []string{canary, token, password, storePassword, user}
 	for _, user := range []string{"alice", user} {
 		signature, _ := client.SignUser(user)
 		hidden = append(hidden, signature)
@@ -71,6 +80,7 @@ func TestNoSecretIsFormatted(t *testing.T) {
 	for name, value := range map[string]any{
 		"TokenSource": spikeauth.NewTokenSource(client, "alice", strings.Clone), "PerRPCCredentials": client.PerRPCCredentials("alice"),
 		"Client": client, "RoundTripper": transport, "Option": opts[1], "holder": holder, "&holder": &holder, "Error": failed,
+		"store": opts[2], "store's Error": unusable, "Error of New": refused,
 	} {
 		text := formatted(value)
 		for _, secret := range hidden {

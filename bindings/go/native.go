@@ -41,6 +41,9 @@ package spikeauth
 #cgo nocallback spike_auth_client_invalidate
 #cgo noescape spike_auth_client_forget
 #cgo nocallback spike_auth_client_forget
+#cgo nocallback spike_auth_client_check_store
+#cgo noescape spike_auth_client_forget_shared
+#cgo nocallback spike_auth_client_forget_shared
 #cgo noescape spike_auth_client_stats
 #cgo nocallback spike_auth_client_stats
 #cgo nocallback spike_auth_call_set_timeout_ms
@@ -228,6 +231,8 @@ func configure(config *C.spike_auth_config, s *settings, e *C.spike_auth_error) 
 		s.cacheCapacity != nil && C.spike_auth_config_set_cache_capacity(config, C.uint32_t(*s.cacheCapacity), e) != ok,
 		s.cacheMaxBytes != nil && C.spike_auth_config_set_cache_max_bytes(config, C.uint64_t(*s.cacheMaxBytes), e) != ok,
 		s.cacheTTLMS != nil && C.spike_auth_config_set_cache_ttl_ms(config, C.uint64_t(*s.cacheTTLMS), e) != ok,
+		s.store != nil && C.spike_auth_config_set_store(config, chars(*s.store), size(*s.store), e) != ok,
+		s.storeTimeoutMS != nil && C.spike_auth_config_set_store_timeout_ms(config, C.uint32_t(*s.storeTimeoutMS), e) != ok,
 		s.userAgent != nil && C.spike_auth_config_set_user_agent(config, chars(*s.userAgent), size(*s.userAgent), e) != ok:
 		return false
 	}
@@ -336,6 +341,16 @@ func clientInvalidate(client nativeClient, userID, rejected, op string) error {
 func clientForget(client nativeClient, userID, op string) error {
 	var e C.spike_auth_error
 	return check(op, C.spike_auth_client_forget(client, chars(userID), size(userID), &e), &e)
+}
+
+func clientCheckStore(client nativeClient, call nativeCall, op string) error {
+	var e C.spike_auth_error
+	return check(op, C.spike_auth_client_check_store(client, call, &e), &e)
+}
+
+func clientForgetShared(client nativeClient, userID string, call nativeCall, op string) error {
+	var e C.spike_auth_error
+	return check(op, C.spike_auth_client_forget_shared(client, chars(userID), size(userID), call, &e), &e)
 }
 
 func clientStats(client nativeClient, op string) (Stats, error) {

@@ -60,6 +60,10 @@ func clientInvalidate(nativeClient, string, string, string) error { return ErrNo
 
 func clientForget(nativeClient, string, string) error { return ErrNoCgo }
 
+func clientCheckStore(nativeClient, nativeCall, string) error { return ErrNoCgo }
+
+func clientForgetShared(nativeClient, string, nativeCall, string) error { return ErrNoCgo }
+
 func clientStats(nativeClient, string) (Stats, error) { return Stats{}, ErrNoCgo }
 
 func newCall(string, time.Duration) (nativeCall, error) { return nil, nil }

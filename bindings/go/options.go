@@ -29,6 +29,8 @@ type settings struct {
 	cacheCapacity  *uint32
 	cacheMaxBytes  *uint64
 	cacheTTLMS     *uint64
+	store          *string
+	storeTimeoutMS *uint32
 	userAgent      *string
 }
 
@@ -129,6 +131,22 @@ func WithCacheTTL(ttl time.Duration) Option {
 		s.cacheTTLMS = &ms
 		return err
 	}
+}
+
+// WithStore sets the Redis or Valkey in which processes and machines share their tokens:
+// redis://[user:password@]host[:6379][/db], rediss:// for TLS, unix://[user:password@]/path[?db=N], or "" for none, which
+// is the default. No call fails because of it; [Client.CheckStore] tells whether it works.
+func WithStore(url string) Option {
+	return func(s *settings) error {
+		s.store = &url
+		return nil
+	}
+}
+
+// WithStoreTimeout sets the timeout of one operation of the store, connecting included, at most 10 seconds and never more
+// than a quarter of the time that its call has left. The default, also for 0, is 250 milliseconds.
+func WithStoreTimeout(timeout time.Duration) Option {
+	return func(s *settings) error { return setMS(&s.storeTimeoutMS, "store timeout", timeout) }
 }
 
 // WithUserAgent sets the text after the library's name in the User-Agent header, such as "shop/1.2".

@@ -39,6 +39,9 @@ func TestInvalidSettings(t *testing.T) {
 		"negative capacity":    {spikeauth.WithCacheCapacity(-1), spikeauth.StatusInvalidArgument},
 		"negative memory":      {spikeauth.WithCacheMaxBytes(-1), spikeauth.StatusInvalidArgument},
 		"negative TTL":         {spikeauth.WithCacheTTL(-1), spikeauth.StatusInvalidArgument},
+		"store":                {spikeauth.WithStore("http://localhost"), spikeauth.StatusInvalidURL},
+		"negative store":       {spikeauth.WithStoreTimeout(-1), spikeauth.StatusInvalidArgument},
+		"long store":           {spikeauth.WithStoreTimeout(10*time.Second + 1), spikeauth.StatusInvalidArgument},
 		"user agent":           {spikeauth.WithUserAgent("a\r\nb"), spikeauth.StatusInvalidArgument},
 	} {
 		client, err := spikeauth.New(applicationID, []byte(key), row.option)
@@ -71,6 +74,8 @@ func TestSettings(t *testing.T) {
 		spikeauth.WithMaxConcurrency(1),
 		spikeauth.WithCacheCapacity(0),
 		spikeauth.WithCacheTTL(time.Minute),
+		spikeauth.WithStore(""),
+		spikeauth.WithStoreTimeout(0),
 		spikeauth.WithUserAgent("shop/1.2"),
 	)
 	if err != nil {

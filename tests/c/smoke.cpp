@@ -221,6 +221,33 @@ void move_and_own(const spike_auth::config &config)
     expect(none.status() == SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG, "an incomplete configuration makes no client");
 }
 
+/** A store that cannot be used: no call fails because of it. */
+void share(spike_auth::config config)
+{
+    expect(config.try_set_store("http://localhost").status() == SPIKE_AUTH_STATUS_INVALID_URL &&
+               config.try_set_store_timeout(10'001ms).status() == SPIKE_AUTH_STATUS_INVALID_ARGUMENT &&
+               config.try_set_store_timeout(-1ms).status() == SPIKE_AUTH_STATUS_INVALID_ARGUMENT,
+           "a wrong store is refused");
+    const auto none = *spike_auth::client::try_make(config);
+    expect(none.try_check_store().status() == SPIKE_AUTH_STATUS_STORE && none.try_forget_shared("alice").has_value(),
+           "a client without a store");
+    expect(config.try_set_store("unix:///nowhere.sock").has_value() && config.try_set_store_timeout(5s).has_value(),
+           "a store is set");
+    const auto client = *spike_auth::client::try_make(config);
+    const auto checked = client.try_check_store();
+    expect(checked.status() == SPIKE_AUTH_STATUS_STORE && checked.retryable() && std::strlen(checked.message()) > 0,
+           "which cannot be used");
+    expect(client.try_forget_shared("alice").status() == SPIKE_AUTH_STATUS_STORE &&
+               client.try_forget_shared("al ice").status() == SPIKE_AUTH_STATUS_INVALID_USER_ID,
+           "nothing is forgotten there");
+    expect(client.try_get_token("alice").has_value() && client.try_stats()->store_errors == 3, "a token all the same");
+    auto call = *spike_auth::call::try_make();
+    call.cancel();
+    expect(client.try_check_store(&call).status() == SPIKE_AUTH_STATUS_CANCELLED &&
+               client.try_forget_shared("alice", &call).status() == SPIKE_AUTH_STATUS_CANCELLED,
+           "a call handle is used");
+}
+
 // ---- with exceptions
 
 #if defined(__cpp_exceptions)
@@ -240,7 +267,7 @@ void throwing(const std::string &url, const std::string &pem)
     config.set_application_id("9999").set_hmac_key(KEY).set_base_url(url).set_ca_pem(pem);
     config.set_tls_roots(SPIKE_AUTH_TLS_ROOTS_NONE).set_timeout(20s).set_connect_timeout(5s).set_max_attempts(3);
     config.set_user_agent("smoke/1").set_proxy("").set_max_concurrency(16).set_cache_capacity(1000);
-    config.set_cache_max_bytes(0).set_cache_ttl(1h).load_env();
+    config.set_cache_max_bytes(0).set_cache_ttl(1h).set_store("").set_store_timeout(0ms).load_env();
 #if defined(__cpp_lib_span)
     config.set_hmac_key(std::as_bytes(std::span(KEY)));
 #endif
@@ -261,10 +288,12 @@ void throwing(const std::string &url, const std::string &pem)
     expect(client.stats().hits == 2, "the counters");
     client.invalidate("b", token);
     client.forget("b");
+    client.forget_shared("b");
     client.clear();
     expect(status_of([] { spike_auth::config().set_base_url("nonsense"); }) == SPIKE_AUTH_STATUS_INVALID_URL &&
                status_of([] { spike_auth::client{spike_auth::config()}; }) == SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG &&
                status_of([&] { client.peek_token("al ice"); }) == SPIKE_AUTH_STATUS_INVALID_USER_ID &&
+               status_of([&] { client.check_store(); }) == SPIKE_AUTH_STATUS_STORE &&
                status_of([&] { client.invalidate("a", ""); }) == SPIKE_AUTH_STATUS_INVALID_ARGUMENT &&
                status_of([] { spike_auth::call(-1ms); }) == SPIKE_AUTH_STATUS_INVALID_ARGUMENT,
            "failures are exceptions");
@@ -430,6 +459,7 @@ void run(const std::string &url, const std::string &pem)
     ask(client);
     start(client);
     move_and_own(config);
+    share(configure(url, pem));
 #if defined(__cpp_impl_coroutine)
     coroutines(client);
 #endif

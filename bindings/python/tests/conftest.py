@@ -6,10 +6,12 @@ import asyncio
 import inspect
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from support import project
+from support.store import installed, running
 
 # Before any import of spike_auth. The variable can name another library, such as an installed one.
 _library = os.environ.get("SPIKE_AUTH_LIBRARY", str(project.SHARED))
@@ -40,6 +42,17 @@ def own_sandbox():
     """A sandbox with counters of its own, and a new token for each exchange."""
     with project.sandbox("--fresh-tokens") as addresses:
         yield addresses
+
+
+@pytest.fixture
+def store():
+    """The URL of a Redis or Valkey of the test."""
+    programs = installed()
+    if not programs:
+        pytest.skip("without redis-server (apt-get install redis-server)")
+    quiet = ("--port", 0, "--save", "", "--appendonly", "no")
+    with project.scratch() as folder, running(Path(folder), programs[0], *quiet) as path:
+        yield f"unix://{path}"
 
 
 @pytest.fixture

@@ -88,6 +88,8 @@ def test_a_closed_client(sandbox):
         lambda: client.sign_many(["alice"]),
         lambda: client.invalidate("alice", token),
         lambda: client.forget("alice"),
+        lambda: client.forget_shared("alice"),
+        client.check_store,
         client.clear,
         client.stats,
     ):

@@ -9,7 +9,7 @@ import pytest
 
 import spike_auth
 from helpers import settings_of
-from spike_auth import Client, ConfigurationError, LibraryLoadError, SpikeAuthError, Status
+from spike_auth import Client, ConfigurationError, LibraryLoadError, NetworkError, SpikeAuthError, Status
 from spike_auth._errors import FAMILIES, error_from
 from spike_auth._prototypes import ErrorStruct
 from support import project
@@ -129,3 +129,15 @@ def test_a_key_error_does_not_show_the_key():
     with pytest.raises(ConfigurationError) as caught:
         Client("1", "canary" * 1000)
     assert "canary" not in shown_by(caught.value)
+
+
+def test_nothing_shows_the_url_of_a_store():
+    url = "redis://canary-user:canary-password@localhost:1/0"
+    with Client(1, "key", store=url) as client, pytest.raises(NetworkError) as caught:
+        assert "canary" not in f"{client!r} {client} {vars(client)}"
+        client.check_store()
+    assert (caught.value.status, "canary" in shown_by(caught.value)) == (Status.STORE, False)
+    for bad in (f"{url}/canary", url.removeprefix("redis://"), url.replace("localhost", "local host"), f"{url}\ud800"):
+        with pytest.raises(ConfigurationError) as caught:
+            Client(1, store=bad)
+        assert (caught.value.status, "canary" in shown_by(caught.value)) == (Status.INVALID_URL, False)

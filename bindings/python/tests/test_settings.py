@@ -130,6 +130,7 @@ def test_timeouts_out_of_range(client, bad):
         lambda: client.authorization("alice", timeout=bad),
         lambda: Client(1, timeout=bad),
         lambda: Client(1, connect_timeout=bad),
+        lambda: Client(1, store_timeout=bad),
     ):
         with pytest.raises(InvalidInput, match="timeout") as caught:
             call()
@@ -176,6 +177,8 @@ def test_values_that_c_types_would_hide(name, bad):
         ({"tls_roots": "none"}, Status.TLS_ROOTS, "roots"),
         ({"proxy": "socks5://localhost"}, Status.INVALID_URL, "SOCKS"),
         ({"max_concurrency": 1025}, Status.INVALID_ARGUMENT, "1024"),
+        ({"store": "http://localhost"}, Status.INVALID_URL, "store"),
+        ({"store_timeout": 10.001}, Status.INVALID_ARGUMENT, "10001"),
         ({"user_agent": "a\nb"}, Status.INVALID_ARGUMENT, "user agent"),
     ],
     ids=str,
@@ -188,8 +191,9 @@ def test_each_setting_reaches_the_library(settings, status, words):
 
 def test_none_is_the_default():
     names = ("base_url", "timeout", "connect_timeout", "max_attempts", "ca_file", "tls_roots", "proxy", "user_agent")
-    Client(1, **dict.fromkeys((*names, "max_concurrency", "cache_capacity", "cache_max_bytes", "cache_ttl")))
-    Client(1, cache_ttl=0, cache_capacity=0, proxy="", user_agent="")
+    names += ("max_concurrency", "cache_capacity", "cache_max_bytes", "cache_ttl", "store", "store_timeout")
+    Client(1, **dict.fromkeys(names))
+    Client(1, cache_ttl=0, cache_capacity=0, proxy="", user_agent="", store="")
 
 
 def test_tiny_values_are_not_zero(own_sandbox):

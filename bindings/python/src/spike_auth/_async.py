@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from ._buffers import text_of
+from ._buffers import error_of, text_of
 from ._calls import Queue, Request, new_call, result_of
 from ._client import BaseClient, text_or_raise
 from ._library import lib
+from ._prototypes import CallHandle
 from ._settings import encode, milliseconds
 
 if TYPE_CHECKING:
@@ -48,11 +50,19 @@ def _queue_of(loop: asyncio.AbstractEventLoop) -> _LoopQueue:
     return queue
 
 
+class _SharedCall(CallHandle):
+    """The call of a task, made by another thread. Freed by the last of the two that lets it go."""
+
+    def __del__(self) -> None:
+        lib.call_free(self)
+
+
 class AsyncClient(BaseClient):
-    """`Client` for asyncio: same settings, same errors, never blocks the loop, and uses no thread of Python.
+    """`Client` for asyncio: same settings, same errors, never blocks the loop.
 
     A cached token is returned without a switch to another task. Calls that wait for the service wait in the library, at
-    most `max_concurrency` of them (32 by default) with a request in flight. Cancelling a task cancels its call.
+    most `max_concurrency` of them (32 by default) with a request in flight. They use no thread of Python; only
+    `check_store` and `forget_shared` do. Cancelling a task cancels its call.
 
     One client can serve the loops of several threads, and works in forked children. trio is not supported: use `Client`
     there, with ``trio.to_thread.run_sync``.
@@ -72,6 +82,27 @@ class AsyncClient(BaseClient):
     async def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
         return f"Bearer {await self.token(user_id, timeout=timeout)}"
+
+    async def check_store(self, *, timeout: float | None = None) -> None:
+        """Try every command that the store needs, as `Client.check_store` does, on a thread of the loop's executor."""
+        await self._ask_store(timeout, lib.client_check_store)
+
+    async def forget_shared(self, user_id: str, *, timeout: float | None = None) -> None:
+        """Drop the token of a user here and in the store, as `Client.forget_shared` does, on such a thread."""
+        user = encode("user_id", user_id)
+        await self._ask_store(timeout, lib.client_forget_shared, user, len(user))
+
+    async def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
+        call = _SharedCall(new_call(milliseconds("timeout", timeout)).value)
+        try:
+            error = await asyncio.to_thread(error_of, function, self._require_open(), *inputs, call)
+        finally:
+            lib.call_cancel(call)  # a task that is cancelled leaves a thread in the call
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # as in text_or_raise
 
     async def aclose(self) -> None:
         """Close the client. Calls in flight raise `ClientClosed` at once, and so do later ones."""

@@ -82,8 +82,14 @@ def outcome_of(function: Callable[..., int], *inputs: Any) -> str | SpikeAuthErr
     return outcome
 
 
+def error_of(function: Callable[..., int], *inputs: Any) -> SpikeAuthError | None:
+    """Call a function that writes no text, and return its error."""
+    error = ErrorStruct()
+    return error_from(error) if function(*inputs, byref(error)) else None
+
+
 def check(function: Callable[..., int], *inputs: Any) -> None:
-    """Call a function that writes no text, and raise its error."""
+    """Do the same, but raise the error."""
     error = ErrorStruct()
     if function(*inputs, byref(error)):
         del inputs  # the traceback would keep the handle, key or token alive

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ctypes import addressof, byref, c_char, c_int64, memset
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from ._buffers import check, outcome_of, text_of
 from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
-from ._calls import Request
+from ._calls import Request, new_call
 from ._errors import ClientClosed, InvalidInput, SpikeAuthError
 from ._library import lib
 from ._prototypes import ClientHandle, StatsStruct, Status
@@ -83,6 +83,8 @@ class BaseClient:
         cache_capacity: int | None = None,
         cache_max_bytes: int | None = None,
         cache_ttl: float | None = None,
+        store: str | None = None,
+        store_timeout: float | None = None,
         user_agent: str | None = None,
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in {"self", "__class__"}}
@@ -93,7 +95,8 @@ class BaseClient:
         """Make a client with the settings of the environment. Arguments override them.
 
         Reads ``SPIKE_APPLICATION_ID``, ``SPIKE_HMAC_KEY`` or ``SPIKE_HMAC_KEY_FILE``, ``SPIKE_API_BASE_URL``,
-        ``SPIKE_TIMEOUT_MS``, ``SPIKE_CA_FILE``, and the proxy variables. Unset variables leave the defaults.
+        ``SPIKE_TIMEOUT_MS``, ``SPIKE_CA_FILE``, ``SPIKE_STORE_URL`` or ``SPIKE_STORE_URL_FILE``,
+        ``SPIKE_STORE_TIMEOUT_MS``, and the proxy variables. Unset variables leave the defaults.
 
         Raises the errors of the constructor, and `ConfigurationError` for a variable with a bad value; the text names
         it. A proxy variable is checked only if its proxy would be used. A program with raised privileges (setuid, file
@@ -234,6 +237,9 @@ class Client(BaseClient):
     - `cache_max_bytes`: their memory; 64 MiB.
     - `cache_ttl`: the age at which a cached token is renewed; one hour. A token without an expiry is kept for twice
       this age. 0 for no limit.
+    - `store`: a Redis or Valkey in which processes share their tokens, such as ``redis://localhost`` or
+      ``unix:///run/redis.sock``; ``rediss://`` for TLS; empty for none. No call fails because of it: see `check_store`.
+    - `store_timeout`: for one operation of the store; 0.25 s, at most 10, and never over a quarter of a call's time.
     - `user_agent`: text after the library's name in that header, such as ``"shop/1.2"``.
 
     Raises `ConfigurationError` for a setting that cannot be used, `InvalidInput` for a number out of range, and
@@ -267,6 +273,36 @@ class Client(BaseClient):
     def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
         return f"Bearer {self.token(user_id, timeout=timeout)}"
+
+    def check_store(self, *, timeout: float | None = None) -> None:
+        """Try every command that the store needs, on a key of its own. The one way in which a wrong `store` is seen.
+
+        Call it at the start of the program, and log its error: no other call fails because of the store. Blocks its
+        thread, under gevent the others of that thread too, for at most `store_timeout` or a quarter of `timeout`.
+        Ctrl-C takes effect after that.
+
+        Raises `NetworkError` with the status ``STORE``, also if no store is set; `InvalidInput` if the client has no
+        key; and `ClientClosed`.
+        """
+        self._ask_store(timeout, lib.client_check_store)
+
+    def forget_shared(self, user_id: str, *, timeout: float | None = None) -> None:
+        """Drop the token of a user here, as `forget` does, and in the store. Other processes keep theirs until it ends.
+
+        Blocks as `check_store` does. Without a store it only forgets.
+
+        Raises `NetworkError` with the status ``STORE`` if the store cannot be reached (the token is forgotten here
+        then), `InvalidInput` for a bad user id or if the client has no key, and `ClientClosed`.
+        """
+        user = encode("user_id", user_id)
+        self._ask_store(timeout, lib.client_forget_shared, user, len(user))
+
+    def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
+        call = new_call(milliseconds("timeout", timeout))
+        try:
+            check(function, self._require_open(), *inputs, call)
+        finally:
+            lib.call_free(call)
 
     def close(self) -> None:
         """Close the client: calls in flight raise `ClientClosed` at once, and so do later ones.

@@ -37,6 +37,8 @@ class Settings(TypedDict, total=False):
     cache_capacity: int | None
     cache_max_bytes: int | None
     cache_ttl: float | None
+    store: str | None
+    store_timeout: float | None
     user_agent: str | None
 
 
@@ -147,6 +149,8 @@ _SETTERS: dict[str, tuple[str, Callable[[str, Any], bytes | int]]] = {
     "cache_capacity": ("cache_capacity", _whole(0)),
     "cache_max_bytes": ("cache_max_bytes", _whole(1, _UINT64_MAX)),
     "cache_ttl": ("cache_ttl_ms", _ttl),
+    "store": ("store", encode),
+    "store_timeout": ("store_timeout_ms", milliseconds),
     "user_agent": ("user_agent", encode),
 }
 
