@@ -328,8 +328,11 @@ mod tests {
         assert_eq!(asked(&mut nodes), 0, "it may name the one that took the slot over");
         nodes.note_failure(&first, now);
         assert_eq!(asked(&mut nodes), 1);
-        nodes.at(&second).unwrap().note_success();
-        assert_eq!(asked(&mut nodes), 1);
+        for _ in 0..FAILURES {
+            nodes.note_failure(&second, now);
+        }
+        assert!(nodes.at(&second).unwrap().admitted(false, now).is_none());
+        assert!(nodes.at(&first).unwrap().admitted(false, now).is_some(), "each has its breaker");
     }
 
     #[test]

@@ -54,7 +54,12 @@ impl Cluster {
     }
 
     fn url(&self, node: usize) -> String {
-        format!("redis://127.0.0.1:{}", self.nodes[node].1)
+        self.url_as("", node)
+    }
+
+    /// With user info, such as "user:password@".
+    fn url_as(&self, login: &str, node: usize) -> String {
+        format!("redis://{login}127.0.0.1:{}", self.nodes[node].1)
     }
 
     fn redis(&self, node: usize) -> &Redis {
@@ -152,7 +157,12 @@ fn under_load(clients: &[Client; 2], users: &[String], during: impl FnOnce()) {
 fn slots_that_are_moved_under_load_cost_no_exchange() {
     let Some(cluster) = Cluster::start(&[]) else { return };
     let (service, users) = (service_by_user(), users("user"));
-    let clients = [0, 1].map(|node| patient(&service, &cluster.url(node)));
+    // At each node the client needs its login.
+    for (redis, _) in &cluster.nodes {
+        let acl = "spike on >p@w ~spike_auth:1:* -@all +get +set +del +pttl +eval +asking";
+        run_all(redis, &[format!("ACL SETUSER {acl}"), "ACL SETUSER default -eval".into()]);
+    }
+    let clients = [0, 1].map(|node| patient(&service, &cluster.url_as("spike:p%40w@", node)));
     for user in &users {
         assert_eq!(token_of(&clients[0], user), token_of(&clients[1], user));
     }
