@@ -160,7 +160,9 @@ impl Nodes {
     }
 
     pub(super) fn take_idle(&mut self) -> Vec<Connection> {
-        self.all.iter_mut().flat_map(|node| std::mem::take(&mut node.idle)).collect()
+        let mut idle = Vec::new();
+        self.all.iter_mut().for_each(|node| idle.append(&mut node.idle));
+        idle
     }
 }
 

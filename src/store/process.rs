@@ -81,6 +81,7 @@ impl Process {
     }
 
     /// The same for the node that `from` named.
+    #[cold]
     pub(super) fn follow(
         &self,
         from: &Endpoint,
