@@ -83,7 +83,7 @@ impl BaseUrl {
 }
 
 /// Reads `host` or `host:port`.
-pub(super) fn host_and_port(text: &str) -> Result<(Host, Option<u16>), String> {
+pub(crate) fn host_and_port(text: &str) -> Result<(Host, Option<u16>), String> {
     let authority: Authority = match text {
         "" => return Err("it has no host".into()),
         _ => text.parse().map_err(|_| NO_NAME)?,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 pub(crate) use algorithms::{USABLE_KEYS, name_of};
 pub(crate) use application_id::ApplicationId;
-pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host};
+pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host, host_and_port};
 pub(crate) use files::read_small;
 pub(crate) use privileges::are_raised as privileges_are_raised;
 use proxy::ProxyChoice;

@@ -27,8 +27,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects to one host, and keeps its addresses.
 pub(crate) struct Dialer {
-    host: Host,
-    port: u16,
+    pub(crate) host: Host,
+    pub(crate) port: u16,
     names: NameCache,
 }
 

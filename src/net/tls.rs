@@ -43,6 +43,11 @@ impl Tls {
         Self { config: Arc::new(config), name: self.name.clone() }
     }
 
+    /// The same for another host, whose name its certificate must have. Sessions are not shared with it.
+    pub(crate) fn to(&self, host: &Host) -> Result<Self, Error> {
+        Ok(Self { name: server_name(host)?, ..self.of_this_process() })
+    }
+
     /// Completes a handshake over `socket`.
     pub(super) fn handshake(&self, socket: Socket, call: &CallIo) -> Result<TlsStream, Error> {
         let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())

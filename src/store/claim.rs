@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::process::count;
 use super::record::UserKeys;
-use super::wire::{Replies, Reply, command};
+use super::wire::{Commands, Replies, Reply, command};
 use super::{Failure, Operation, Store, errors};
 use crate::context::{CancelToken, Context};
 use crate::fork::generation;
@@ -50,13 +50,13 @@ impl Store {
         time: Duration,
         context: &Context,
     ) -> Result<Option<bool>, Failure> {
-        let write = |out: &mut Vec<u8>| swap(out, &keys.name, expected, new, time);
+        let write = |out: &mut Commands| swap(out, &keys.name, expected, new, time);
         let read = |replies: &Replies<'_>| match replies.get(0) {
             Reply::Integer(count) => Ok(Some(count == 1)),
             Reply::Error(_) => Ok(None),
             _ => Err(errors::unexpected("EVAL")),
         };
-        let operation = Operation { count: 1, write: &write, undo: None };
+        let operation = Operation { name: &keys.name, count: 1, write: &write, undo: None };
         let swapped = self.ask(context, false, &operation, read)?;
         if swapped.is_none() {
             self.note_refusal();
@@ -101,19 +101,20 @@ impl Claim {
             // Where scripts are forbidden nothing is shared, and nobody waits for that.
             let _ = self.store.delete(&self.keys.name, false, context);
         }
-        drop(self.store.process().end_lease(false));
+        drop(self.store.process().end_lease(None));
     }
 }
 
-/// A leader without an heir sends the release and closes the connection; it waits for nothing.
+/// A leader without an heir sends the release and closes the connection; it waits for nothing. A cluster that has
+/// just moved the key lets the lease run out.
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.is_lease || self.made_in != generation() {
             return;
         }
-        if let Some(connection) = self.store.process().end_lease(true) {
+        if let Some(connection) = self.store.process().end_lease(Some(&self.keys.name)) {
             let context = Context::new(Duration::ZERO, None, &CancelToken::new());
-            let undo = |out: &mut Vec<u8>| {
+            let undo = |out: &mut Commands| {
                 swap(out, &self.keys.name, &self.expected, b"", Duration::ZERO);
             };
             connection.say(&context, &undo);
@@ -122,7 +123,7 @@ impl Drop for Claim {
 }
 
 /// See [`SWAP`].
-pub(super) fn swap(out: &mut Vec<u8>, name: &[u8], expected: &[u8], new: &[u8], time: Duration) {
+pub(super) fn swap(out: &mut Commands, name: &[u8], expected: &[u8], new: &[u8], time: Duration) {
     let time = time.as_millis().to_string();
     command(out, &[b"EVAL", SWAP, b"1", name, expected, new, time.as_bytes()]);
 }

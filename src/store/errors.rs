@@ -26,6 +26,29 @@ pub(super) fn unexpected(command: &str) -> Error {
     )
 }
 
+/// A node of a cluster named another one in a way that cannot be followed.
+pub(super) fn misled() -> Error {
+    unusable(
+        "a node of the cluster named another one without a usable host and port",
+        "Check cluster-announce-ip, cluster-announce-hostname and cluster-preferred-endpoint-type.",
+    )
+}
+
+pub(super) fn circle() -> Error {
+    unusable(
+        "the nodes of the cluster do not agree which one has a key",
+        "Wait until slots are no longer moved. If it stays, see redis-cli --cluster check.",
+    )
+    .with_retryable(true)
+}
+
+pub(super) fn cluster_on_a_path() -> Error {
+    unusable(
+        "it is a node of a cluster, and the others cannot be reached over a Unix socket",
+        "Use the URL of a node with redis:// or rediss://.",
+    )
+}
+
 /// A failure of the connection to it.
 pub(super) fn unreachable(error: &Error) -> Error {
     let what = match error.kind() {
@@ -58,7 +81,7 @@ pub(super) fn refused(command: &str, reply: Reply<'_>) -> Error {
 const REFUSALS: &[(&str, &str, bool)] = &[
     ("NOAUTH", "Put the user and the password into its URL.", false),
     ("WRONGPASS", "Check the user and the password in its URL.", false),
-    ("NOPERM", "Allow its user +get +set +del +pttl +eval on ~spike_auth:1:*, and +select for another database than 0.", false),
+    ("NOPERM", "Allow its user +get +set +del +pttl +eval on ~spike_auth:1:*, and +select for another database than 0. A cluster needs +asking too.", false),
     ("LOADING", "It loads its data. Wait until it is up.", true),
     ("READONLY", "It is a replica. Use the URL of its primary.", false),
     ("OOM", "Its memory is full. Raise maxmemory, or set maxmemory-policy to allkeys-lru.", true),
@@ -67,8 +90,7 @@ const REFUSALS: &[(&str, &str, bool)] = &[
     ("NOREPLICAS", "It has too few replicas. See min-replicas-to-write in its settings.", true),
     ("BUSY", "A script runs there. Try again later.", true),
     ("CLUSTERDOWN", "The cluster is down. See CLUSTER INFO.", true),
-    ("MOVED", "It is a node of a cluster, which is not supported. Use a server without a cluster.", false),
-    ("ASK", "It is a node of a cluster, which is not supported. Use a server without a cluster.", false),
+    ("TRYAGAIN", "The cluster moves its slots. Try again later.", true),
     ("ERR", "Check the database in its URL, and that it is a Redis from 2.6 on, or a Valkey.", false),
 ];
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::claim::{Claim, swap};
 use super::process::{count, hash};
 use super::record::{LEASE_TIME, Lease, UserKeys, lease_in};
-use super::wire::{Replies, Reply, command};
+use super::wire::{Commands, Replies, Reply, command};
 use super::{Failure, Operation, Store, errors, set_lease};
 use crate::context::Context;
 use crate::error::Error;
@@ -145,7 +145,7 @@ impl Store {
         let (keys, lease) = (self.keys.of(user), self.process().lease);
         let asked = Instant::now();
         let name = keys.name;
-        let write = |out: &mut Vec<u8>| {
+        let write = |out: &mut Commands| {
             look(out, &name);
             set_lease(out, &name, &lease);
         };
@@ -159,8 +159,8 @@ impl Store {
             };
             Ok((value, taken))
         };
-        let undo = |out: &mut Vec<u8>| swap(out, &name, &lease, b"", Duration::ZERO);
-        let operation = Operation { count: 3, write: &write, undo: Some(&undo) };
+        let undo = |out: &mut Commands| swap(out, &name, &lease, b"", Duration::ZERO);
+        let operation = Operation { name: &name, count: 3, write: &write, undo: Some(&undo) };
         let (value, taken) = self.ask(context, false, &operation, read)?;
         match (value, taken) {
             (_, Taken::Yes) | (Value::MyLease, _) => Ok(self.leads(keys)),
@@ -199,9 +199,9 @@ impl Store {
     /// Looks whether the leader is done.
     fn look_again(self: &Arc<Self>, wait: &mut Wait, context: &Context) -> Result<Step, Failure> {
         let (name, asked) = (wait.keys.name, Instant::now());
-        let write = |out: &mut Vec<u8>| look(out, &name);
+        let write = |out: &mut Commands| look(out, &name);
         let read = |replies: &Replies<'_>| self.value(replies, &wait.keys, wait.renews, asked);
-        let operation = Operation { count: 2, write: &write, undo: None };
+        let operation = Operation { name: &name, count: 2, write: &write, undo: None };
         let value = self.ask(context, false, &operation, read)?;
         let expected = match value {
             Value::Token(response) => return Ok(Step::Token(response)),
@@ -326,7 +326,7 @@ impl Wait {
 }
 
 /// The record, and how long it stands.
-fn look(out: &mut Vec<u8>, name: &[u8]) {
+fn look(out: &mut Commands, name: &[u8]) {
     command(out, &[b"GET", name]);
     command(out, &[b"PTTL", name]);
 }

@@ -10,10 +10,12 @@
 //! | `lease.rs`, `claim.rs` | look, wait, lead: who makes the exchange for all processes; what becomes of it |
 //! | `wire.rs` | RESP2: commands and replies |
 //! | `connection.rs` | one connection, and how it is made |
+//! | `cluster.rs` | which node has a key, and the address of another node in a reply |
 //! | `process.rs` | what belongs to one process: connections, breaker, reports, counters |
 //! | `errors.rs` | why the store cannot be used |
 
 mod claim;
+mod cluster;
 mod connection;
 mod errors;
 mod lease;
@@ -33,11 +35,12 @@ use crate::random;
 use crate::token;
 use crate::user_id::UserId;
 use claim::swap;
+use cluster::{HOPS_MAX, Redirect};
 use connection::{Connection, Endpoint};
 pub(crate) use lease::Sharing;
-use process::{Admission, Process, count};
+use process::{Process, Way, count};
 use record::{Keys, LEASE_TIME, name_of};
-use wire::{Replies, Reply, command};
+use wire::{Commands, Replies, Reply, command};
 
 /// The greatest age of a token in the store.
 const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -53,10 +56,12 @@ pub(crate) struct Store {
     process: PerProcess<Process>,
 }
 
-type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
+type Write<'a> = &'a dyn Fn(&mut Commands);
 
-/// Commands in one write.
+/// Commands in one write, all on one key.
 struct Operation<'a> {
+    /// Decides which node of a cluster is asked.
+    name: &'a [u8],
     count: usize,
     write: Write<'a>,
     /// The last command if the call is stopped before the replies are there.
@@ -120,7 +125,7 @@ impl Store {
             ("EVAL", Reply::Integer(1)),
             ("EVAL", Reply::Integer(1)),
         ];
-        let write = |out: &mut Vec<u8>| {
+        let write = |out: &mut Commands| {
             set_lease(out, &name, &lease);
             command(out, &[b"GET", &name]);
             command(out, &[b"DEL", &name]);
@@ -139,7 +144,8 @@ impl Store {
                 other => Err(errors::refused("PTTL", other)),
             }
         };
-        let operation = Operation { count: expected.len() + 1, write: &write, undo: None };
+        let count = expected.len() + 1;
+        let operation = Operation { name: &name, count, write: &write, undo: None };
         shown(self.ask(context, true, &operation, read))
     }
 
@@ -149,12 +155,12 @@ impl Store {
     }
 
     fn delete(&self, name: &[u8], always: bool, context: &Context) -> Result<(), Failure> {
-        let write = |out: &mut Vec<u8>| command(out, &[b"DEL", name]);
+        let write = |out: &mut Commands| command(out, &[b"DEL", name]);
         let read = |replies: &Replies<'_>| match replies.get(0) {
             Reply::Integer(_) => Ok(()),
             other => Err(errors::refused("DEL", other)),
         };
-        let operation = Operation { count: 1, write: &write, undo: None };
+        let operation = Operation { name, count: 1, write: &write, undo: None };
         self.ask(context, always, &operation, read)
     }
 
@@ -199,7 +205,8 @@ impl Store {
         value.ok_or_else(|| Failure::Unusable(errors::malformed()))
     }
 
-    /// On a connection that is kept if all went well.
+    /// On connections that are kept if all went well. A node that names another one costs a write more, and no time
+    /// more: all of it is one operation.
     fn operate(
         &self,
         context: &Context,
@@ -208,53 +215,97 @@ impl Store {
         read: &mut dyn FnMut(&Replies<'_>) -> Result<(), Error>,
     ) -> Result<(), Failure> {
         let process = self.process();
-        let Admission::Go(kept) = process.admit(always, Instant::now()) else {
-            return Err(Failure::Skipped);
-        };
         let limited = context.within(self.timeout.min(context.deadline.left() / 4));
+        let attempt = Attempt { store: self, process, context, limited: &limited, operation };
+        let way = process.admit(operation.name, always).ok_or(Failure::Skipped)?;
+        let mut passed = Vec::new();
+        let result = attempt.travel(way, always, read, &mut passed);
+        if !matches!(result, Err(Failure::Stopped(_))) {
+            passed.into_iter().for_each(|connection| process.put_back(connection));
+        }
+        result
+    }
+}
+
+/// What the writes of an operation have in common.
+struct Attempt<'a> {
+    store: &'a Store,
+    process: &'a Process,
+    context: &'a Context,
+    /// Ends when the operation must.
+    limited: &'a Context,
+    operation: &'a Operation<'a>,
+}
+
+impl Attempt<'_> {
+    /// From node to node, until one has the key. `passed`: the connections of those that answered well.
+    fn travel(
+        &self,
+        mut way: Way,
+        always: bool,
+        read: &mut dyn FnMut(&Replies<'_>) -> Result<(), Error>,
+        passed: &mut Vec<Connection>,
+    ) -> Result<(), Failure> {
+        loop {
+            let (connection, redirect) = self.run(way, read)?;
+            let Some(redirect) = redirect else {
+                self.process.put_back(connection);
+                return Ok(());
+            };
+            let endpoint = &connection.endpoint;
+            if passed.len() == HOPS_MAX {
+                passed.clear(); // each of them is wrong about another
+                return Err(self.failed(endpoint, errors::circle()));
+            }
+            let next = self.process.follow(endpoint, self.operation.name, &redirect, always);
+            let next = next.map_err(|error| self.failed(endpoint, error))?;
+            passed.push(connection);
+            way = next.ok_or(Failure::Skipped)?;
+        }
+    }
+
+    /// One write at one node. Returns its connection, with the other node that it named.
+    fn run(
+        &self,
+        way: Way,
+        read: &mut dyn FnMut(&Replies<'_>) -> Result<(), Error>,
+    ) -> Result<(Connection, Option<Redirect>), Failure> {
+        let Way { endpoint, kept, asks } = way;
         let opened = match kept {
             Some(connection) => Ok(connection),
-            None => Connection::open(&process.endpoint, &self.url, &limited),
+            None => Connection::open(&endpoint, &self.store.url, self.limited),
         };
-        let mut connection = match opened {
-            Ok(connection) => connection,
-            Err(error) => return Err(self.failed(process, context, &limited, error)),
-        };
-        let replies = connection.ask(&limited, operation.count, operation.write);
-        let result = replies.and_then(|replies| read(&replies));
+        let mut connection = opened.map_err(|error| self.failed(&endpoint, error))?;
+        let Operation { count, write, undo, .. } = *self.operation;
+        let replies = connection.ask(self.limited, asks, count, write);
+        let result = replies.and_then(|replies| match Redirect::among(&replies, count)? {
+            None => read(&replies).map(|()| None),
+            redirect => Ok(redirect),
+        });
         match result {
-            _ if context.is_inherited() => {
-                Err(Failure::Stopped(context.check().err().unwrap_or_else(Error::cancelled)))
+            _ if self.context.is_inherited() => {
+                Err(Failure::Stopped(self.context.check().err().unwrap_or_else(Error::cancelled)))
             }
-            Ok(()) => {
-                process.put_back(connection);
-                Ok(())
-            }
+            Ok(redirect) => Ok((connection, redirect)),
             Err(error) => {
-                let failure = self.failed(process, context, &limited, error);
-                if let (Failure::Stopped(_), Some(write)) = (&failure, operation.undo) {
-                    connection.say(context, write);
+                let failure = self.failed(&endpoint, error);
+                if let (Failure::Stopped(_), Some(write)) = (&failure, undo) {
+                    connection.say(self.context, write);
                 }
                 Err(failure)
             }
         }
     }
 
-    fn failed(
-        &self,
-        process: &Process,
-        context: &Context,
-        limited: &Context,
-        error: Error,
-    ) -> Failure {
-        if let Err(error) = context.check() {
+    fn failed(&self, endpoint: &Arc<Endpoint>, error: Error) -> Failure {
+        if let Err(error) = self.context.check() {
             return Failure::Stopped(error);
         }
-        count(&process.counters.errors);
+        count(&self.process.counters.errors);
         // The time of a call that had hardly any says nothing about the store.
-        let is_hasty = limited.deadline.timeout < self.timeout / 10;
+        let is_hasty = self.limited.deadline.timeout < self.store.timeout / 10;
         if !(is_hasty && error.kind() == ErrorKind::Timeout) {
-            process.note_failure(Instant::now());
+            self.process.note_failure(endpoint, Instant::now());
         }
         Failure::Unusable(match error.kind() {
             ErrorKind::Store => error,
@@ -264,7 +315,7 @@ impl Store {
 }
 
 /// `SET` of a lease where nothing stands.
-fn set_lease(out: &mut Vec<u8>, name: &[u8], lease: &[u8]) {
+fn set_lease(out: &mut Commands, name: &[u8], lease: &[u8]) {
     let time = LEASE_TIME.as_millis().to_string();
     command(out, &[b"SET", name, lease, b"NX", b"PX", time.as_bytes()]);
 }

@@ -1,42 +1,33 @@
-//! What belongs to one process: connections, the breaker, the tokens that were reported, and counters.
+//! What belongs to one process: connections, breakers, the tokens that were reported, and counters.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::cluster::{Nodes, Redirect};
 use super::connection::{Connection, Endpoint};
 use super::record::{Lease, new_lease};
+use crate::error::Error;
 use crate::fork::{Inherit, try_lock};
 use crate::random::Keyed;
 
-/// After so many failures in a row the store is skipped.
-const FAILURES: u32 = 3;
-/// How long, until one operation tries it again.
-const SKIPPED: Duration = Duration::from_secs(5);
 /// How many reports of rejected tokens are remembered.
 const REPORTS_MAX: usize = 4096;
 
 pub(super) struct Process {
-    pub(super) endpoint: Endpoint,
     pub(super) lease: Lease,
     pub(super) counters: Counters,
     state: Mutex<State>,
     reported: Mutex<VecDeque<u64>>,
 }
 
-#[derive(Default)]
 struct State {
-    /// The one used last is at the end and is used next.
-    idle: Vec<Connection>,
+    nodes: Nodes,
     /// Leases that calls hold. While there is one, a closed client keeps connections for their release.
     leases: usize,
     is_closed: bool,
-    /// Failures in a row.
-    failures: u32,
-    /// When one operation tries again a store that is skipped.
-    probe_at: Option<Instant>,
 }
 
 /// Since the client was made or the process was forked.
@@ -52,71 +43,93 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Whether an operation may use the store now.
-pub(super) enum Admission {
-    /// On this connection, or on a new one.
-    Go(Option<Connection>),
-    Skip,
+/// How to reach a node now.
+pub(super) struct Way {
+    pub(super) endpoint: Arc<Endpoint>,
+    /// `None`: a new connection is to be made.
+    pub(super) kept: Option<Connection>,
+    /// See [`Redirect::asks`].
+    pub(super) asks: bool,
 }
 
 impl Process {
-    /// A child has no connection and knows its parent's reports. Closes the child's copies of the parent's idle
-    /// connections, and sends nothing.
+    /// A child has no connection, knows its parent's reports, and learns anew which node has what. Closes the child's
+    /// copies of the parent's idle connections, and sends nothing.
     pub(super) fn new(endpoint: Endpoint, parent: Option<&Self>) -> Self {
         let reported = parent.and_then(|parent| {
             parent.drop_inherited();
             try_lock(&parent.reported).map(|reported| reported.clone())
         });
         Self {
-            endpoint,
             lease: new_lease(),
             counters: Counters::default(),
-            state: Mutex::default(),
+            state: Mutex::new(State { nodes: Nodes::new(endpoint), leases: 0, is_closed: false }),
             reported: Mutex::new(reported.unwrap_or_default()),
         }
     }
 
     fn drop_inherited(&self) {
-        let idle = try_lock(&self.state).map(|mut state| std::mem::take(&mut state.idle));
+        let idle = try_lock(&self.state).map(|mut state| state.nodes.take_idle());
         drop(idle);
     }
 
-    /// `always`: also a store that is skipped.
-    pub(super) fn admit(&self, always: bool, now: Instant) -> Admission {
+    /// The way to the node of a key; `None` if it is skipped. `always`: also one that is skipped.
+    pub(super) fn admit(&self, name: &[u8], always: bool) -> Option<Way> {
         let mut state = self.state();
-        if !always && !state.admits(now) {
-            return Admission::Skip;
-        }
-        while let Some(mut idle) = state.idle.pop() {
+        let endpoint = state.nodes.of_key(name)?.admitted(always, Instant::now())?;
+        Some(self.way(state, endpoint, false))
+    }
+
+    /// The same for the node that `from` named.
+    #[cold]
+    pub(super) fn follow(
+        &self,
+        from: &Endpoint,
+        name: &[u8],
+        redirect: &Redirect,
+        always: bool,
+    ) -> Result<Option<Way>, Error> {
+        let mut state = self.state();
+        let (node, forgotten) = state.nodes.named(from, name, redirect)?;
+        let endpoint = node.and_then(|node| node.admitted(always, Instant::now()));
+        let way = endpoint.map(|endpoint| self.way(state, endpoint, redirect.asks));
+        drop(forgotten); // closes connections: not under the lock
+        Ok(way)
+    }
+
+    fn way<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        endpoint: Arc<Endpoint>,
+        asks: bool,
+    ) -> Way {
+        while let Some(mut idle) = state.nodes.at(&endpoint).and_then(|node| node.idle.pop()) {
             drop(state); // what follows makes system calls
-            if idle.is_reusable(now) {
-                return Admission::Go(Some(idle));
+            if idle.is_reusable(Instant::now()) {
+                return Way { endpoint, kept: Some(idle), asks };
             }
             drop(idle); // closes a connection: not under the lock
             state = self.state();
         }
-        Admission::Go(None)
+        Way { endpoint, kept: None, asks }
     }
 
-    /// An operation succeeded.
+    /// Its node answered well.
     pub(super) fn put_back(&self, mut connection: Connection) {
         connection.rest();
-        let mut state = self.state();
-        (state.failures, state.probe_at) = (0, None);
-        if !state.is_closed || state.leases > 0 {
-            state.idle.push(connection);
+        let mut state = self.state(); // unlocked before a connection that is not kept is closed
+        let keeps = !state.is_closed || state.leases > 0;
+        if let Some(node) = state.nodes.at(&connection.endpoint) {
+            node.note_success();
+            if keeps {
+                node.idle.push(connection);
+            }
         }
     }
 
-    /// An operation failed by the store's fault. The connections that rest are as old as the one that failed.
-    pub(super) fn note_failure(&self, now: Instant) {
-        let mut state = self.state();
-        state.failures = state.failures.saturating_add(1);
-        if state.failures >= FAILURES {
-            state.probe_at = Some(now + SKIPPED);
-        }
-        let idle = std::mem::take(&mut state.idle);
-        drop(state);
+    /// An operation failed by the node's fault.
+    pub(super) fn note_failure(&self, endpoint: &Arc<Endpoint>, now: Instant) {
+        let idle = self.state().nodes.note_failure(endpoint, now);
         drop(idle); // closes connections: not under the lock
     }
 
@@ -125,11 +138,12 @@ impl Process {
         self.state().leases += 1;
     }
 
-    /// It does not any more. Returns a connection for its release, if one rests.
-    pub(super) fn end_lease(&self, releases: bool) -> Option<Connection> {
+    /// It does not any more. Returns a connection for the release of this key, if one rests.
+    pub(super) fn end_lease(&self, released: Option<&[u8]>) -> Option<Connection> {
         let mut state = self.state();
         state.leases = state.leases.saturating_sub(1);
-        let connection = if releases { state.idle.pop() } else { None };
+        let node = released.and_then(|name| state.nodes.of_key(name));
+        let connection = node.and_then(|node| node.idle.pop());
         let idle = state.take_if_closed();
         drop(state);
         drop(idle); // closes connections: not under the lock
@@ -174,20 +188,8 @@ impl Process {
 }
 
 impl State {
-    /// Whether it is not skipped. If it is, the first operation after a while is the probe.
-    fn admits(&mut self, now: Instant) -> bool {
-        match self.probe_at {
-            None => true,
-            Some(probe_at) if now < probe_at => false,
-            Some(_) => {
-                self.probe_at = Some(now + SKIPPED);
-                true
-            }
-        }
-    }
-
     fn take_if_closed(&mut self) -> Vec<Connection> {
-        if self.is_closed && self.leases == 0 { std::mem::take(&mut self.idle) } else { Vec::new() }
+        if self.is_closed && self.leases == 0 { self.nodes.take_idle() } else { Vec::new() }
     }
 }
 
@@ -207,34 +209,27 @@ pub(super) fn hash(token: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    fn endpoint() -> Endpoint {
+        Endpoint::Path("/nowhere".into())
+    }
+
     fn process() -> Process {
-        Process::new(Endpoint::Path("/nowhere".into()), None)
+        Process::new(endpoint(), None)
     }
 
     fn child_of(parent: &Process) -> Process {
-        Process::new(parent.endpoint.of_this_process(), Some(parent))
-    }
-
-    fn admits(process: &Process, now: Instant) -> bool {
-        matches!(process.admit(false, now), Admission::Go(None))
+        Process::new(endpoint(), Some(parent))
     }
 
     #[test]
-    fn three_failures_in_a_row_skip_it_until_one_probe() {
-        let (process, start) = (process(), Instant::now());
-        for _ in 0..2 {
-            assert!(admits(&process, start));
-            process.note_failure(start);
+    fn a_store_that_is_skipped_is_still_checked() {
+        let process = process();
+        for _ in 0..3 {
+            let way = process.admit(b"key", false).unwrap();
+            process.note_failure(&way.endpoint, Instant::now());
         }
-        assert!(admits(&process, start));
-        process.note_failure(start);
-        let at = |ms| start + Duration::from_millis(ms);
-        assert!(!admits(&process, start) && !admits(&process, at(4999)));
-        assert!(matches!(process.admit(true, start), Admission::Go(None)), "a check asks always");
-        assert!(admits(&process, at(5000)));
-        assert!(!admits(&process, at(5001)), "one probe");
-        process.note_failure(at(5100));
-        assert!(!admits(&process, at(10_099)) && admits(&process, at(10_100)));
+        assert!(process.admit(b"key", false).is_none());
+        assert!(process.admit(b"key", true).is_some());
     }
 
     #[test]

@@ -8,8 +8,23 @@ use redis_protocol::resp2::types::RangeFrame;
 /// Replies that are read at most, in bytes: the largest record, with room for errors in words.
 pub(super) const INPUT_MAX: usize = 16 * 1024;
 
+/// Commands that are written at once.
+#[derive(Default)]
+pub(super) struct Commands {
+    pub(super) bytes: Vec<u8>,
+    /// Each command comes after an `ASKING`, which counts for one command.
+    pub(super) asks: bool,
+}
+
 /// Appends a command.
-pub(super) fn command(out: &mut Vec<u8>, arguments: &[&[u8]]) {
+pub(super) fn command(out: &mut Commands, arguments: &[&[u8]]) {
+    if out.asks {
+        append(&mut out.bytes, &[b"ASKING"]);
+    }
+    append(&mut out.bytes, arguments);
+}
+
+fn append(out: &mut Vec<u8>, arguments: &[&[u8]]) {
     let line = |out: &mut Vec<u8>, kind: u8, number: usize| {
         out.push(kind);
         out.extend_from_slice(number.to_string().as_bytes());
@@ -38,15 +53,32 @@ pub(super) enum Reply<'a> {
 pub(super) struct Replies<'a> {
     input: &'a [u8],
     frames: Vec<(RangeFrame, usize)>,
+    asked: bool,
 }
 
 impl<'a> Replies<'a> {
     pub(super) fn new(input: &'a [u8], frames: Vec<(RangeFrame, usize)>) -> Self {
-        Self { input, frames }
+        Self { input, frames, asked: false }
+    }
+
+    /// Takes every second reply as one to an `ASKING`. Fails with the first of these that is not OK.
+    pub(super) fn after_asking(mut self) -> Result<Self, Reply<'a>> {
+        let asked = (0..self.frames.len()).step_by(2).map(|index| self.frame(index));
+        match asked.into_iter().find(|reply| *reply != Reply::Status(b"OK")) {
+            Some(reply) => Err(reply),
+            None => {
+                self.asked = true;
+                Ok(self)
+            }
+        }
     }
 
     /// The reply to the command with this index.
     pub(super) fn get(&self, index: usize) -> Reply<'a> {
+        self.frame(if self.asked { 2 * index + 1 } else { index })
+    }
+
+    fn frame(&self, index: usize) -> Reply<'a> {
         let Some((frame, start)) = self.frames.get(index) else {
             return Reply::Nil;
         };
@@ -129,9 +161,30 @@ mod tests {
 
     #[test]
     fn a_command_is_an_array_of_bulks() {
-        let mut out = Vec::new();
+        let mut out = Commands::default();
         command(&mut out, &[b"GET", b"a\r\nb", b""]);
-        assert_eq!(out, b"*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
+        assert_eq!(out.bytes, b"*3\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
+    }
+
+    #[test]
+    fn asking_stands_before_each_command_and_its_replies_are_not_counted() {
+        let mut out = Commands { asks: true, ..Commands::default() };
+        command(&mut out, &[b"A"]);
+        command(&mut out, &[b"B"]);
+        let asking = "*1\r\n$6\r\nASKING\r\n";
+        let expected = format!("{asking}*1\r\n$1\r\nA\r\n{asking}*1\r\n$1\r\nB\r\n");
+        assert_eq!(out.bytes, expected.as_bytes());
+
+        let replies = |input: &'static [u8]| {
+            let (mut at, mut frames) = (0, Vec::new());
+            decode(input, &mut at, &mut frames, 4).unwrap();
+            Replies::new(input, frames).after_asking()
+        };
+        let found = replies(b"+OK\r\n:1\r\n+OK\r\n-MOVED 1 h:1\r\n").unwrap_or_else(|_| panic!());
+        assert_eq!(found.get(0), Reply::Integer(1));
+        assert_eq!(found.get(1), Reply::Error(b"MOVED 1 h:1"));
+        let refused = replies(b"+OK\r\n:1\r\n-NOPERM no\r\n:2\r\n").err();
+        assert_eq!(refused, Some(Reply::Error(b"NOPERM no")));
     }
 
     #[test]

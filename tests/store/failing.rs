@@ -8,7 +8,7 @@ use std::net::TcpListener;
 const TIMEOUT_MS: u32 = 100;
 const TIMEOUT: Duration = Duration::from_millis(TIMEOUT_MS as u64);
 
-fn impatient(service: &Server, store: &str) -> Client {
+pub(crate) fn impatient(service: &Server, store: &str) -> Client {
     let mut config = config(service, store);
     config.set_store_timeout_ms(TIMEOUT_MS).unwrap();
     config.set_cache_capacity(0);
@@ -17,7 +17,7 @@ fn impatient(service: &Server, store: &str) -> Client {
 
 /// Calls ten times, each of which succeeds within the timeout of an operation, and not much slower than without a
 /// store once it is skipped.
-fn costs_three_timeouts_at_most(what: &str, store: &str) {
+pub(crate) fn costs_three_timeouts_at_most(what: &str, store: &str) {
     let service = service(Duration::ZERO);
     let client = impatient(&service, store);
     for number in 0..10 {

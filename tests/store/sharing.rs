@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn one_exchange_serves_two_clients(store: &str) {
+pub(crate) fn one_exchange_serves_two_clients(store: &str) {
     let service = service(Duration::ZERO);
     let (one, other) = (client(&service, store), client(&service, store));
     assert_eq!((get(&one), get(&other)), ("token-0".into(), "token-0".into()));
