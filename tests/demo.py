@@ -7,8 +7,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from support import store
 from support.project import CC, CXX, RELEASE, ROOT, SHARED, clean_env, counters, run, sandbox, scratch, settings
+from support.store import installed, server, store
 
 USER = "my_application_user_123"
 REAL = ("SPIKE_APPLICATION_ID", "SPIKE_HMAC_KEY")
@@ -66,18 +66,18 @@ def go(folder: Path, env: dict[str, str]) -> None:
 
 def shared(folder: Path, env: dict[str, str]) -> None:
     """Eight processes ask for one user at the same time; one of them sends a request."""
-    servers = store.installed()
-    if not servers:
+    kinds = installed()
+    if not kinds:
         print("No redis-server or valkey-server is here, so tokens of several processes are not shown.\n")
         return
-    name, source, many = Path(servers[0]).name, ROOT / "examples" / "token.c", 8
+    name, source, many = Path(server(kinds[0])).name, ROOT / "examples" / "token.c", 8
     print(f"C, {many} processes that share their tokens: {source.relative_to(ROOT)}")
     print(f"  $ {name} --port 0 --unixsocket /tmp/store.sock &")
     print("  $ export SPIKE_STORE_URL=unix:///tmp/store.sock")
     print(f"  $ for i in $(seq {many}); do ./token {USER} & done; wait")
-    with store.running(folder, servers[0], "--port", "0", "--save", "") as socket:
+    with store(kinds[0]) as running:
         own = {name: value for name, value in env.items() if not name.startswith("SPIKE_STORE_")}
-        own |= {"LD_LIBRARY_PATH": str(RELEASE), "SPIKE_STORE_URL": f"unix://{socket}"}
+        own |= {"LD_LIBRARY_PATH": str(RELEASE), "SPIKE_STORE_URL": running.url()}
         command, files = [folder / "token-c", USER], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         processes = [subprocess.Popen(command, env=clean_env(**own), text=True, **files) for _ in range(many)]
         outputs = [process.communicate(timeout=60)[0] for process in processes]

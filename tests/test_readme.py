@@ -3,16 +3,14 @@
 import os
 import re
 import shutil
-import socket
 import sys
 import textwrap
 import unittest
 from contextlib import ExitStack
 from pathlib import Path
 
-from support import store
-from support.certificates import Authority
 from support.project import CC, CXX, HEADER, RELEASE, ROOT, clean_env, run, sandbox, scratch, settings
+from support.store import Store, installed, store
 
 README = (ROOT / "README.md").read_text()
 DOCS = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
@@ -246,7 +244,7 @@ class EventLoops(unittest.TestCase):
         self.assertEqual(self.said(CXX, "c++20", "cpp", LOOP_CPP_PROGRAM % source), "alice: Bearer \n")
 
 
-@unittest.skipUnless(store.installed(), "no redis-server or valkey-server is here (apt-get install redis-server)")
+@unittest.skipUnless(installed(), "no redis-server or valkey-server is here (apt-get install redis-server)")
 class Sharing(unittest.TestCase):
     """The files, settings and program of docs/sharing.md."""
 
@@ -266,52 +264,38 @@ class Sharing(unittest.TestCase):
         warnings = ["-std=gnu11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
         run(CC, *warnings, source, f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", "-o", self.program)
 
-    def start(self, server: str, acl: str = ACL, conf: str = CONF, *more: object) -> Path:
-        """With the printed files, in other places. Returns the socket."""
-        folder = Path(self.stack.enter_context(scratch()))
-        (folder / "redis.conf").write_text(conf)
-        (folder / "users.acl").write_text(acl)
-        arguments = [folder / "redis.conf", "--aclfile", folder / "users.acl", *more]
-        return self.stack.enter_context(store.running(folder, server, *arguments))
+    def start(self, kind: str, transport: str = "unix", acl: str = ACL) -> Store:
+        """With the printed files, in other places."""
+        users, conf = self.folder / f"{kind}.acl", self.CONF + self.TLS_CONF * (transport == "tls")
+        users.write_text(acl)
+        return self.stack.enter_context(store(kind, transport, "--aclfile", str(users), configuration=conf))
 
     def said(self, url: str, **more: str) -> str:
         return run(self.program, env=clean_env(LD_LIBRARY_PATH=str(RELEASE), **{**self.env, "SPIKE_STORE_URL": url, **more}))
 
     def test_what_is_printed_serves_the_processes_of_one_machine(self):
-        for server in store.installed():
-            with self.subTest(server):
-                url = self.LOCAL_URL.replace(self.SOCKET, str(self.start(server)))
+        for kind in installed():
+            with self.subTest(kind):
+                url = self.LOCAL_URL.replace(self.SOCKET, str(self.start(kind).socket))
                 self.assertNotEqual(url, self.LOCAL_URL)
                 self.assertEqual(self.said(url), "requests: 1, from the store: 0\n")
                 self.assertEqual(self.said(url), "requests: 0, from the store: 1\n")
 
     @unittest.skipUnless(shutil.which("redis-server") and shutil.which("openssl"), "redis-server or openssl is missing")
     def test_what_is_printed_serves_other_machines_by_tls(self):
-        authority = Authority(self.folder, "authority")
-        pem = authority.leaf("server")
-        for attempt in range(5):  # another process may take the port first
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                port = listener.getsockname()[1]
-            moved = ["--bind", "127.0.0.1", "--tls-port", port, "--tls-cert-file", pem, "--tls-key-file", pem]
-            try:
-                self.start("redis-server", self.ACL, self.CONF + self.TLS_CONF, *moved)
-                break
-            except AssertionError:
-                if attempt == 4:
-                    raise
-        url = re.sub(r"@.*", f"@localhost:{port}", self.REMOTE_URL)
-        self.assertEqual(self.said(url, SPIKE_CA_FILE=str(authority.pem)), "requests: 1, from the store: 0\n")
-        self.assertEqual(self.said(url, SPIKE_CA_FILE=str(authority.pem)), "requests: 0, from the store: 1\n")
+        at = self.start("redis", "tls")
+        url = re.sub(r"@.*", f"@localhost:{at.port}", self.REMOTE_URL)
+        self.assertEqual(self.said(url, SPIKE_CA_FILE=str(at.ca)), "requests: 1, from the store: 0\n")
+        self.assertEqual(self.said(url, SPIKE_CA_FILE=str(at.ca)), "requests: 0, from the store: 1\n")
 
     def test_the_access_that_is_printed_is_needed(self):
-        server = store.installed()[0]
-        path = self.start(server)
-        self.assertIn("NOAUTH", self.said(f"unix://{path}"))
+        kind = installed()[0]
+        self.assertIn("NOAUTH", self.said(self.start(kind).url()))
         self.assertEqual(len(self.USES), 5)
         for command in self.USES:
             with self.subTest(command):
-                path = self.start(server, self.ACL.replace(f" {command}", ""))
-                said = self.said(self.LOCAL_URL.replace(self.SOCKET, str(path)))
+                at = self.start(kind, acl=self.ACL.replace(f" {command}", ""))
+                said = self.said(self.LOCAL_URL.replace(self.SOCKET, str(at.socket)))
                 name = command.removeprefix("+").upper()
                 self.assertIn(f"answered {name} with NOPERM", said)
                 self.assertTrue(said.endswith("requests: 1, from the store: 0\n"), said)

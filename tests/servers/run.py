@@ -35,6 +35,7 @@ sys.path.insert(0, str(HERE.parent))
 from python import Interpreter, environment, interpreters  # noqa: E402
 from servers.processes import Failed, Running, Skipped, expect, running  # noqa: E402
 from support.project import ROOT, SHARED, clean_env, counters, sandbox, settings  # noqa: E402
+from support.store import store  # noqa: E402
 
 PAGE = (ROOT / "docs" / "servers.md").read_text()
 MODULES = Path("/usr/lib/apache2/modules")
@@ -150,20 +151,16 @@ def run_server(python: Path, line: str, folder: Path) -> None:
 
 
 def run_celery(python: Path, line: str, folder: Path) -> None:
-    redis = need("redis-server", "redis-server")
+    need("redis-server", "redis-server")
     name, *arguments = shlex.split(line)
-    place = folder / "redis"
-    store = [redis, "--port", "0", "--unixsocket", place, "--save", "", "--dir", folder]
-    with sandbox("--delay-ms", "10") as addresses, running(store, folder, clean_env()) as broker:
-        broker.wait_for("eady to accept connections")
-        url = f"redis+socket://{place}"
+    with sandbox("--delay-ms", "10") as addresses, store("redis") as broker:
+        url = f"redis+socket://{broker.socket}"
         env = env_of(folder, addresses, CELERY_BROKER_URL=url, CELERY_RESULT_BACKEND=url)
         with running([python.parent / name, *arguments], folder, env) as server:
             server.wait_for(r"celery@\S+ ready")
             ask = partial(over_redis, python, env)
             use(ask, addresses, loads_once=True)
             stop(server, ask, addresses, signal.SIGTERM, finishes=True)
-        broker.stop(signal.SIGTERM)
 
 
 # Each process of Apache handles one request at a time. With mod_wsgi 4.9 in them, those with threads do not end.

@@ -6,12 +6,11 @@ import asyncio
 import inspect
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
 from support import project
-from support.store import installed, running
+from support import store as stores
 
 # Before any import of spike_auth. The variable can name another library, such as an installed one.
 _library = os.environ.get("SPIKE_AUTH_LIBRARY", str(project.SHARED))
@@ -47,12 +46,11 @@ def own_sandbox():
 @pytest.fixture
 def store():
     """The URL of a Redis or Valkey of the test."""
-    programs = installed()
-    if not programs:
+    kinds = stores.installed()
+    if not kinds:
         pytest.skip("without redis-server (apt-get install redis-server)")
-    quiet = ("--port", 0, "--save", "", "--appendonly", "no")
-    with project.scratch() as folder, running(Path(folder), programs[0], *quiet) as path:
-        yield f"unix://{path}"
+    with stores.store(kinds[0]) as running:
+        yield running.url()
 
 
 @pytest.fixture
