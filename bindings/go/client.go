@@ -27,6 +27,10 @@ type handle struct {
 	native nativeClient
 	refs   atomic.Int64 // the sum of what is in progress, of oneCall for the open client, and of closedFlag
 
+	// One item for each thread that is blocked in a call of the store. Of this client alone: Close ends them all, and
+	// so a call that waits for a place.
+	storePlaces chan struct{}
+
 	mutex sync.Mutex
 	queue *queue // nil until a call was started
 }
@@ -72,7 +76,7 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{native: native}
+	h := &handle{native: native, storePlaces: make(chan struct{}, placesMax)}
 	h.refs.Store(oneCall)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.

@@ -20,19 +20,16 @@ func (c *Client) ForgetShared(ctx context.Context, userID string) error {
 	return c.askStore(ctx, op, func(call nativeCall) error { return clientForgetShared(c.handle.native, userID, call, op) })
 }
 
-// storePlaces limits the threads that are blocked in calls of askStore, which the library cannot start: to placesMax per
-// process.
-var storePlaces = make(chan struct{}, placesMax)
-
-// askStore makes a call that blocks a thread. Others wait for its place as goroutines.
+// askStore makes a call that blocks a thread, because the library cannot start it. Others of the client wait for its
+// place as goroutines.
 func (c *Client) askStore(ctx context.Context, op string, ask func(nativeCall) error) error {
 	if _, err := c.begin(ctx, op, oneCall); err != nil {
 		return err
 	}
 	defer c.release(oneCall)
 	select {
-	case storePlaces <- struct{}{}:
-		defer func() { <-storePlaces }()
+	case c.handle.storePlaces <- struct{}{}:
+		defer func() { <-c.handle.storePlaces }()
 	case <-ctx.Done():
 		return contextError(op, ctx)
 	}

@@ -234,6 +234,32 @@ func TestTheContextsDeadlineLimitsAnOperationOfTheStore(t *testing.T) {
 	}
 }
 
+// Those of another client take no place.
+func TestAClientWaitsForNoCallsOfAnother(t *testing.T) {
+	url, accepted := silentStore(t)
+	stuck := server.client(t, "http", spikeauth.WithStore(url), spikeauth.WithStoreTimeout(10*time.Second),
+		spikeauth.WithTimeout(time.Minute))
+	var results []<-chan error
+	for range 10 {
+		results = append(results, async(func() (string, error) { return "", stuck.CheckStore(t.Context()) }))
+	}
+	for range 4 {
+		<-accepted
+	}
+	other := server.client(t, "http", spikeauth.WithStore(nowhere))
+	inTime(t, 2*time.Second, func() time.Duration {
+		start := time.Now()
+		if err := other.CheckStore(t.Context()); !errors.Is(err, spikeauth.StatusStore) {
+			t.Error(err)
+		}
+		return time.Since(start)
+	})
+	stuck.Close()
+	for _, result := range results {
+		<-result
+	}
+}
+
 func TestCloseEndsCallsOfTheStore(t *testing.T) {
 	url, accepted := silentStore(t)
 	client := server.client(t, "http", spikeauth.WithStore(url), spikeauth.WithStoreTimeout(10*time.Second),

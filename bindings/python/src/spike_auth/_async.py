@@ -41,6 +41,13 @@ _NO_LOOP = "AsyncClient needs a running asyncio loop. trio is not supported: use
 _queues: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[_LoopQueue]] = WeakKeyDictionary()
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(_NO_LOOP) from None
+
+
 def _queue_of(loop: asyncio.AbstractEventLoop) -> _LoopQueue:
     known = _queues.get(loop)
     queue = known and known()
@@ -93,6 +100,7 @@ class AsyncClient(BaseClient):
         await self._ask_store(timeout, lib.client_forget_shared, user, len(user))
 
     async def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
+        _running_loop()
         call = _SharedCall(new_call(milliseconds("timeout", timeout)).value)
         try:
             error = await asyncio.to_thread(error_of, function, self._require_open(), *inputs, call)
@@ -110,10 +118,7 @@ class AsyncClient(BaseClient):
 
     async def _perform(self, request: Request) -> str | SpikeAuthError:
         handle = self._require_open()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(_NO_LOOP) from None
+        loop = _running_loop()
         queue, future, call = _queue_of(loop), loop.create_future(), new_call(request.timeout_ms)
         tag = next(queue.tags)
         queue.waiting[tag] = future
