@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import textwrap
+import time
 import unittest
 from contextlib import ExitStack
 from pathlib import Path
@@ -123,6 +124,37 @@ int main(void) {
     return 0;
 }
 """
+PYTHON_CHECK = """\
+import sys
+from spike_auth import Client, SpikeAuthError
+sys.stderr = sys.stdout
+client = Client.from_env()
+%s
+print(len(client.token("alice")) > 10)
+"""
+GO_CHECK = """\
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	spikeauth "github.com/spike-auth/spike-auth/bindings/go"
+)
+
+func main() {
+	os.Stderr = os.Stdout
+	ctx := context.Background()
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		panic(err)
+	}
+%s
+	token, err := client.Token(ctx, "alice")
+	fmt.Println(len(token) > 10, err)
+}
+"""
 GO_PROGRAM = """\
 package main
 
@@ -165,6 +197,26 @@ def table(page: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
 
 
+def run_python(program: str, env: dict[str, str]) -> str:
+    binding = ROOT / "bindings" / "python" / "src"
+    env = clean_env(PYTHONPATH=str(binding), SPIKE_AUTH_LIBRARY=str(RELEASE / "libspike_auth.so"), **env)
+    return run(sys.executable, "-B", "-c", program, env=env)
+
+
+def run_go(program: str, env: dict[str, str]) -> str:
+    """In a module of its own."""
+    tool = os.environ.get("GO", "go")
+    offline = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    module = "github.com/spike-auth/spike-auth/bindings/go"
+    env = clean_env(PKG_CONFIG_PATH=str(ROOT / "target" / "go"), **offline, **env)
+    with scratch() as folder:
+        (Path(folder) / "main.go").write_text(program)
+        run(tool, "mod", "init", "example.com/readme", cwd=folder, env=env)
+        replaced = [f"-require={module}@v0.0.0", f"-replace={module}={ROOT / 'bindings' / 'go'}"]
+        run(tool, "mod", "edit", "-go=1.24", *replaced, cwd=folder, env=env)
+        return run(tool, "run", ".", cwd=folder, env=env)
+
+
 def anchors(text: str) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -185,28 +237,19 @@ class Readme(unittest.TestCase):
 
     def test_its_python_gets_a_header_and_what_it_replaces_gets_a_token(self):
         replaced, snippet = blocks("python")
-        binding = ROOT / "bindings" / "python" / "src"
         with sandbox() as addresses:
-            env = clean_env(PYTHONPATH=str(binding), SPIKE_AUTH_LIBRARY=str(RELEASE / "libspike_auth.so"), **settings(addresses))
-            said = run(sys.executable, "-B", "-c", f"{snippet}\nprint(headers['Authorization'][:7])", env=env)
+            said = run_python(f"{snippet}\nprint(headers['Authorization'][:7])", settings(addresses))
             self.assertEqual(said, "Bearer \n")
             url = "https://app-api.spikeapi.com/v3"
             self.assertEqual(replaced.count(url), 1)
             program = replaced.replace(url, addresses["http"]) + "\nprint(len(access_token('alice')) > 10)"
-            self.assertEqual(run(sys.executable, "-B", "-c", program, env=env), "True\n")
+            self.assertEqual(run_python(program, settings(addresses)), "True\n")
             self.assertEqual(len(list(filter(None, replaced.splitlines()))), 10)
 
     def test_its_go_gets_a_header(self):
-        tool = os.environ.get("GO", "go")
-        offline = {"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOWORK": "off", "GOTOOLCHAIN": "local"}
-        module = "github.com/spike-auth/spike-auth/bindings/go"
-        with scratch() as folder, sandbox() as addresses:
-            (Path(folder) / "main.go").write_text(GO_PROGRAM % textwrap.indent(blocks("go")[0], "\t"))
-            env = clean_env(PKG_CONFIG_PATH=str(ROOT / "target" / "go"), **offline, **settings(addresses))
-            run(tool, "mod", "init", "example.com/readme", cwd=folder, env=env)
-            replaced = [f"-require={module}@v0.0.0", f"-replace={module}={ROOT / 'bindings' / 'go'}"]
-            run(tool, "mod", "edit", "-go=1.24", *replaced, cwd=folder, env=env)
-            self.assertRegex(run(tool, "run", ".", cwd=folder, env=env), r"\ABearer  \d+\n\Z")
+        with sandbox() as addresses:
+            said = run_go(GO_PROGRAM % textwrap.indent(blocks("go")[0], "\t"), settings(addresses))
+            self.assertRegex(said, r"\ABearer  \d+\n\Z")
 
     def test_the_whole_program_gets_a_token(self):
         with scratch() as folder, sandbox() as addresses:
@@ -246,9 +289,9 @@ class EventLoops(unittest.TestCase):
 
 @unittest.skipUnless(installed(), "no redis-server or valkey-server is here (apt-get install redis-server)")
 class Sharing(unittest.TestCase):
-    """The files, settings and program of docs/sharing.md."""
+    """The files, settings and programs of docs/sharing.md."""
 
-    CONF, TLS_CONF = blocks("conf", DOCS["sharing"])
+    CONF, TLS_CONF, CLUSTER_CONF = blocks("conf", DOCS["sharing"])
     (ACL,) = blocks("acl", DOCS["sharing"])
     LOCAL_URL, REMOTE_URL = re.findall(r"^SPIKE_STORE_URL=(.*)$", blocks("sh", DOCS["sharing"])[0], re.M)
     SOCKET = re.search(r"^unixsocket (.*)$", CONF, re.M).group(1)
@@ -264,11 +307,11 @@ class Sharing(unittest.TestCase):
         warnings = ["-std=gnu11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
         run(CC, *warnings, source, f"-I{HEADER.parent}", f"-L{RELEASE}", "-lspike_auth", "-o", self.program)
 
-    def start(self, kind: str, transport: str = "unix", acl: str = ACL) -> Store:
+    def start(self, kind: str, transport: str = "unix", *more: str, acl: str = ACL, conf: str = CONF) -> Store:
         """With the printed files, in other places."""
-        users, conf = self.folder / f"{kind}.acl", self.CONF + self.TLS_CONF * (transport == "tls")
+        users = self.folder / f"{kind}.acl"
         users.write_text(acl)
-        return self.stack.enter_context(store(kind, transport, "--aclfile", str(users), configuration=conf))
+        return self.stack.enter_context(store(kind, transport, "--aclfile", str(users), *more, configuration=conf))
 
     def said(self, url: str, **more: str) -> str:
         return run(self.program, env=clean_env(LD_LIBRARY_PATH=str(RELEASE), **{**self.env, "SPIKE_STORE_URL": url, **more}))
@@ -283,10 +326,34 @@ class Sharing(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("redis-server") and shutil.which("openssl"), "redis-server or openssl is missing")
     def test_what_is_printed_serves_other_machines_by_tls(self):
-        at = self.start("redis", "tls")
+        self.shares_by_tls(self.start("redis", "tls", conf=self.CONF + self.TLS_CONF))
+
+    def shares_by_tls(self, at: Store) -> None:
         url = re.sub(r"@.*", f"@localhost:{at.port}", self.REMOTE_URL)
         self.assertEqual(self.said(url, SPIKE_CA_FILE=str(at.ca)), "requests: 1, from the store: 0\n")
         self.assertEqual(self.said(url, SPIKE_CA_FILE=str(at.ca)), "requests: 0, from the store: 1\n")
+
+    @unittest.skipUnless(shutil.which("redis-server") and shutil.which("openssl"), "redis-server or openssl is missing")
+    def test_what_is_printed_makes_a_node_of_a_cluster(self):
+        conf = self.CONF + self.TLS_CONF + self.CLUSTER_CONF.replace("tokens-1.example.com", "localhost")
+        acl = self.ACL.replace("+eval", "+eval +asking").replace("user default off", "user default on nopass ~* +@all")
+        at = self.start("redis", "tls", "--cluster-enabled", "yes", acl=acl, conf=conf)
+        at.run("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        deadline = time.monotonic() + 20
+        while b"cluster_state:ok" not in at.run("CLUSTER", "INFO"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        self.shares_by_tls(at)
+
+    def test_the_check_in_each_language_says_what_is_wrong_and_tokens_are_fetched(self):
+        c = self.said("unix:///nowhere/at/all.sock")
+        self.assertTrue(c.startswith("The store cannot be used: "), c)
+        wrong, env = c.splitlines()[0], {**self.env, "SPIKE_STORE_URL": "unix:///nowhere/at/all.sock"}
+        python = run_python(PYTHON_CHECK % blocks("python", DOCS["sharing"])[0], env)
+        self.assertEqual(python, f"{wrong}\nTrue\n")
+        go = run_go(GO_CHECK % textwrap.indent(blocks("go", DOCS["sharing"])[0], "\t"), env)
+        self.assertIn(wrong.rstrip("."), go)
+        self.assertTrue(go.endswith("\ntrue <nil>\n"), go)
 
     def test_the_access_that_is_printed_is_needed(self):
         kind = installed()[0]
@@ -409,6 +476,12 @@ class Documentation(unittest.TestCase):
                 self.assertTrue(target.exists(), f"{page}: {path}")
                 if anchor:
                     self.assertIn(anchor, anchors(target.read_text()), f"{page}: {path}#{anchor}")
+
+    def test_lines_are_no_longer_than_130_characters(self):
+        for page in PAGES:
+            text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+            longest = max((line for line in text.splitlines() if not line.startswith("|")), key=len)
+            self.assertLessEqual(len(longest), 130, f"{page}: {longest}")
 
     def test_every_file_that_is_named_exists(self):
         for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:

@@ -221,8 +221,10 @@ def test_several_loops_share_a_client(sandbox):
 
 
 def test_without_an_asyncio_loop(sandbox):
-    with pytest.raises(RuntimeError, match="trio is not supported"):
-        async_client_of(sandbox).exchange("alice").send(None)
+    client = async_client_of(sandbox)
+    for call in (client.exchange("alice"), client.check_store(), client.forget_shared("alice")):
+        with pytest.raises(RuntimeError, match="trio is not supported"):
+            call.send(None)
 
 
 # ---- the end
