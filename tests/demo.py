@@ -85,7 +85,10 @@ def shared(folder: Path, env: dict[str, str]) -> None:
     if not all(found):
         raise AssertionError("".join(outputs))
     print("".join(f"  {one[1]}\n" for one in found), end="")
-    print(f"  requests sent: {sum(int(one[2]) for one in found)}\n")
+    sent = sum(int(one[2]) for one in found)
+    print(f"  requests sent: {sent}\n")
+    if sent != 1:
+        raise AssertionError("The processes did not share one exchange.")
 
 
 def main() -> int:

@@ -73,6 +73,7 @@ SUITES = [
             ("install", "test_install", []),
             ("wheel", "test_wheel", None),
             ("readme", "test_readme", []),
+            ("sharing", "test_sharing", []),
             ("surroundings", "test_surroundings", []),
         ]
     ),

