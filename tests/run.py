@@ -73,13 +73,14 @@ SUITES = [
             ("install", "test_install", []),
             ("wheel", "test_wheel", None),
             ("readme", "test_readme", []),
-            ("sharing", "test_sharing", []),
             ("surroundings", "test_surroundings", []),
         ]
     ),
     # In the environment that has another server and another implementation of the cryptography.
-    Suite("store", [ROOT / ".venv" / "bin" / "python", "-m", "unittest", "-v", "tests/test_store.py"], PYTHON,
-          ["-k", "OtherCryptography"]),
+    *(
+        Suite(name, [ROOT / ".venv" / "bin" / "python", "-m", "unittest", "-v", f"tests/test_{name}.py"], PYTHON, part)
+        for name, part in [("store", ["-k", "OtherCryptography"]), ("sharing", [])]
+    ),
     Suite("python", [sys.executable, "tests/python.py"], PYTEST,
           ["--once", "-k", "ctrl_c or signal or multiprocessing or fastapi_makes"]),
     Suite("servers", [sys.executable, "tests/servers/run.py"], PLAIN, ["patched", "nested"]),

@@ -133,7 +133,7 @@ func WithCacheTTL(ttl time.Duration) Option {
 	}
 }
 
-// WithStore sets the Redis or Valkey in which processes and machines share their tokens:
+// WithStore sets the Redis or Valkey, or a node of a cluster, in which processes and machines share their tokens:
 // redis://[user:password@]host[:6379][/db], rediss:// for TLS, unix://[user:password@]/path[?db=N], or "" for none, which
 // is the default. No call fails because of it; [Client.CheckStore] tells whether it works.
 func WithStore(url string) Option {

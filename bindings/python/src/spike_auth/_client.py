@@ -237,8 +237,9 @@ class Client(BaseClient):
     - `cache_max_bytes`: their memory; 64 MiB.
     - `cache_ttl`: the age at which a cached token is renewed; one hour. A token without an expiry is kept for twice
       this age. 0 for no limit.
-    - `store`: a Redis or Valkey in which processes share their tokens, such as ``redis://localhost`` or
-      ``unix:///run/redis.sock``; ``rediss://`` for TLS; empty for none. No call fails because of it: see `check_store`.
+    - `store`: a Redis or Valkey, or a node of a cluster, in which processes share their tokens, such as
+      ``redis://localhost`` or ``unix:///run/redis.sock``; ``rediss://`` for TLS; empty for none. No call fails because
+      of it: see `check_store`.
     - `store_timeout`: for one operation of the store; 0.25 s, at most 10, and never over a quarter of a call's time.
     - `user_agent`: text after the library's name in that header, such as ``"shop/1.2"``.
 
