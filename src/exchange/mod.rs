@@ -320,6 +320,11 @@ impl Progress {
         self.sharing.asks()
     }
 
+    /// The store is of no use: an exchange is next.
+    pub(crate) fn leave_store(&mut self) {
+        self.sharing = Sharing::Over;
+    }
+
     /// Whether to count an exchange now: once, and not while the store is asked.
     pub(crate) fn begins(&mut self) -> bool {
         !self.asks_store() && !std::mem::replace(&mut self.is_counted, true)

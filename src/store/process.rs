@@ -21,6 +21,8 @@ pub(super) struct Process {
     pub(super) counters: Counters,
     state: Mutex<State>,
     reported: Mutex<VecDeque<u64>>,
+    /// How many connections are kept, of all nodes together.
+    idle_max: usize,
 }
 
 struct State {
@@ -55,7 +57,7 @@ pub(super) struct Way {
 impl Process {
     /// A child has no connection, knows its parent's reports, and learns anew which node has what. Closes the child's
     /// copies of the parent's idle connections, and sends nothing.
-    pub(super) fn new(endpoint: Endpoint, parent: Option<&Self>) -> Self {
+    pub(super) fn new(endpoint: Endpoint, idle_max: usize, parent: Option<&Self>) -> Self {
         let reported = parent.and_then(|parent| {
             parent.drop_inherited();
             try_lock(&parent.reported).map(|reported| reported.clone())
@@ -65,6 +67,7 @@ impl Process {
             counters: Counters::default(),
             state: Mutex::new(State { nodes: Nodes::new(endpoint), leases: 0, is_closed: false }),
             reported: Mutex::new(reported.unwrap_or_default()),
+            idle_max,
         }
     }
 
@@ -117,6 +120,7 @@ impl Process {
     /// Its node answered well.
     pub(super) fn put_back(&self, mut connection: Connection) {
         connection.rest();
+        let now = connection.idle_since;
         let mut state = self.state(); // unlocked before a connection that is not kept is closed
         let keeps = !state.is_closed || state.leases > 0;
         if let Some(node) = state.nodes.at(&connection.endpoint) {
@@ -125,6 +129,9 @@ impl Process {
                 node.idle.push(connection);
             }
         }
+        let surplus = state.nodes.take_surplus(self.idle_max, now);
+        drop(state);
+        drop(surplus);
     }
 
     /// An operation failed by the node's fault.
@@ -214,11 +221,11 @@ mod tests {
     }
 
     fn process() -> Process {
-        Process::new(endpoint(), None)
+        Process::new(endpoint(), 1, None)
     }
 
     fn child_of(parent: &Process) -> Process {
-        Process::new(endpoint(), Some(parent))
+        Process::new(endpoint(), 1, Some(parent))
     }
 
     #[test]
