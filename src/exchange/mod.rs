@@ -311,7 +311,7 @@ impl Progress {
     }
 
     /// Before the store is asked. It must not answer with the token that is to be renewed.
-    fn beginning_with_store(renews: Option<&[u8]>) -> Self {
+    pub(crate) fn beginning_with_store(renews: Option<&[u8]>) -> Self {
         Self { sharing: Sharing::look(renews), ..Self::default() }
     }
 

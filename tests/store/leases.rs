@@ -123,6 +123,30 @@ fn a_call_waits_for_half_its_time_and_stores_its_token_over_the_dead_lease() {
     assert!(held.value().starts_with("$36\r\nT"));
 }
 
+/// Each reply is possible, and none leads on: leases that run out at once, and records that another process is always
+/// faster to replace.
+#[test]
+fn a_store_that_never_comes_to_an_end_costs_half_the_time_of_a_call() {
+    let count = AtomicU64::new(0);
+    let store = scripted(move |command, _| {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        Some(match &command[0][..] {
+            b"GET" if number % 9 < 4 => b"$1\r\nx\r\n".to_vec(),
+            b"GET" => format!("$17\r\nL{number:016}\r\n").into_bytes(),
+            b"SET" => b"$-1\r\n".to_vec(),
+            _ => b":0\r\n".to_vec(),
+        })
+    });
+    let service = service(Duration::ZERO);
+    for number in 0..20 {
+        let client = client(&service, &url_of(&store));
+        let start = Instant::now();
+        let token = get_by(&client, Some(&call_with_timeout(2000))).unwrap();
+        assert_eq!(token, format!("token-{number}"));
+        assert!(start.elapsed() < Duration::from_millis(1600), "{:?}", start.elapsed());
+    }
+}
+
 #[test]
 fn a_call_that_waits_for_a_lease_is_cancelled_at_once() {
     let Some(held) = Held::new(60_000) else { return };
