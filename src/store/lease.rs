@@ -332,3 +332,34 @@ fn look(out: &mut Commands, name: &[u8]) {
     command(out, &[b"GET", name]);
     command(out, &[b"PTTL", name]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::context::CancelToken;
+
+    fn keys() -> UserKeys {
+        let mut config = Config::new().unwrap();
+        config.set_application_id(b"1").unwrap();
+        config.set_hmac_key(b"key").unwrap();
+        config.set_store(b"redis://localhost").unwrap();
+        let store = Store::new(&config, config.application_id.as_ref().unwrap()).unwrap().unwrap();
+        store.keys.of(UserId::new(b"alice").unwrap())
+    }
+
+    #[test]
+    fn no_look_is_later_than_half_the_time_of_a_call_or_a_lease() {
+        for (timeout_ms, longest_ms) in [(1, 0), (4, 2), (8, 4), (1000, 500), (60_000, 5000)] {
+            let timeout = Duration::from_millis(timeout_ms);
+            let context = Context::new(timeout, None, &CancelToken::new());
+            let lease = ([0; 17], Instant::now() + LEASE_TIME);
+            let mut wait = Wait::new(keys(), None, Some(lease), false, &context);
+            let latest = wait.began + Duration::from_millis(longest_ms + 1);
+            for _ in 0..20 {
+                assert!(wait.next <= latest, "{timeout_ms}");
+                wait.advance(&context);
+            }
+        }
+    }
+}
