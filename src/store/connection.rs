@@ -214,6 +214,9 @@ impl Connection {
 
     /// Writes a last command and ends the connection without a wait, whatever becomes of it.
     pub(super) fn say(mut self, context: &Context, write: Write<'_>) {
+        if !self.stream.is_intact() {
+            return; // it would be written to a stranger's socket
+        }
         // A context without time: where the connection takes no byte, the write fails instead of waiting.
         let context = context.within(Duration::ZERO);
         self.call.begin(&context, context.deadline);

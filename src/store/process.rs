@@ -145,16 +145,13 @@ impl Process {
         self.state().leases += 1;
     }
 
-    /// It does not any more. Returns a connection for the release of this key, if one rests.
-    pub(super) fn end_lease(&self, released: Option<&[u8]>) -> Option<Connection> {
+    /// It does not any more.
+    pub(super) fn end_lease(&self) {
         let mut state = self.state();
         state.leases = state.leases.saturating_sub(1);
-        let node = released.and_then(|name| state.nodes.of_key(name));
-        let connection = node.and_then(|node| node.idle.pop());
         let idle = state.take_if_closed();
         drop(state);
         drop(idle); // closes connections: not under the lock
-        connection
     }
 
     /// The client was closed.
@@ -215,6 +212,9 @@ pub(super) fn hash(token: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{CaCertificates, StoreUrl, TlsRoots};
+    use crate::context::{CancelToken, Context};
+    use std::time::Duration;
 
     fn endpoint() -> Endpoint {
         Endpoint::Path("/nowhere".into())
@@ -237,6 +237,25 @@ mod tests {
         }
         assert!(process.admit(b"key", false).is_none());
         assert!(process.admit(b"key", true).is_some());
+    }
+
+    #[test]
+    fn a_connection_that_the_server_closed_is_not_used() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", server.local_addr().unwrap());
+        let url = StoreUrl::new(url.as_bytes()).unwrap();
+        let (roots, ca) = (TlsRoots::Bundled, CaCertificates::default());
+        let endpoint = Endpoint::new(&url.address, roots, &ca).unwrap();
+        let process = Process::new(endpoint, 3, None);
+        let context = Context::new(Duration::from_secs(20), None, &CancelToken::new());
+        let take = || process.admit(b"key", true).unwrap();
+        let open = || Connection::open(&take().endpoint, &url, &context).unwrap();
+        let connections: Vec<_> = (0..3).map(|_| (open(), server.accept().unwrap())).collect();
+        let (kept, mut ends): (Vec<_>, Vec<_>) = connections.into_iter().unzip();
+        kept.into_iter().for_each(|connection| process.put_back(connection));
+        ends.drain(1..).for_each(drop);
+        assert!(take().kept.is_some(), "the first, below two that are closed");
+        assert!(take().kept.is_none());
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! One process fetches, and the others wait for it.
 
 use super::*;
+use common::store::read_command;
+use std::io::{BufReader, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Mutex;
 
 const LEASE: &[u8; 17] = b"Lsomebody else's!";
 
@@ -191,6 +195,40 @@ fn a_leader_that_is_cancelled_releases_its_lease() {
 #[test]
 fn a_client_that_is_closed_releases_its_leases() {
     is_released_after(|client, _| client.close());
+}
+
+#[test]
+fn a_lease_is_released_although_the_connection_that_took_it_is_dead() {
+    let (memory, last) = (Memory::default(), Arc::new(Mutex::new(None::<TcpStream>)));
+    let used_last = Arc::clone(&last);
+    let store = Server::accepting(move |mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some(command) = read_command(&mut reader) {
+            std::thread::sleep(Duration::from_millis(20)); // two at once take two connections
+            *used_last.lock().unwrap() = stream.try_clone().ok();
+            if stream.write_all(&memory.answer(&command)).is_err() {
+                return;
+            }
+        }
+    });
+    let (service, url) = (service(Duration::from_millis(500)), url_of(&store));
+    let client = client(&service, &url);
+    std::thread::scope(|scope| {
+        let fetch = |user: &'static [u8]| client.get_token(user, None).unwrap();
+        [b"bob", b"eve"].map(|user| scope.spawn(move || fetch(user)));
+    });
+    assert_eq!(store.connections(), 2);
+    let call = Call::new();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| get_by(&client, Some(&call)));
+        wait_until("the request is sent", || service.requests() == 3);
+        last.lock().unwrap().take().unwrap().shutdown(Shutdown::Both).unwrap();
+        call.cancel();
+        assert!(running.join().unwrap().is_err());
+    });
+    let start = Instant::now();
+    get(&self::client(&service, &url));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[test]
