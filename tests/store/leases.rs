@@ -215,7 +215,7 @@ fn a_lease_is_released_although_the_connection_that_took_it_is_dead() {
     let client = client(&service, &url);
     std::thread::scope(|scope| {
         let fetch = |user: &'static [u8]| client.get_token(user, None).unwrap();
-        [b"bob", b"eve"].map(|user| scope.spawn(move || fetch(user)));
+        let _ = [b"bob", b"eve"].map(|user| scope.spawn(move || fetch(user)));
     });
     assert_eq!(store.connections(), 2);
     let call = Call::new();
