@@ -73,18 +73,6 @@ fn redis_is_reached_over_tls_and_its_certificate_is_checked() {
 }
 
 #[test]
-fn the_access_that_the_documentation_names_is_enough() {
-    let acl = "user spike on >p@w ~spike_auth:1:* -@all +get +set +del +pttl +eval";
-    let words: Vec<_> = acl.split(' ').collect();
-    let Some(redis) = Redis::start(&[]) else { return };
-    let arguments: Vec<_> = ["ACL", "SETUSER"].iter().chain(&words[1..]).collect();
-    let arguments: Vec<_> = arguments.iter().map(|word| word.as_bytes()).collect();
-    assert_eq!(redis.run(&arguments), "+OK\r\n");
-    redis.run(&[b"ACL", b"SETUSER", b"default", b"off"]);
-    one_exchange_serves_two_clients(&redis.url_as("spike:p%40w@"));
-}
-
-#[test]
 fn users_applications_and_urls_share_nothing() {
     let Some(redis) = Redis::start(&[]) else { return };
     let (first, second) = (service(Duration::ZERO), service(Duration::ZERO));
