@@ -70,6 +70,15 @@ impl Breaker {
         }
     }
 
+    /// The call of `user` needed no exchange. If it was the probe, the next call is.
+    pub(super) fn note_unused(&self, user: u64, now: Instant) {
+        if let Some(open) = &mut self.state().open
+            && open.probe == Some(user)
+        {
+            open.probe_at = now;
+        }
+    }
+
     /// The service accepted a signature.
     pub(super) fn note_success(&self) {
         *self.state() = State::default();
@@ -204,6 +213,21 @@ mod tests {
         breaker.note_interrupted(USER + 1, TIME);
         breaker.note_refusal(USER, at(20_002));
         assert!(admits(&breaker, short, at(25_001)), "the probe was answered");
+    }
+
+    #[test]
+    fn a_probe_that_made_no_exchange_is_left_to_the_next_call() {
+        let start = Instant::now();
+        let breaker = opened(start);
+        let at = |ms| start + Duration::from_millis(ms);
+        for ms in [5000, 5001, 5002] {
+            assert!(admits(&breaker, TIME, at(ms)));
+            breaker.note_unused(USER + 1, at(ms));
+            assert!(!admits(&breaker, TIME, at(ms)), "another call");
+            breaker.note_unused(USER, at(ms));
+        }
+        assert!(admits(&breaker, TIME, at(5003)));
+        assert!(!admits(&breaker, TIME, at(10_002)));
     }
 
     #[test]

@@ -107,8 +107,13 @@ impl<C: Clock> Cache<C> {
             if let Err(error) = self.breaker.check(key.hash, self.clock.now()) {
                 break Outcome::Failed(error.with_attempts(guard.progress.requests()));
             }
-            if let Some(outcome) = fetcher.attempt(turn, user, context, &mut guard.progress) {
-                break outcome;
+            match fetcher.attempt(turn, user, context, &mut guard.progress) {
+                None => {}
+                // While the store was asked. Without a store an exchange would follow.
+                Some(Outcome::Shared(response)) if self.is_rejected(key, &response) => {
+                    guard.progress.leave_store();
+                }
+                Some(outcome) => break outcome,
             }
         };
         let result = match outcome {
@@ -118,6 +123,7 @@ impl<C: Clock> Cache<C> {
             }
             Outcome::Shared(response) => {
                 self.counters.store_hits.add(1);
+                self.breaker.note_unused(key.hash, self.clock.now());
                 self.succeed(key, &mut guard.progress, response)
             }
             Outcome::Failed(error) => self.fail(key, &mut guard.progress, error),
@@ -174,7 +180,12 @@ impl<C: Clock> Cache<C> {
         let place = self.reserve(key, &response, now);
         let mut shard = self.lock(key);
         let mut retired = None;
-        let result = match shard.state.rejections.check_new(key.hash, token_hash, now) {
+        // A token of the store is no replacement: the service has not been asked for one.
+        let checked = match progress.asks_store() {
+            true => Ok(()),
+            false => shard.state.rejections.check_new(key.hash, token_hash, now),
+        };
+        let result = match checked {
             Err(error) => Err(progress.with_response(error)),
             Ok(()) => {
                 let place = place.filter(|_| shard.state.flights.may_keep(key.user));
@@ -189,6 +200,12 @@ impl<C: Clock> Cache<C> {
         self.count_end(progress, result.is_ok());
         wake(waiting, &result);
         result
+    }
+
+    fn is_rejected(&self, key: Key<'_>, response: &TokenResponse) -> bool {
+        let token = self.tokens.hash_one(response.token.as_bytes());
+        let now = self.clock.now();
+        self.lock(key).state.rejections.is_rejected(key.hash, token, now)
     }
 
     /// Ends a flight with a failure that all its callers share.

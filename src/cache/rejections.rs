@@ -49,11 +49,12 @@ impl Rejections {
         match self.live(user, now) {
             // The same report from another thread.
             Some(report) if report.rejected == token => report.was_held |= was_held,
-            Some(report) if was_held && !report.was_held => {
+            // The cached one is no replacement: it is older than the report, or another process fetched it.
+            Some(report) if was_held && !(report.was_held && report.replacement == Some(token)) => {
                 *report = Report::new(token, was_held, now);
             }
             Some(report) => {
-                report.is_blocked |= was_held || report.replacement == Some(token);
+                report.is_blocked |= report.replacement == Some(token);
             }
             None => self.remember(user, Report::new(token, was_held, now), now),
         }
@@ -78,6 +79,11 @@ impl Rejections {
             Some(report) if report.is_blocked => Err(rejected(report.until - now)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether this token was reported.
+    pub(super) fn is_rejected(&mut self, user: u64, token: u64, now: Instant) -> bool {
+        self.live(user, now).is_some_and(|report| report.rejected == token)
     }
 
     /// Whether a new token may be returned.
@@ -180,6 +186,22 @@ mod tests {
         assert!(rejections.check_new(USER, NEW, later).is_err());
         assert!(rejections.check(USER, later + second(4.999)).is_err());
         assert!(rejections.check(USER, later + second(5.0)).is_ok());
+    }
+
+    #[test]
+    fn a_token_of_the_store_does_not_use_up_the_exchange() {
+        let (mut rejections, start) = fresh();
+        rejections.report(USER, OLD, true, start);
+        assert!(rejections.is_rejected(USER, OLD, start));
+        assert!(!rejections.is_rejected(USER, NEW, start));
+        // The store had it: no exchange was made.
+        rejections.report(USER, NEW, true, start);
+        assert!(rejections.check(USER, start).is_ok(), "one exchange is free");
+        assert!(rejections.is_rejected(USER, NEW, start));
+        assert!(rejections.check_new(USER, NEW + 1, start).is_ok());
+        rejections.report(USER, NEW + 1, true, start);
+        assert!(rejections.check(USER, start).is_err());
+        assert!(!rejections.is_rejected(USER, NEW, start + REMEMBERED));
     }
 
     #[test]

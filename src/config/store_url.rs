@@ -97,8 +97,7 @@ fn split_login(text: &str) -> Result<(Option<Arc<Login>>, &str), Cow<'static, st
         );
     }
     let (user, password) = info.split_once(':').ok_or("its user info has no password")?;
-    let user = Zeroizing::new(percent_decode_str(user).collect());
-    let password = Zeroizing::new(percent_decode_str(password).collect::<Vec<_>>());
+    let (user, password) = (decoded(user)?, decoded(password)?);
     if password.is_empty() {
         return Err("its password is empty".into());
     }
@@ -111,11 +110,25 @@ fn unix(text: &str) -> Result<(StoreAddress, u16), Cow<'static, str>> {
         "" => "",
         query => query.strip_prefix("db=").ok_or("its query is not db= and a number")?,
     };
-    let path = percent_decode_str(path).decode_utf8().map_err(|_| "its path is not UTF-8")?;
+    let path = decoded(path)?;
+    let path = std::str::from_utf8(&path).map_err(|_| "its path is not UTF-8")?;
     if !path.starts_with('/') || path.len() > PATH_MAX || path.contains('\0') {
         return Err("its path is not absolute, or is longer than 107 bytes".into());
     }
-    Ok((StoreAddress::Unix(Path::new(&*path).to_owned()), number(database)?))
+    Ok((StoreAddress::Unix(Path::new(path).to_owned()), number(database)?))
+}
+
+/// Allocates once: growing would leave a copy of a password behind.
+fn decoded(text: &str) -> Result<Zeroizing<Vec<u8>>, Cow<'static, str>> {
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(
+            "it holds a % without two hexadecimal digits, which must be written as %25".into()
+        );
+    }
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+    out.extend(percent_decode_str(text));
+    Ok(out)
 }
 
 fn number(text: &str) -> Result<u16, Cow<'static, str>> {
@@ -175,6 +188,15 @@ mod tests {
             "redis://u:hunter2/@host",
             "redis://u:hunter2?@host",
             "redis://u:hunter2#@host",
+            "redis://u:hunter2%@host",
+            "redis://u:hunter2%zz@host",
+            "redis://u:hunter2%4@host",
+            "redis://u:hunter2%%41@host",
+            "redis://hunter2%4x:p@host",
+            "unix:///hunter2%",
+            "unix:///hunter2%2",
+            "unix:///hunter2%g1",
+            "unix:///hunter2%ff",
             "redis://host:0",
             "redis://host:hunter2",
             "redis://host/hunter2",

@@ -311,13 +311,18 @@ impl Progress {
     }
 
     /// Before the store is asked. It must not answer with the token that is to be renewed.
-    fn beginning_with_store(renews: Option<&[u8]>) -> Self {
+    pub(crate) fn beginning_with_store(renews: Option<&[u8]>) -> Self {
         Self { sharing: Sharing::look(renews), ..Self::default() }
     }
 
     /// The exchange has not begun: the store may have a token.
     pub(crate) fn asks_store(&self) -> bool {
         self.sharing.asks()
+    }
+
+    /// The store is of no use: an exchange is next.
+    pub(crate) fn leave_store(&mut self) {
+        self.sharing = Sharing::Over;
     }
 
     /// Whether to count an exchange now: once, and not while the store is asked.

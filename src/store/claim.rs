@@ -101,7 +101,7 @@ impl Claim {
             // Where scripts are forbidden nothing is shared, and nobody waits for that.
             let _ = self.store.delete(&self.keys.name, false, context);
         }
-        drop(self.store.process().end_lease(None));
+        self.store.process().end_lease();
     }
 }
 
@@ -112,7 +112,10 @@ impl Drop for Claim {
         if !self.is_lease || self.made_in != generation() {
             return;
         }
-        if let Some(connection) = self.store.process().end_lease(Some(&self.keys.name)) {
+        let process = self.store.process();
+        let way = process.admit(&self.keys.name, true); // a closed client keeps it until the lease ends
+        process.end_lease();
+        if let Some(connection) = way.and_then(|way| way.kept) {
             let context = Context::new(Duration::ZERO, None, &CancelToken::new());
             let undo = |out: &mut Commands| {
                 swap(out, &self.keys.name, &self.expected, b"", Duration::ZERO);

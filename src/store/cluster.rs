@@ -145,18 +145,32 @@ impl Nodes {
         Ok((self.all.get_mut(index), forgotten))
     }
 
-    /// The node failed. If it is the entry, the next one is from now on.
+    /// The node failed. If it is the entry, the next of those that failed least is from now on.
     pub(super) fn note_failure(
         &mut self,
         endpoint: &Arc<Endpoint>,
         now: Instant,
     ) -> Vec<Connection> {
         let index = self.all.iter().position(|node| Arc::ptr_eq(&node.endpoint, endpoint));
-        if index == Some(self.entry) {
-            self.entry = (self.entry + 1) % self.all.len().max(1);
-        }
         let node = index.and_then(|index| self.all.get_mut(index));
-        node.map(|node| node.note_failure(now)).unwrap_or_default()
+        let idle = node.map(|node| node.note_failure(now)).unwrap_or_default();
+        if index == Some(self.entry) {
+            let count = self.all.len();
+            let next = (1..=count).map(|step| (self.entry + step) % count);
+            let failures = |index: &usize| self.all.get(*index).map_or(0, |node| node.failures);
+            self.entry = next.min_by_key(failures).unwrap_or_default();
+        }
+        idle
+    }
+
+    /// The connection that is idle the longest, if there are more than `max`, or if it is not used any more.
+    pub(super) fn take_surplus(&mut self, max: usize, now: Instant) -> Option<Connection> {
+        let count: usize = self.all.iter().map(|node| node.idle.len()).sum();
+        let firsts = self.all.iter().enumerate();
+        let firsts = firsts.filter_map(|(index, node)| Some((index, node.idle.first()?)));
+        let (index, oldest) = firsts.min_by_key(|(_, first)| first.idle_since)?;
+        let is_surplus = count > max || oldest.is_old(now);
+        is_surplus.then(|| self.all.get_mut(index).map(|node| node.idle.remove(0))).flatten()
     }
 
     pub(super) fn take_idle(&mut self) -> Vec<Connection> {
@@ -333,6 +347,10 @@ mod tests {
         for _ in 0..FAILURES {
             nodes.note_failure(&second, now);
         }
+        assert_eq!(asked(&mut nodes), 0, "it failed less");
+        nodes.at(&first).unwrap().note_success();
+        nodes.note_failure(&first, now);
+        assert_eq!(asked(&mut nodes), 0, "one failure does not lead to a node that is gone");
         assert!(nodes.at(&second).unwrap().admitted(false, now).is_none());
         assert!(nodes.at(&first).unwrap().admitted(false, now).is_some(), "each has its breaker");
     }

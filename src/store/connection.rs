@@ -99,7 +99,7 @@ pub(super) struct Connection {
     call: Arc<CallIo>,
     input: Box<[u8]>,
     output: Commands,
-    idle_since: Instant,
+    pub(super) idle_since: Instant,
 }
 
 impl Connection {
@@ -178,9 +178,11 @@ impl Connection {
 
     /// Whether it can be used again. One system call, and two more for descriptors that the program closed.
     pub(super) fn is_reusable(&mut self, now: Instant) -> bool {
-        now.saturating_duration_since(self.idle_since) < IDLE_MAX
-            && self.stream.is_intact()
-            && self.stream.is_reusable()
+        !self.is_old(now) && self.stream.is_intact() && self.stream.is_reusable()
+    }
+
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.idle_since) >= IDLE_MAX
     }
 
     pub(super) fn rest(&mut self) {
@@ -212,6 +214,9 @@ impl Connection {
 
     /// Writes a last command and ends the connection without a wait, whatever becomes of it.
     pub(super) fn say(mut self, context: &Context, write: Write<'_>) {
+        if !self.stream.is_intact() {
+            return; // it would be written to a stranger's socket
+        }
         // A context without time: where the connection takes no byte, the write fails instead of waiting.
         let context = context.within(Duration::ZERO);
         self.call.begin(&context, context.deadline);

@@ -52,7 +52,7 @@ pub(crate) struct Wait {
 enum Value {
     Nothing,
     MyLease,
-    /// And when it runs out: never later than the store removes it, however long the reply took.
+    /// And when it runs out.
     Lease(Lease, Instant),
     Token(TokenResponse),
     /// A token that was rejected or is to be renewed, or what cannot be read.
@@ -134,7 +134,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Looks, and takes the lease if nothing is there: one write, three replies.
+    /// Looks, and takes the lease if nothing is there: one write, three replies. A record that is of no use is
+    /// replaced by the lease.
     fn first_look(
         self: &Arc<Self>,
         user: UserId<'_>,
@@ -162,38 +163,27 @@ impl Store {
         let undo = |out: &mut Commands| swap(out, &name, &lease, b"", Duration::ZERO);
         let operation = Operation { name: &name, count: 3, write: &write, undo: Some(&undo) };
         let (value, taken) = self.ask(context, false, &operation, read)?;
+        let waits = |keys, lease| Ok(Step::Waits(Wait::new(keys, renews, lease, again, context)));
         match (value, taken) {
             (_, Taken::Yes) | (Value::MyLease, _) => Ok(self.leads(keys)),
             (Value::Token(response), _) => Ok(Step::Token(response)),
-            (Value::Unusable(record), _) => self.take_over(keys, record, renews, context),
+            (Value::Unusable(record), _) => {
+                match self.swap(&keys, &record, &lease, LEASE_TIME, context)? {
+                    Some(true) => Ok(self.leads(keys)),
+                    Some(false) => waits(keys, None), // another was faster
+                    None => Ok(Step::Over),
+                }
+            }
             (Value::Lease(lease, ends), _) => {
                 count(&self.process().counters.waits);
-                Ok(Step::Waits(Wait { again, ..Wait::new(keys, renews, Some((lease, ends))) }))
+                waits(keys, Some((lease, ends)))
             }
-            (Value::Nothing, Taken::No) => {
-                Ok(Step::Waits(Wait { again, ..Wait::new(keys, renews, None) }))
-            }
+            (Value::Nothing, Taken::No) => waits(keys, None),
             (Value::Nothing, Taken::Refused) => {
                 self.note_refusal();
                 Ok(Step::Over)
             }
         }
-    }
-
-    /// Replaces a record that is of no use by the lease.
-    fn take_over(
-        self: &Arc<Self>,
-        keys: UserKeys,
-        record: Vec<u8>,
-        renews: Option<u64>,
-        context: &Context,
-    ) -> Result<Step, Failure> {
-        let lease = self.process().lease;
-        Ok(match self.swap(&keys, &record, &lease, LEASE_TIME, context)? {
-            Some(true) => self.leads(keys),
-            Some(false) => Step::Waits(Wait::new(keys, renews, None)), // another was faster
-            None => Step::Over,
-        })
     }
 
     /// Looks whether the leader is done.
@@ -258,11 +248,14 @@ impl Store {
             return Ok(Value::Lease(lease, asked + left.min(LEASE_TIME)));
         }
         let lifetime = match u64::try_from(left) {
-            Ok(0) => return Ok(Value::Nothing),
-            Ok(ms) => Duration::from_millis(ms).min(self.age_max),
+            // Never later than the store removes it, however long the reply took.
+            Ok(ms) => Duration::from_millis(ms).saturating_sub(asked.elapsed()).min(self.age_max),
             Err(_) if left == -1 => self.age_max, // an operator made it stay
-            Err(_) => return Ok(Value::Nothing),  // it ended between the two commands
+            Err(_) => Duration::ZERO,             // it ended between the two commands
         };
+        if lifetime.is_zero() {
+            return Ok(Value::Nothing);
+        }
         Ok(match keys.open(value) {
             Some(token)
                 if !process.is_reported(token.as_bytes())
@@ -290,27 +283,35 @@ enum Step {
 
 impl Wait {
     /// `lease`: another process makes the exchange. `None`: looks again at once.
-    fn new(keys: UserKeys, renews: Option<u64>, lease: Option<(Lease, Instant)>) -> Self {
-        let (now, pause, again) = (Instant::now(), PAUSE_FIRST, false);
+    fn new(
+        keys: UserKeys,
+        renews: Option<u64>,
+        lease: Option<(Lease, Instant)>,
+        again: bool,
+        context: &Context,
+    ) -> Self {
+        let (now, pause) = (Instant::now(), PAUSE_FIRST);
         let mut this = Self { keys, renews, lease, again, began: now, pause, next: now };
         if lease.is_some() {
-            this.advance();
+            this.advance(context);
         }
         this
     }
 
-    /// Whether to wait on, now that `lease` was found: for one lease, for at most as long as it lasts, and half the
-    /// time that the call had left.
+    /// Whether to wait on, now that `lease` was found: for one lease.
     fn goes_on_for(&mut self, lease: Lease, context: &Context) -> bool {
-        let had = context.deadline.at.saturating_duration_since(self.began);
-        let longest = LEASE_TIME.min(had / 2);
         let is_another = self.lease.is_some_and(|(awaited, _)| awaited != lease);
-        if is_another || self.began.elapsed() >= longest {
+        if is_another || Instant::now() >= self.last_look(context) {
             return false;
         }
-        self.advance();
-        self.next = self.next.min(self.began + longest);
+        self.advance(context);
         true
+    }
+
+    /// A wait takes at most as long as a lease lasts, and half the time that the call had left.
+    fn last_look(&self, context: &Context) -> Instant {
+        let had = context.deadline.at.saturating_duration_since(self.began);
+        self.began + LEASE_TIME.min(had / 2)
     }
 
     /// Whether the first lease lasted to its end. A leader whose exchange failed releases it before.
@@ -318,9 +319,10 @@ impl Wait {
         !self.again && self.lease.is_some_and(|(_, ends)| ends <= Instant::now())
     }
 
-    fn advance(&mut self) {
+    fn advance(&mut self, context: &Context) {
         // A quarter more or less: those that wait do not all look at once.
-        self.next = Instant::now() + self.pause.mul_f64(0.75 + random::fraction() / 2.0);
+        let next = Instant::now() + self.pause.mul_f64(0.75 + random::fraction() / 2.0);
+        self.next = next.min(self.last_look(context));
         self.pause = PAUSE_MAX.min(self.pause * 2);
     }
 }
@@ -329,4 +331,35 @@ impl Wait {
 fn look(out: &mut Commands, name: &[u8]) {
     command(out, &[b"GET", name]);
     command(out, &[b"PTTL", name]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::context::CancelToken;
+
+    fn keys() -> UserKeys {
+        let mut config = Config::new().unwrap();
+        config.set_application_id(b"1").unwrap();
+        config.set_hmac_key(b"key").unwrap();
+        config.set_store(b"redis://localhost").unwrap();
+        let store = Store::new(&config, config.application_id.as_ref().unwrap()).unwrap().unwrap();
+        store.keys.of(UserId::new(b"alice").unwrap())
+    }
+
+    #[test]
+    fn no_look_is_later_than_half_the_time_of_a_call_or_a_lease() {
+        for (timeout_ms, longest_ms) in [(1, 0), (4, 2), (8, 4), (1000, 500), (60_000, 5000)] {
+            let timeout = Duration::from_millis(timeout_ms);
+            let context = Context::new(timeout, None, &CancelToken::new());
+            let lease = ([0; 17], Instant::now() + LEASE_TIME);
+            let mut wait = Wait::new(keys(), None, Some(lease), false, &context);
+            let latest = wait.began + Duration::from_millis(longest_ms + 1);
+            for _ in 0..20 {
+                assert!(wait.next <= latest, "{timeout_ms}");
+                wait.advance(&context);
+            }
+        }
+    }
 }

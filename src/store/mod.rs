@@ -50,6 +50,8 @@ pub(crate) struct Store {
     url: StoreUrl,
     /// For one operation.
     timeout: Duration,
+    /// How many connections are kept. There may be more in use: one for each record that is written.
+    idle_max: usize,
     age_max: Duration,
     keys: Keys,
     endpoint: Endpoint,
@@ -100,6 +102,7 @@ impl Store {
         Ok(Some(Arc::new(Self {
             url: url.clone(),
             timeout: config.store_timeout,
+            idle_max: config.max_concurrency as usize,
             age_max: config.cache.ttl.map_or(AGE_MAX, |ttl| ttl.min(AGE_MAX)),
             keys: Keys::new(key.clone(), application_id, &config.base_url),
             process: PerProcess::empty(),
@@ -185,7 +188,8 @@ impl Store {
     }
 
     fn process(&self) -> &Process {
-        self.process.get(|parent| Process::new(self.endpoint.of_this_process(), parent))
+        let endpoint = || self.endpoint.of_this_process();
+        self.process.get(|parent| Process::new(endpoint(), self.idle_max, parent))
     }
 
     /// One operation: one write and as many replies. `always`: also while the store is skipped.

@@ -21,6 +21,8 @@ pub(super) struct Process {
     pub(super) counters: Counters,
     state: Mutex<State>,
     reported: Mutex<VecDeque<u64>>,
+    /// How many connections are kept, of all nodes together.
+    idle_max: usize,
 }
 
 struct State {
@@ -55,7 +57,7 @@ pub(super) struct Way {
 impl Process {
     /// A child has no connection, knows its parent's reports, and learns anew which node has what. Closes the child's
     /// copies of the parent's idle connections, and sends nothing.
-    pub(super) fn new(endpoint: Endpoint, parent: Option<&Self>) -> Self {
+    pub(super) fn new(endpoint: Endpoint, idle_max: usize, parent: Option<&Self>) -> Self {
         let reported = parent.and_then(|parent| {
             parent.drop_inherited();
             try_lock(&parent.reported).map(|reported| reported.clone())
@@ -65,6 +67,7 @@ impl Process {
             counters: Counters::default(),
             state: Mutex::new(State { nodes: Nodes::new(endpoint), leases: 0, is_closed: false }),
             reported: Mutex::new(reported.unwrap_or_default()),
+            idle_max,
         }
     }
 
@@ -117,6 +120,7 @@ impl Process {
     /// Its node answered well.
     pub(super) fn put_back(&self, mut connection: Connection) {
         connection.rest();
+        let now = connection.idle_since;
         let mut state = self.state(); // unlocked before a connection that is not kept is closed
         let keeps = !state.is_closed || state.leases > 0;
         if let Some(node) = state.nodes.at(&connection.endpoint) {
@@ -125,6 +129,9 @@ impl Process {
                 node.idle.push(connection);
             }
         }
+        let surplus = state.nodes.take_surplus(self.idle_max, now);
+        drop(state);
+        drop(surplus);
     }
 
     /// An operation failed by the node's fault.
@@ -138,16 +145,13 @@ impl Process {
         self.state().leases += 1;
     }
 
-    /// It does not any more. Returns a connection for the release of this key, if one rests.
-    pub(super) fn end_lease(&self, released: Option<&[u8]>) -> Option<Connection> {
+    /// It does not any more.
+    pub(super) fn end_lease(&self) {
         let mut state = self.state();
         state.leases = state.leases.saturating_sub(1);
-        let node = released.and_then(|name| state.nodes.of_key(name));
-        let connection = node.and_then(|node| node.idle.pop());
         let idle = state.take_if_closed();
         drop(state);
         drop(idle); // closes connections: not under the lock
-        connection
     }
 
     /// The client was closed.
@@ -208,17 +212,20 @@ pub(super) fn hash(token: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{CaCertificates, StoreUrl, TlsRoots};
+    use crate::context::{CancelToken, Context};
+    use std::time::Duration;
 
     fn endpoint() -> Endpoint {
         Endpoint::Path("/nowhere".into())
     }
 
     fn process() -> Process {
-        Process::new(endpoint(), None)
+        Process::new(endpoint(), 1, None)
     }
 
     fn child_of(parent: &Process) -> Process {
-        Process::new(endpoint(), Some(parent))
+        Process::new(endpoint(), 1, Some(parent))
     }
 
     #[test]
@@ -230,6 +237,25 @@ mod tests {
         }
         assert!(process.admit(b"key", false).is_none());
         assert!(process.admit(b"key", true).is_some());
+    }
+
+    #[test]
+    fn a_connection_that_the_server_closed_is_not_used() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", server.local_addr().unwrap());
+        let url = StoreUrl::new(url.as_bytes()).unwrap();
+        let (roots, ca) = (TlsRoots::Bundled, CaCertificates::default());
+        let endpoint = Endpoint::new(&url.address, roots, &ca).unwrap();
+        let process = Process::new(endpoint, 3, None);
+        let context = Context::new(Duration::from_secs(20), None, &CancelToken::new());
+        let take = || process.admit(b"key", true).unwrap();
+        let open = || Connection::open(&take().endpoint, &url, &context).unwrap();
+        let connections: Vec<_> = (0..3).map(|_| (open(), server.accept().unwrap())).collect();
+        let (kept, mut ends): (Vec<_>, Vec<_>) = connections.into_iter().unzip();
+        kept.into_iter().for_each(|connection| process.put_back(connection));
+        ends.drain(1..).for_each(drop);
+        assert!(take().kept.is_some(), "the first, below two that are closed");
+        assert!(take().kept.is_none());
     }
 
     #[test]

@@ -84,12 +84,7 @@ impl Redis {
     }
 
     pub fn url(&self) -> String {
-        self.url_as("")
-    }
-
-    /// With user info, such as "user:password@".
-    pub fn url_as(&self, login: &str) -> String {
-        format!("unix://{login}{}", self.socket().display())
+        format!("unix://{}", self.socket().display())
     }
 
     /// One command, without a login. Returns the reply as it came.

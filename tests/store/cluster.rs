@@ -370,6 +370,42 @@ fn a_node_that_is_named_and_cannot_be_reached_costs_three_timeouts_at_most() {
     }
 }
 
+/// A store in memory, and how many connections it has.
+fn counted(open: &Arc<AtomicU64>) -> Server {
+    let (memory, open) = (Memory::default(), Arc::clone(open));
+    Server::accepting(move |mut stream| {
+        open.fetch_add(1, Ordering::SeqCst);
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some(command) = common::store::read_command(&mut reader) {
+            if stream.write_all(&memory.answer(&command)).is_err() {
+                break;
+            }
+        }
+        open.fetch_sub(1, Ordering::SeqCst);
+    })
+}
+
+#[test]
+fn connections_are_bounded_for_all_nodes_together() {
+    const NODES: usize = 12;
+    let open = Arc::default();
+    let nodes: Vec<_> = (0..NODES).map(|_| counted(&open)).collect();
+    let ports: Vec<_> = nodes.iter().map(Server::port).collect();
+    let next = AtomicU64::new(0);
+    let (first, _) = node(move || {
+        let number = next.fetch_add(1, Ordering::SeqCst) as usize / 3; // a look is three commands
+        format!("-ASK 1 127.0.0.1:{}", ports[number % NODES])
+    });
+    let service = service(Duration::ZERO);
+    let mut config = config(&service, &url_of(&first));
+    config.set_max_concurrency(3).unwrap();
+    config.set_cache_capacity(0);
+    let client = Client::new(&config).unwrap();
+    (0..3 * NODES).for_each(|_| drop(get(&client)));
+    assert!(nodes.iter().all(|node| node.connections() > 0));
+    wait_until("what is not kept is closed", || open.load(Ordering::SeqCst) <= 3);
+}
+
 #[test]
 fn an_operation_at_several_nodes_has_the_time_of_one() {
     const STEP: Duration = Duration::from_millis(400);

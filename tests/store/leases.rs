@@ -1,6 +1,10 @@
 //! One process fetches, and the others wait for it.
 
 use super::*;
+use common::store::read_command;
+use std::io::{BufReader, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Mutex;
 
 const LEASE: &[u8; 17] = b"Lsomebody else's!";
 
@@ -123,6 +127,33 @@ fn a_call_waits_for_half_its_time_and_stores_its_token_over_the_dead_lease() {
     assert!(held.value().starts_with("$36\r\nT"));
 }
 
+/// Each reply is possible, and none leads on: leases that run out at once, and records that another process is always
+/// faster to replace.
+#[test]
+fn a_store_that_never_comes_to_an_end_fails_no_call() {
+    let looks = AtomicU64::new(0);
+    let store = scripted(move |command, _| {
+        let look = looks.load(Ordering::SeqCst);
+        Some(match &command[0][..] {
+            b"GET" => match looks.fetch_add(1, Ordering::SeqCst) % 3 {
+                0 => b"$1\r\nx\r\n".to_vec(),
+                _ => format!("$17\r\nL{look:016}\r\n").into_bytes(),
+            },
+            b"PTTL" if look % 3 == 1 => b":1000\r\n".to_vec(),
+            b"SET" => b"$-1\r\n".to_vec(),
+            _ => b":0\r\n".to_vec(),
+        })
+    });
+    let service = service(Duration::ZERO);
+    for number in 0..3 {
+        let client = client(&service, &url_of(&store));
+        let start = Instant::now();
+        let token = get_by(&client, Some(&call_with_timeout(2000))).unwrap();
+        assert_eq!(token, format!("token-{number}"));
+        assert!(start.elapsed() < Duration::from_millis(1600), "{:?}", start.elapsed());
+    }
+}
+
 #[test]
 fn a_call_that_waits_for_a_lease_is_cancelled_at_once() {
     let Some(held) = Held::new(60_000) else { return };
@@ -164,6 +195,40 @@ fn a_leader_that_is_cancelled_releases_its_lease() {
 #[test]
 fn a_client_that_is_closed_releases_its_leases() {
     is_released_after(|client, _| client.close());
+}
+
+#[test]
+fn a_lease_is_released_although_the_connection_that_took_it_is_dead() {
+    let (memory, last) = (Memory::default(), Arc::new(Mutex::new(None::<TcpStream>)));
+    let used_last = Arc::clone(&last);
+    let store = Server::accepting(move |mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some(command) = read_command(&mut reader) {
+            std::thread::sleep(Duration::from_millis(20)); // two at once take two connections
+            *used_last.lock().unwrap() = stream.try_clone().ok();
+            if stream.write_all(&memory.answer(&command)).is_err() {
+                return;
+            }
+        }
+    });
+    let (service, url) = (service(Duration::from_millis(500)), url_of(&store));
+    let client = client(&service, &url);
+    std::thread::scope(|scope| {
+        let fetch = |user: &'static [u8]| client.get_token(user, None).unwrap();
+        let _ = [b"bob", b"eve"].map(|user| scope.spawn(move || fetch(user)));
+    });
+    assert_eq!(store.connections(), 2);
+    let call = Call::new();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| get_by(&client, Some(&call)));
+        wait_until("the request is sent", || service.requests() == 3);
+        last.lock().unwrap().take().unwrap().shutdown(Shutdown::Both).unwrap();
+        call.cancel();
+        assert!(running.join().unwrap().is_err());
+    });
+    let start = Instant::now();
+    get(&self::client(&service, &url));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod flights;
 mod inheritance;
 mod model;
 mod renewal;
+mod shared;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

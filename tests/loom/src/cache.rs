@@ -142,6 +142,12 @@ impl Never {
         Ok(())
     }
 
+    fn is_rejected(&self, _: u64, _: u64, _: Duration) -> bool {
+        false
+    }
+
+    fn note_unused(&self, _: u64, _: Duration) {}
+
     fn note_success(&self) {}
 
     fn note_interrupted(&self, _: u64, _: Duration) {}

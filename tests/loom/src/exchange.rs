@@ -27,6 +27,8 @@ impl Progress {
         false
     }
 
+    pub(crate) fn leave_store(&mut self) {}
+
     pub(crate) fn begins(&mut self) -> bool {
         !std::mem::replace(&mut self.is_counted, true)
     }
