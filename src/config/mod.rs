@@ -83,6 +83,8 @@ pub struct Config {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) max_attempts: u32,
     pub(crate) max_concurrency: u32,
+    /// Requests per second; 0 for no limit.
+    pub(crate) max_rate: u32,
     pub(crate) proxy: ProxyChoice,
     pub(crate) ca_certificates: CaCertificates,
     pub(crate) tls_roots: TlsRoots,
@@ -104,6 +106,7 @@ impl Config {
             connect_timeout: None,
             max_attempts: DEFAULT_ATTEMPTS,
             max_concurrency: DEFAULT_CONCURRENCY,
+            max_rate: 0,
             proxy: ProxyChoice::default(),
             ca_certificates: CaCertificates::default(),
             tls_roots: TlsRoots::default(),
@@ -164,6 +167,12 @@ impl Config {
             checked_count("number of exchanges in flight", count, CONCURRENCY_MAX)?
                 .unwrap_or(DEFAULT_CONCURRENCY);
         Ok(())
+    }
+
+    /// Sets how many requests the client may send per second, retries included; 0, the default, for no limit.
+    /// A call waits within its deadline.
+    pub fn set_max_rate(&mut self, per_second: u32) {
+        self.max_rate = per_second;
     }
 
     /// Sets the HTTP proxy for `https` URLs, `http://[user:password@]host[:port]`; empty for none. Takes

@@ -4,6 +4,8 @@ mod classify;
 mod fetcher;
 mod hold;
 mod problem;
+mod progress;
+mod rate;
 mod reply;
 mod request;
 mod retry;
@@ -13,7 +15,7 @@ mod shared;
 
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::{ApplicationId, Config};
 use crate::context::Context;
@@ -21,11 +23,13 @@ use crate::error::{Error, ErrorKind};
 use crate::http::{HttpClient, Permit, Settings};
 use crate::random;
 use crate::signing::Signature;
-use crate::store::Sharing;
 use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
 pub(crate) use fetcher::{Fetcher, Later};
 use hold::{Admission, First, Hold, Pass};
+use progress::Pause;
+pub(crate) use progress::Progress;
+use rate::RateLimit;
 use request::RequestBody;
 use retry::Budget;
 pub(crate) use shared::SharedExchange;
@@ -40,6 +44,7 @@ pub(crate) struct Exchange {
     max_attempts: u32,
     budget: Budget,
     hold: Hold,
+    rate: Option<Arc<RateLimit>>,
 }
 
 /// A user and that user's signature.
@@ -72,6 +77,7 @@ impl Exchange {
             max_attempts: config.max_attempts,
             budget: Budget::new(),
             hold: Hold::new(),
+            rate: RateLimit::new(config.max_rate),
         })
     }
 
@@ -131,16 +137,20 @@ impl Exchange {
     ) -> Result<Pass<'_>, Later<Obstacle>> {
         loop {
             self.check_pause(context, progress)?;
-            match self.hold.admit(Instant::now()) {
+            let now = Instant::now();
+            if let Some(rate) = &self.rate
+                && !self.hold.is_on(now)
+            {
+                let at = rate.reserve(&mut progress.slot, now);
+                if at > now {
+                    progress.wait_until(at, rate.failure(at, now));
+                    continue;
+                }
+            }
+            match self.hold.admit(now) {
                 Admission::Go(pass) => return Ok(pass),
                 Admission::Queue(first) => return Err(Later::At(Obstacle::First(first))),
-                Admission::Wait(until, failure) => {
-                    progress.pause = Some(Pause {
-                        until,
-                        failure: failure.with_attempts(progress.sent),
-                        paid: true,
-                    });
-                }
+                Admission::Wait(until, failure) => progress.wait_until(until, failure),
             }
         }
     }
@@ -237,6 +247,10 @@ impl Fetcher for Exchange {
         if turn.pass.was_withdrawn() {
             return None;
         }
+        let now = Instant::now();
+        if self.rate.as_ref().is_some_and(|rate| !rate.spend(&mut progress.slot, now)) {
+            return None;
+        }
         let (result, requests) = self.send(turn, user, context);
         progress.attempts += 1;
         progress.sent += requests;
@@ -277,89 +291,6 @@ enum Obstacle {
 /// Whether a failure says something about the call, and nothing about the exchange.
 fn is_the_callers_own(failure: &Error) -> bool {
     matches!(failure.kind(), ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Closed)
-}
-
-/// How far an exchange has come. Another call may go on with it from here.
-#[derive(Default)]
-pub(crate) struct Progress {
-    /// Attempts that were begun.
-    attempts: u32,
-    /// Requests that were sent.
-    sent: u32,
-    /// The wait between the last attempt and the next.
-    pause: Option<Pause>,
-    /// The part of the store.
-    sharing: Sharing,
-    /// It was counted as an exchange.
-    is_counted: bool,
-}
-
-struct Pause {
-    until: Instant,
-    /// The reason, and the result if there is no next attempt.
-    failure: Error,
-    /// The retry is paid for. A call that goes on with the exchange does not pay again.
-    paid: bool,
-}
-
-impl Progress {
-    /// After an attempt that failed; no other before `until`.
-    #[cfg(test)]
-    pub(crate) fn paused(until: Instant, failure: Error) -> Self {
-        let pause = Some(Pause { until, failure, paid: false });
-        Self { attempts: 1, sent: 1, pause, ..Self::default() }
-    }
-
-    /// Before the store is asked. It must not answer with the token that is to be renewed.
-    pub(crate) fn beginning_with_store(renews: Option<&[u8]>) -> Self {
-        Self { sharing: Sharing::look(renews), ..Self::default() }
-    }
-
-    /// The exchange has not begun: the store may have a token.
-    pub(crate) fn asks_store(&self) -> bool {
-        self.sharing.asks()
-    }
-
-    /// The store is of no use: an exchange is next.
-    pub(crate) fn leave_store(&mut self) {
-        self.sharing = Sharing::Over;
-    }
-
-    /// Whether to count an exchange now: once, and not while the store is asked.
-    pub(crate) fn begins(&mut self) -> bool {
-        !self.asks_store() && !std::mem::replace(&mut self.is_counted, true)
-    }
-
-    /// How many requests were sent.
-    pub(crate) fn requests(&self) -> u32 {
-        self.sent
-    }
-
-    /// A failure that was found in a good response.
-    pub(crate) fn with_response(&self, failure: Error) -> Error {
-        failure.with_http_status(200).with_attempts(self.sent)
-    }
-
-    /// The failure of the last attempt, if a call with this deadline has no time for the next one.
-    pub(crate) fn failure_at(&self, deadline: Instant) -> Option<&Error> {
-        let pause = self.pause.as_ref()?;
-        let left = deadline.saturating_duration_since(pause.until);
-        (!retry::fits(Duration::ZERO, left)).then_some(&pause.failure)
-    }
-
-    fn interrupted(&self, error: Error) -> Outcome {
-        Outcome::Interrupted(error.with_attempts(self.sent))
-    }
-
-    /// The last attempt was interrupted. It counts if a request went out, but one more is always left:
-    /// no call fails because another ran out of time. So callers that are stopped one after the other
-    /// send a request each, as they would alone.
-    fn break_off(&mut self, requests: u32, max_attempts: u32) {
-        if requests == 0 {
-            self.attempts -= 1;
-        }
-        self.attempts = self.attempts.min(max_attempts - 1);
-    }
 }
 
 /// The result of an exchange, for now.
