@@ -18,6 +18,7 @@ const HMAC_KEY: &str = "SPIKE_HMAC_KEY";
 const HMAC_KEY_FILE: &str = "SPIKE_HMAC_KEY_FILE";
 const API_BASE_URL: &str = "SPIKE_API_BASE_URL";
 const TIMEOUT_MS: &str = "SPIKE_TIMEOUT_MS";
+const MAX_RATE: &str = "SPIKE_MAX_RATE";
 const CA_FILE: &str = "SPIKE_CA_FILE";
 const STORE_URL: &str = "SPIKE_STORE_URL";
 const STORE_URL_FILE: &str = "SPIKE_STORE_URL_FILE";
@@ -57,6 +58,10 @@ pub(super) fn load(
     }
     if let Some(ms) = var(TIMEOUT_MS) {
         named(TIMEOUT_MS, parse_ms(&ms).and_then(|ms| config.set_timeout_ms(ms)))?;
+    }
+    if let Some(per_second) = var(MAX_RATE) {
+        let per_second = named(MAX_RATE, parse_number(&per_second, "requests per second"))?;
+        config.set_max_rate(per_second);
     }
     if let Some(path) = var(CA_FILE) {
         let pem = read_file(CA_FILE, &path, CA_FILE_MAX, &|_| Ok(()))?;
@@ -127,9 +132,14 @@ fn named<T>(variable: &str, result: Result<T, Error>) -> Result<T, Error> {
 }
 
 fn parse_ms(text: &OsStr) -> Result<u32, Error> {
+    parse_number(text, "milliseconds")
+}
+
+fn parse_number(text: &OsStr, unit: &str) -> Result<u32, Error> {
     let digits = text.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidArgument, "It is not a whole number of milliseconds.")
+        let message = format!("It is not a whole number of {unit}, at most {}.", u32::MAX);
+        Error::new(ErrorKind::InvalidArgument, message)
     })
 }
 
@@ -219,6 +229,7 @@ mod tests {
             (TIMEOUT_MS, "250"),
             (STORE_URL, "valkey://localhost:7000/2"),
             (STORE_TIMEOUT_MS, "40"),
+            (MAX_RATE, "500"),
         ])
         .unwrap();
         assert_eq!(config.store.as_ref().map(|store| store.database), Some(2));
@@ -227,6 +238,7 @@ mod tests {
         assert!(signs_like(&config, b"key\n"), "a key in the environment is not trimmed");
         assert_eq!(config.base_url.join(""), "http://localhost:1/v3");
         assert_eq!(config.timeout.as_millis(), 250);
+        assert_eq!(config.max_rate, 500);
 
         let untouched = load_from(&[]).unwrap();
         assert!(untouched.application_id.is_none() && untouched.hmac_key.is_none());
@@ -259,6 +271,9 @@ mod tests {
             (STORE_URL, "http://localhost"),
             (STORE_TIMEOUT_MS, "10001"),
             (STORE_TIMEOUT_MS, "fast"),
+            (MAX_RATE, ""),
+            (MAX_RATE, "1.5"),
+            (MAX_RATE, "4294967296"),
         ] {
             let error = load_from(&[(variable, value)]).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidEnvironment, "{variable}={value}");
