@@ -613,7 +613,7 @@ void spike_auth_config_free(struct spike_auth_config *config);
  *
  * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file that
  * its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE;
- * SPIKE_STORE_URL, or SPIKE_STORE_URL_FILE (like the key's file); SPIKE_STORE_TIMEOUT_MS. The
+ * SPIKE_STORE_URL, or SPIKE_STORE_URL_FILE (like the key's file); SPIKE_STORE_TIMEOUT_MS; SPIKE_MAX_RATE. The
  * proxy for an https base URL is the first non-empty one of https_proxy, HTTPS_PROXY, all_proxy and
  * ALL_PROXY, except for the hosts in no_proxy or NO_PROXY.
  *
@@ -820,6 +820,23 @@ SPIKE_AUTH_MUST_USE
 spike_auth_status_t spike_auth_config_set_max_concurrency(struct spike_auth_config *config,
                                                           uint32_t n,
                                                           struct spike_auth_error *err);
+
+/**
+ * Sets how many requests a client may send per second, retries included. The default is no limit.
+ *
+ * A call waits for its turn within its deadline, and a started call waits without a thread. If the turn is too late
+ * for the deadline, the call fails at once with RATE_LIMITED, http_status 0, and the wait in retry_after_ms. The
+ * limit is that of one client in one process: for a fleet, divide its total by the number of processes. Tokens
+ * that come from the cache or the store are not counted.
+ *
+ * @param per_second  0, the default, for no limit
+ * @param err         receives the error detail; may be NULL
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_max_rate(struct spike_auth_config *config,
+                                                   uint32_t per_second,
+                                                   struct spike_auth_error *err);
 
 /**
  * Sets the maximum number of tokens in the cache. If it is full, a token that was not used lately is

@@ -261,6 +261,9 @@ public:
     result<void> try_set_max_concurrency(std::uint32_t count) noexcept {
         return set(spike_auth_config_set_max_concurrency, count);
     }
+    result<void> try_set_max_rate(std::uint32_t per_second) noexcept {
+        return set(spike_auth_config_set_max_rate, per_second);
+    }
     result<void> try_set_cache_capacity(std::uint32_t entries) noexcept {
         return set(spike_auth_config_set_cache_capacity, entries);
     }
@@ -301,6 +304,7 @@ public:
     config &set_user_agent(std::string_view suffix) { return kept(try_set_user_agent(suffix)); }
     config &set_proxy(std::string_view url) { return kept(try_set_proxy(url)); }
     config &set_max_concurrency(std::uint32_t count) { return kept(try_set_max_concurrency(count)); }
+    config &set_max_rate(std::uint32_t per_second) { return kept(try_set_max_rate(per_second)); }
     config &set_cache_capacity(std::uint32_t entries) { return kept(try_set_cache_capacity(entries)); }
     config &set_cache_max_bytes(std::uint64_t bytes) { return kept(try_set_cache_max_bytes(bytes)); }
     config &set_cache_ttl(std::chrono::milliseconds age) { return kept(try_set_cache_ttl(age)); }

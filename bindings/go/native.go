@@ -228,6 +228,7 @@ func configure(config *C.spike_auth_config, s *settings, e *C.spike_auth_error) 
 		s.tlsRoots != nil && C.spike_auth_config_set_tls_roots(config, C.int32_t(*s.tlsRoots), e) != ok,
 		s.proxy != nil && C.spike_auth_config_set_proxy(config, chars(*s.proxy), size(*s.proxy), e) != ok,
 		s.maxConcurrency != nil && C.spike_auth_config_set_max_concurrency(config, C.uint32_t(*s.maxConcurrency), e) != ok,
+		s.maxRate != nil && C.spike_auth_config_set_max_rate(config, C.uint32_t(*s.maxRate), e) != ok,
 		s.cacheCapacity != nil && C.spike_auth_config_set_cache_capacity(config, C.uint32_t(*s.cacheCapacity), e) != ok,
 		s.cacheMaxBytes != nil && C.spike_auth_config_set_cache_max_bytes(config, C.uint64_t(*s.cacheMaxBytes), e) != ok,
 		s.cacheTTLMS != nil && C.spike_auth_config_set_cache_ttl_ms(config, C.uint64_t(*s.cacheTTLMS), e) != ok,

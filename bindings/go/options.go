@@ -26,6 +26,7 @@ type settings struct {
 	tlsRoots       *TLSRoots
 	proxy          *string
 	maxConcurrency *uint32
+	maxRate        *uint32
 	cacheCapacity  *uint32
 	cacheMaxBytes  *uint64
 	cacheTTLMS     *uint64
@@ -102,6 +103,13 @@ func WithProxy(url string) Option {
 // them: further calls wait as goroutines. The default, also for 0, is 32.
 func WithMaxConcurrency(n int) Option {
 	return func(s *settings) error { return setCount(&s.maxConcurrency, "number of exchanges", n) }
+}
+
+// WithMaxRate sets how many requests the client may send per second, retries included. A call waits for its turn, or fails
+// at once with [StatusRateLimited] if its deadline is too near. The limit is that of one process: for a fleet, divide the
+// total. The default is 0, no limit.
+func WithMaxRate(perSecond int) Option {
+	return func(s *settings) error { return setCount(&s.maxRate, "rate", perSecond) }
 }
 
 // WithCacheCapacity sets the maximum number of cached tokens, within [WithCacheMaxBytes]; 0 disables the cache. The

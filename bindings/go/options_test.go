@@ -36,6 +36,7 @@ func TestInvalidSettings(t *testing.T) {
 		"roots":                {spikeauth.WithTLSRoots(3), spikeauth.StatusInvalidArgument},
 		"proxy":                {spikeauth.WithProxy("socks5://localhost"), spikeauth.StatusInvalidURL},
 		"concurrency":          {spikeauth.WithMaxConcurrency(1025), spikeauth.StatusInvalidArgument},
+		"negative rate":        {spikeauth.WithMaxRate(-1), spikeauth.StatusInvalidArgument},
 		"negative capacity":    {spikeauth.WithCacheCapacity(-1), spikeauth.StatusInvalidArgument},
 		"negative memory":      {spikeauth.WithCacheMaxBytes(-1), spikeauth.StatusInvalidArgument},
 		"negative TTL":         {spikeauth.WithCacheTTL(-1), spikeauth.StatusInvalidArgument},
@@ -92,6 +93,18 @@ func TestSettings(t *testing.T) {
 	}
 	var e *spikeauth.Error
 	if _, err := client.Token(t.Context(), "fault.status.500.settings"); !errors.As(err, &e) || e.Attempts != 2 {
+		t.Errorf("%#v", err)
+	}
+}
+
+func TestTheRateThatIsSetHolds(t *testing.T) {
+	client := server.client(t, "http", spikeauth.WithMaxRate(1), spikeauth.WithTimeout(500*time.Millisecond))
+	if _, err := client.Exchange(t.Context(), "rate"); err != nil {
+		t.Fatal(err)
+	}
+	var e *spikeauth.Error
+	_, err := client.Exchange(t.Context(), "rate")
+	if !errors.As(err, &e) || e.Status != spikeauth.StatusRateLimited || e.Attempts != 0 || e.RetryAfter <= 0 {
 		t.Errorf("%#v", err)
 	}
 }

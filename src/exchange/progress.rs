@@ -19,7 +19,7 @@ pub(crate) struct Progress {
     /// The part of the store.
     pub(super) sharing: Sharing,
     /// It was counted as an exchange.
-    is_counted: bool,
+    pub(super) is_counted: bool,
     /// The next request's place in the rate limit.
     pub(super) slot: Option<Slot>,
 }

@@ -70,7 +70,7 @@ impl RateLimit {
         Error::new(
             ErrorKind::RateLimited,
             format!(
-                "The client's own limit of {} requests per second is used up, so this request was not \
+                "The client's own limit of {} per second is used up, so this request was not \
                  sent; the next one may go out in {} ms. Allow the call more time, make fewer calls at \
                  once, or raise max_rate.",
                 self.per_second,
@@ -187,6 +187,6 @@ mod tests {
         let error = limit.failure(now + 1500 * MS, now);
         assert_eq!(error.kind(), ErrorKind::RateLimited);
         assert_eq!(error.retry_after(), Some(1500 * MS));
-        assert!(error.message().contains("7 requests") && error.message().contains("1500 ms"));
+        assert!(error.message().contains("7 per second") && error.message().contains("1500 ms"));
     }
 }

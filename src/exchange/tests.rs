@@ -83,3 +83,25 @@ fn a_turn_behind_the_first_is_woken() {
     drop(first);
     assert_eq!(woken.0.load(Ordering::SeqCst), 2);
 }
+
+/// A started call waits for its place in the rate limit without a thread.
+#[test]
+fn a_turn_beyond_the_rate_says_until_when() {
+    let mut config = Config::new().unwrap();
+    config.set_max_rate(1);
+    let exchange = Exchange::new(&config, &ApplicationId::new(b"1").unwrap()).unwrap();
+    let poll = |timeout, progress: &mut Progress| {
+        exchange.poll_turn(&context(timeout), progress, Waker::noop()).map(drop)
+    };
+    assert!(poll(SECOND, &mut Progress::default()).is_ok());
+    let (begun, mut second) = (Instant::now(), Progress::default());
+    let Err(Later::At(at)) = poll(60 * SECOND, &mut second) else { panic!("no limit") };
+    assert!(at > begun && at < begun + SECOND);
+    assert!(matches!(poll(60 * SECOND, &mut second), Err(Later::At(again)) if again == at));
+    let late = poll(SECOND, &mut Progress::default());
+    assert!(matches!(late, Err(Later::Over(Outcome::Interrupted(_)))));
+    drop(second);
+    assert!(
+        matches!(poll(60 * SECOND, &mut Progress::default()), Err(Later::At(third)) if third == at)
+    );
+}

@@ -372,6 +372,7 @@ static void numbers_have_bounds(void)
         {"max_attempts", spike_auth_config_set_max_attempts, 10},
         {"max_concurrency", spike_auth_config_set_max_concurrency, 1024},
         {"store_timeout_ms", spike_auth_config_set_store_timeout_ms, 10000},
+        {"max_rate", spike_auth_config_set_max_rate, UINT32_MAX},
         {"cache_capacity", spike_auth_config_set_cache_capacity, UINT32_MAX},
     };
     static const uint64_t SIZES[] = {0, 1, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX};

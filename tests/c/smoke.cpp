@@ -80,6 +80,7 @@ spike_auth::config configure(const std::string &url, const std::string &pem)
                config.try_set_timeout(20s).has_value() && config.try_set_connect_timeout(5s).has_value() &&
                config.try_set_max_attempts(3).has_value() && config.try_set_user_agent("smoke/1").has_value() &&
                config.try_set_proxy("").has_value() && config.try_set_max_concurrency(16).has_value() &&
+               config.try_set_max_rate(0).has_value() &&
                config.try_set_cache_capacity(1000).has_value() && config.try_set_cache_max_bytes(0).has_value() &&
                config.try_set_cache_ttl(1h).has_value(),
            "every setter takes a good value");
@@ -266,7 +267,7 @@ void throwing(const std::string &url, const std::string &pem)
     spike_auth::config config;
     config.set_application_id("9999").set_hmac_key(KEY).set_base_url(url).set_ca_pem(pem);
     config.set_tls_roots(SPIKE_AUTH_TLS_ROOTS_NONE).set_timeout(20s).set_connect_timeout(5s).set_max_attempts(3);
-    config.set_user_agent("smoke/1").set_proxy("").set_max_concurrency(16).set_cache_capacity(1000);
+    config.set_user_agent("smoke/1").set_proxy("").set_max_concurrency(16).set_max_rate(1000).set_cache_capacity(1000);
     config.set_cache_max_bytes(0).set_cache_ttl(1h).set_store("").set_store_timeout(0ms).load_env();
 #if defined(__cpp_lib_span)
     config.set_hmac_key(std::as_bytes(std::span(KEY)));

@@ -165,6 +165,7 @@ static void all_settings(void)
     SET(connect_timeout_ms, 2000);
     SET(max_attempts, 2);
     SET(max_concurrency, 4);
+    SET(max_rate, 100000);
     SET(cache_capacity, 1000);
     SET(cache_max_bytes, 1 << 20);
     SET(cache_ttl_ms, 1000);

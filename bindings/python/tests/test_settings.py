@@ -17,6 +17,7 @@ from spike_auth import (
     ExchangeTimeout,
     InvalidInput,
     NetworkError,
+    RateLimited,
     Status,
     _client,
     sign_user,
@@ -143,7 +144,7 @@ def test_numbers_of_the_wrong_type(client):
             client.token("alice", timeout=wrong)
         with pytest.raises(TypeError, match="^cache_ttl must be a number of seconds, not"):
             Client(1, cache_ttl=wrong)
-    for name in ("max_attempts", "max_concurrency", "cache_capacity", "cache_max_bytes"):
+    for name in ("max_attempts", "max_concurrency", "max_rate", "cache_capacity", "cache_max_bytes"):
         for wrong in ("1", True, 1.0, b"1"):
             with pytest.raises(TypeError, match=f"^{name} must be an int, not"):
                 Client(1, **{name: wrong})
@@ -154,6 +155,7 @@ def test_numbers_of_the_wrong_type(client):
     [
         *(("max_attempts", bad) for bad in (0, -1, 2**32 + 1)),  # C would see 2**32 + 1 as 1
         ("max_concurrency", 0),
+        *(("max_rate", bad) for bad in (-1, 2**32)),
         *(("cache_capacity", bad) for bad in (-1, 2**32, 10**4000)),
         *(("cache_max_bytes", bad) for bad in (-1, 0, 2**64, 10**4000)),
         *(("cache_ttl", bad) for bad in (-1, math.inf, 10**400, math.nan)),
@@ -191,9 +193,19 @@ def test_each_setting_reaches_the_library(settings, status, words):
 
 def test_none_is_the_default():
     names = ("base_url", "timeout", "connect_timeout", "max_attempts", "ca_file", "tls_roots", "proxy", "user_agent")
-    names += ("max_concurrency", "cache_capacity", "cache_max_bytes", "cache_ttl", "store", "store_timeout")
+    names += ("max_concurrency", "max_rate", "cache_capacity", "cache_max_bytes", "cache_ttl", "store", "store_timeout")
     Client(1, **dict.fromkeys(names))
     Client(1, cache_ttl=0, cache_capacity=0, proxy="", user_agent="", store="")
+
+
+def test_the_rate_that_is_set_holds(sandbox):
+    with client_of(sandbox, max_rate=1, timeout=0.5) as client:
+        client.exchange("rate")
+        with pytest.raises(RateLimited, match="max_rate") as caught:
+            client.exchange("rate")
+    assert caught.value.attempts == 0
+    assert caught.value.http_status is None
+    assert caught.value.retry_after
 
 
 def test_tiny_values_are_not_zero(own_sandbox):

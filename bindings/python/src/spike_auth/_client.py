@@ -80,6 +80,7 @@ class BaseClient:
         tls_roots: Literal["platform", "bundled", "none"] = "platform",
         proxy: str | None = None,
         max_concurrency: int | None = None,
+        max_rate: int | None = None,
         cache_capacity: int | None = None,
         cache_max_bytes: int | None = None,
         cache_ttl: float | None = None,
@@ -233,6 +234,8 @@ class Client(BaseClient):
     - `tls_roots`: ``"platform"``, ``"bundled"`` (Mozilla's) or ``"none"`` (only those of `ca_file`).
     - `proxy`: ``http://[user:password@]host[:port]``; empty for none.
     - `max_concurrency`: exchanges in flight at once; 32, at most 1024. Further ones wait.
+    - `max_rate`: requests per second, retries included; 0 for no limit, the default. A call waits for its turn, or
+      raises `RateLimited` at once if its timeout is too short. Per process: divide a fleet's total by its processes.
     - `cache_capacity`: cached tokens; 100 000. 0 caches none.
     - `cache_max_bytes`: their memory; 64 MiB.
     - `cache_ttl`: the age at which a cached token is renewed; one hour. A token without an expiry is kept for twice

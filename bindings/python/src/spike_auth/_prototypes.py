@@ -172,6 +172,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "config_set_user_agent": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
     "config_set_proxy": (c_int32, (ConfigHandle, *_TEXT, _ERROR)),
     "config_set_max_concurrency": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
+    "config_set_max_rate": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
     "config_set_cache_capacity": (c_int32, (ConfigHandle, c_uint32, _ERROR)),
     "config_set_cache_max_bytes": (c_int32, (ConfigHandle, c_uint64, _ERROR)),
     "config_set_cache_ttl_ms": (c_int32, (ConfigHandle, c_uint64, _ERROR)),

@@ -34,6 +34,7 @@ class Settings(TypedDict, total=False):
     tls_roots: Literal["platform", "bundled", "none"] | None
     proxy: str | None
     max_concurrency: int | None
+    max_rate: int | None
     cache_capacity: int | None
     cache_max_bytes: int | None
     cache_ttl: float | None
@@ -146,6 +147,7 @@ _SETTERS: dict[str, tuple[str, Callable[[str, Any], bytes | int]]] = {
     "tls_roots": ("tls_roots", _tls_roots),
     "proxy": ("proxy", encode),
     "max_concurrency": ("max_concurrency", _whole(1)),
+    "max_rate": ("max_rate", _whole(0)),
     "cache_capacity": ("cache_capacity", _whole(0)),
     "cache_max_bytes": ("cache_max_bytes", _whole(1, _UINT64_MAX)),
     "cache_ttl": ("cache_ttl_ms", _ttl),
