@@ -85,6 +85,7 @@ impl Sharing {
     }
 
     /// The exchange brought a token.
+    #[inline(never)] // its stack is not that of an exchange
     pub(crate) fn put(&mut self, response: &TokenResponse, context: &Context) {
         if let Self::Leads(claim) = std::mem::take(self) {
             claim.put(response, context);
@@ -92,6 +93,7 @@ impl Sharing {
     }
 
     /// The exchange failed.
+    #[inline(never)]
     pub(crate) fn release(&mut self, context: &Context) {
         if let Self::Leads(claim) = std::mem::take(self) {
             claim.release(context);
@@ -102,6 +104,7 @@ impl Sharing {
 impl Store {
     /// One operation of a flight that [asks](Sharing::asks). Returns a token, or goes on with `sharing`. Fails if the
     /// call is stopped.
+    #[inline(never)] // its stack is not that of an exchange
     pub(crate) fn step(
         self: &Arc<Self>,
         user: UserId<'_>,
