@@ -1274,7 +1274,7 @@ spike_auth_status_t spike_auth_client_clear(const struct spike_auth_client *clie
                                             struct spike_auth_error *err);
 
 /**
- * Sets the Redis or Valkey in which processes and machines share their tokens. A token that one of them has
+ * Sets the Redis or Valkey, or a node of a cluster, in which processes and machines share their tokens. A token that one of them has
  * fetched is handed out by all, and while one fetches a user's token, the others wait for it. The default is
  * none.
  *

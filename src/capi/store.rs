@@ -11,7 +11,7 @@ use super::error::spike_auth_error;
 use super::status::spike_auth_status_t;
 use crate::config::Config;
 
-/// Sets the Redis or Valkey in which processes and machines share their tokens. A token that one of them has
+/// Sets the Redis or Valkey, or a node of a cluster, in which processes and machines share their tokens. A token that one of them has
 /// fetched is handed out by all, and while one fetches a user's token, the others wait for it. The default is
 /// none.
 ///
