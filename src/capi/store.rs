@@ -16,8 +16,8 @@ use crate::config::Config;
 /// none.
 ///
 /// A client with a store and an HMAC key looks there before it makes an exchange; what it holds itself is handed
-/// out as without a store. Records are encrypted with a key that is derived from the HMAC key: whoever runs the
-/// store can delete or delay them, but not read them. The store's own password is not protected by redis:// and
+/// out as without a store. Records are encrypted with a key that is derived from the HMAC key: the operator of
+/// the store can delete or delay them, but not read them. The store's own password is not protected by redis:// and
 /// valkey://: use rediss:// or valkeys:// (TLS, with the trusted roots of the configuration) across a network.
 /// The proxy is never used.
 ///

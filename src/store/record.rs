@@ -1,7 +1,7 @@
 //! What stands in the store: a user's key there, sealed tokens, and leases.
 //!
 //! Application, base URL and user are bound by the key that a record is sealed with, one for each user. So
-//! whoever runs the store can delete, delay or repeat a record, but can neither read a token nor hand one
+//! the operator of the store can delete, delay or repeat a record, but can neither read a token nor hand one
 //! user another's. The version stands in the names: formats never meet.
 
 use std::time::Duration;
