@@ -839,52 +839,6 @@ spike_auth_status_t spike_auth_config_set_max_rate(struct spike_auth_config *con
                                                    struct spike_auth_error *err);
 
 /**
- * Sets the maximum number of tokens in the cache. If it is full, a token that was not used lately is
- * evicted. The default is 100 000.
- *
- * @param entries  0 for no cache; concurrent calls for the same user still share one exchange
- * @param err      receives the error detail; may be NULL
- */
-SPIKE_AUTH_API
-SPIKE_AUTH_MUST_USE
-spike_auth_status_t spike_auth_config_set_cache_capacity(struct spike_auth_config *config,
-                                                         uint32_t entries,
-                                                         struct spike_auth_error *err);
-
-/**
- * Sets the maximum memory of the cached tokens; the limit of spike_auth_config_set_cache_capacity() holds
- * too. The default is 64 MiB.
- *
- * @param bytes  bytes; 0 for the default. A token takes about 200 bytes more than its length and that of the
- *               user id. A token that could never fit is returned but not cached.
- * @param err    receives the error detail; may be NULL
- */
-SPIKE_AUTH_API
-SPIKE_AUTH_MUST_USE
-spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_config *config,
-                                                          uint64_t bytes,
-                                                          struct spike_auth_error *err);
-
-/**
- * Sets the age at which a cached token is renewed. The default is one hour, because a token without an
- * expiry must not live long after it was revoked. A token with an expiry is also renewed before it expires:
- * by 60 seconds, or by a tenth of its lifetime if that is less.
- *
- * The first call that asks for a token due for renewal makes an exchange, while the others receive the old
- * token. If the exchange fails and the failure may be temporary, the old token is returned until it expires;
- * one without an expiry, until twice this age. Both end 49 days after the time of renewal at the latest.
- * Time during which the machine is suspended does not count.
- *
- * @param ms   milliseconds; 0 for no limit
- * @param err  receives the error detail; may be NULL
- */
-SPIKE_AUTH_API
-SPIKE_AUTH_MUST_USE
-spike_auth_status_t spike_auth_config_set_cache_ttl_ms(struct spike_auth_config *config,
-                                                       uint64_t ms,
-                                                       struct spike_auth_error *err);
-
-/**
  * Makes a call handle that uses the client's deadline and is not cancelled.
  *
  * @param call  receives the handle, NULL on failure. Free it with spike_auth_call_free().
@@ -1121,6 +1075,52 @@ spike_auth_status_t spike_auth_client_exchange_signature(const struct spike_auth
                                                          size_t token_cap,
                                                          size_t *token_len,
                                                          struct spike_auth_error *err);
+
+/**
+ * Sets the maximum number of tokens in the cache. If it is full, a token that was not used lately is
+ * evicted. The default is 100 000.
+ *
+ * @param entries  0 for no cache; concurrent calls for the same user still share one exchange
+ * @param err      receives the error detail; may be NULL
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_cache_capacity(struct spike_auth_config *config,
+                                                         uint32_t entries,
+                                                         struct spike_auth_error *err);
+
+/**
+ * Sets the maximum memory of the cached tokens; the limit of spike_auth_config_set_cache_capacity() holds
+ * too. The default is 64 MiB.
+ *
+ * @param bytes  bytes; 0 for the default. A token takes about 200 bytes more than its length and that of the
+ *               user id. A token that could never fit is returned but not cached.
+ * @param err    receives the error detail; may be NULL
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_cache_max_bytes(struct spike_auth_config *config,
+                                                          uint64_t bytes,
+                                                          struct spike_auth_error *err);
+
+/**
+ * Sets the age at which a cached token is renewed. The default is one hour, because a token without an
+ * expiry must not live long after it was revoked. A token with an expiry is also renewed before it expires:
+ * by 60 seconds, or by a tenth of its lifetime if that is less.
+ *
+ * The first call that asks for a token due for renewal makes an exchange, while the others receive the old
+ * token. If the exchange fails and the failure may be temporary, the old token is returned until it expires;
+ * one without an expiry, until twice this age. Both end 49 days after the time of renewal at the latest.
+ * Time during which the machine is suspended does not count.
+ *
+ * @param ms   milliseconds; 0 for no limit
+ * @param err  receives the error detail; may be NULL
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_config_set_cache_ttl_ms(struct spike_auth_config *config,
+                                                       uint64_t ms,
+                                                       struct spike_auth_error *err);
 
 /**
  * Returns the access token of a user: from the client's cache, or by an exchange whose token is then cached.

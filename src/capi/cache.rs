@@ -1,4 +1,4 @@
-//! Functions that use the token cache of a client.
+//! The token cache of a client: its settings, and the functions that use it.
 
 use std::ffi::c_char;
 
@@ -6,6 +6,7 @@ use super::boundary::run;
 use super::buffer::{TextOut, handle, text};
 use super::call::{optional, spike_auth_call};
 use super::client::spike_auth_client;
+use super::config::{set, spike_auth_config};
 use super::error::{Attempts, Failure, spike_auth_error};
 use super::status::spike_auth_status_t;
 use super::version::{SPIKE_AUTH_AUTHORIZATION_SIZE, SPIKE_AUTH_TOKEN_SIZE};
@@ -14,6 +15,76 @@ use crate::client::{Client, not_cached};
 
 /// The prefix of a token in the value of an Authorization header (RFC 6750, 2.1).
 pub(super) const SCHEME: &[u8] = b"Bearer ";
+
+/// Sets the maximum number of tokens in the cache. If it is full, a token that was not used lately is
+/// evicted. The default is 100 000.
+///
+/// @param entries  0 for no cache; concurrent calls for the same user still share one exchange
+/// @param err      receives the error detail; may be NULL
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_cache_capacity(
+    config: *mut spike_auth_config,
+    entries: u32,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the caller keeps the header's contract.
+    unsafe {
+        set(config, err, |config| {
+            config.set_cache_capacity(entries);
+            Ok(())
+        })
+    }
+}
+
+/// Sets the maximum memory of the cached tokens; the limit of spike_auth_config_set_cache_capacity() holds
+/// too. The default is 64 MiB.
+///
+/// @param bytes  bytes; 0 for the default. A token takes about 200 bytes more than its length and that of the
+///               user id. A token that could never fit is returned but not cached.
+/// @param err    receives the error detail; may be NULL
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_cache_max_bytes(
+    config: *mut spike_auth_config,
+    bytes: u64,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the caller keeps the header's contract.
+    unsafe {
+        set(config, err, |config| {
+            config.set_cache_max_bytes(bytes);
+            Ok(())
+        })
+    }
+}
+
+/// Sets the age at which a cached token is renewed. The default is one hour, because a token without an
+/// expiry must not live long after it was revoked. A token with an expiry is also renewed before it expires:
+/// by 60 seconds, or by a tenth of its lifetime if that is less.
+///
+/// The first call that asks for a token due for renewal makes an exchange, while the others receive the old
+/// token. If the exchange fails and the failure may be temporary, the old token is returned until it expires;
+/// one without an expiry, until twice this age. Both end 49 days after the time of renewal at the latest.
+/// Time during which the machine is suspended does not count.
+///
+/// @param ms   milliseconds; 0 for no limit
+/// @param err  receives the error detail; may be NULL
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_config_set_cache_ttl_ms(
+    config: *mut spike_auth_config,
+    ms: u64,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the caller keeps the header's contract.
+    unsafe {
+        set(config, err, |config| {
+            config.set_cache_ttl_ms(ms);
+            Ok(())
+        })
+    }
+}
 
 /// Returns the access token of a user: from the client's cache, or by an exchange whose token is then cached.
 /// Concurrent calls for the same user share one exchange and its result, also if it fails; each waits no longer
