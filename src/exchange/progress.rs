@@ -1,4 +1,4 @@
-//! How far an exchange has come.
+//! What an exchange carries from one attempt, and one leader, to the next.
 
 use std::time::{Duration, Instant};
 
