@@ -480,9 +480,13 @@ typedef struct spike_auth_stats {
      */
     uint64_t store_skipped;
     /**
+     * How often the key was changed, by spike_auth_client_set_hmac_key() or in its file.
+     */
+    uint64_t key_changes;
+    /**
      * Zero. Reserved for later versions.
      */
-    uint64_t reserved[14];
+    uint64_t reserved[13];
 } spike_auth_stats;
 
 #ifdef __cplusplus
@@ -980,6 +984,26 @@ spike_auth_status_t spike_auth_client_sign_user(const struct spike_auth_client *
                                                 size_t signature_cap,
                                                 size_t *signature_len,
                                                 struct spike_auth_error *err);
+
+/**
+ * Changes the key of a client while other threads use it. Later calls sign with the new key. Kept tokens stay, and
+ * exchanges under way finish: one whose signature the service refuses is repeated with the new key. With a store, tokens
+ * are looked for and kept under the new key. Thread-safe.
+ *
+ * @param key      the key as the console shows it, 1 to 4096 bytes, not decoded; copied
+ * @param key_len  its length in bytes; SPIKE_AUTH_NUL_TERMINATED is refused
+ * @param err      receives the error detail; may be NULL
+ *
+ * The old key is wiped when the last call that uses it has ended. A client whose key came from SPIKE_HMAC_KEY_FILE needs
+ * no call: after a 401 it reads the file again, at most once in five seconds. After this call it does not. A client that
+ * was made without a key has one from then on. Fails with INVALID_KEY, CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_set_hmac_key(const struct spike_auth_client *client,
+                                                   const uint8_t *key,
+                                                   size_t key_len,
+                                                   struct spike_auth_error *err);
 
 /**
  * Signs many user ids in one call. The layout is that of an Arrow array of large strings, so such an array
