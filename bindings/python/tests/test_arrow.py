@@ -159,9 +159,16 @@ def test_no_copy_is_made_of_large_strings(client):
     gc.collect()
     before = pa.total_allocated_bytes()
     signatures = arrow.sign(client, column)
-    # Signatures and their offsets remain, and nothing else.
+    # Signatures, statuses and offsets were allocated, and nothing of the ids' size remains.
     assert pa.total_allocated_bytes() - before < rows * 68 + 10_000
     assert signatures[-1].as_py() == client.sign(f"user.{rows - 1}")
+
+
+@pytest.mark.parametrize("rows", [65535, 65536, 65537])
+def test_the_length_of_kept_offsets(client, rows):
+    signatures = arrow.sign(client, pa.array(["a"] * (rows - 1) + ["b"]))
+    signatures.validate(full=True)
+    assert signatures[-1].as_py() == client.sign("b")
 
 
 def test_one_client_per_process(sandbox):
