@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
 STDIN = "-"
@@ -42,6 +44,10 @@ def open_input(path: str, kind: str | None, column: str | None) -> Generator[Inp
             stream = _stdin() if path == STDIN else stack.enter_context(open(path, "rb"))  # noqa: PTH123
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
+        if kind == "parquet" and not stream.seekable():  # its index is at its end
+            pipe, stream = stream, stack.enter_context(TemporaryFile())
+            shutil.copyfileobj(pipe, stream)
+            stream.seek(0)
         yield _parquet(stream, column) if kind == "parquet" else _text(stream, kind, column)
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -22,7 +20,7 @@ _ROWS_AT_ONCE = 4096
 def open_parquet(stream: IO[bytes], column: str | None) -> Input:
     """Open a column of a file, by default the first."""
     try:
-        file = pq.ParquetFile(_seekable(stream))
+        file = pq.ParquetFile(stream)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"the input is no Parquet file: {error}") from None
     names = file.schema_arrow.names
@@ -46,13 +44,3 @@ class _Reader:
             raise InputError(f"column {self._name!r}: {error}") from None
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"the Parquet file cannot be read after row {self.read}: {error}") from None
-
-
-def _seekable(stream: IO[bytes]) -> IO[Any]:
-    """Return the stream, or a copy of a pipe: the index of a Parquet file is at its end."""
-    if stream.seekable():
-        return stream
-    copy = tempfile.TemporaryFile()  # noqa: SIM115  read to the end of the command
-    shutil.copyfileobj(stream, copy)
-    copy.seek(0)
-    return copy
