@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from helpers import client_of, in_flight, user_of, wait_until
-from spike_auth import Cancelled, ClientClosed, Status, _provision
+from spike_auth import Cancelled, Client, ClientClosed, InvalidInput, Status, _provision
 from spike_auth._command.state import BLOCK, OtherInput, State, StateError
 from spike_auth._provision import Window
 from support.project import counters
@@ -168,6 +168,25 @@ def test_closing_the_client_is_raised(own_client, own_sandbox):
     own_client.close()
     with pytest.raises(ClientClosed):
         [*batches]
+
+
+def test_a_raised_error_does_not_keep_the_client(own_sandbox, freed):
+    gc.disable()
+    try:
+        without_key = Client(9999, base_url=own_sandbox["http"])
+        with pytest.raises(InvalidInput):
+            results(without_key, users("alice"))
+        without_key.close()
+        closed = client_of(own_sandbox)
+        batches = Window(closed, users("fault.stall"), concurrency=1).outcomes()
+        next(batches)
+        closed.close()
+        with pytest.raises(ClientClosed):
+            [*batches]
+        del batches, closed, without_key
+        assert len(freed) == 2
+    finally:
+        gc.enable()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
