@@ -146,9 +146,13 @@ def test_a_429_is_an_outcome_after_ten_calls(own_sandbox, monkeypatch):
 
 
 def test_a_rate_limit_that_leaves_no_time_is_a_pause(own_sandbox):
-    # A hundred calls at once, of which each has time for 10 turns.
+    # A hundred calls at once, of which half have time for their turn.
     with client_of(own_sandbox, max_rate=100) as client:
-        assert results(client, many(100), 100, timeout=0.1) == dict.fromkeys(range(100), "")
+        found = results(client, many(100), 100, timeout=0.5)
+    assert len(found) == 100
+    # The turn of one may be so late that the rest of its time is too short.
+    assert {*found.values()} <= {"", Status.TIMEOUT}
+    assert [*found.values()].count("") > 80
 
 
 def test_it_works_in_any_thread_and_without_poll(own_client, monkeypatch):
