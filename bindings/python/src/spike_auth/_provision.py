@@ -82,11 +82,6 @@ class Window:
         """The seconds until calls are started again after a 429; 0 if they are not held back."""
         return max(self._resumes_at - monotonic(), 0)
 
-    @property
-    def under_way(self) -> int:
-        """The number of calls under way."""
-        return len(self._under_way)
-
     def outcomes(self) -> Generator[list[Outcome], None, None]:
         """Yield what has ended since the last time: at least each quarter of a second, then perhaps nothing.
 
