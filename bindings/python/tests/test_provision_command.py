@@ -326,7 +326,7 @@ def test_signals_stop_it_cleanly(own_sandbox, tmp_path, number, code):
     last = json.loads(printed.splitlines()[-1])
     assert last["end"] == "interrupted"
     assert last["ok"] == counters(own_sandbox)["requests"] < 200  # those in flight ended
-    _, lines, _ = provision(own_sandbox, path, "--resume", tmp_path / "state", "--concurrency", 512)
+    _, lines, _ = provision(own_sandbox, path, "--resume", tmp_path / "state", "--concurrency", 100)
     assert counts(lines[-1]) == {"ok": 1000 - last["ok"], "failed": 0, "blank": 0, "done_before": last["ok"]}
     assert counters(own_sandbox)["requests"] == 1000
 
