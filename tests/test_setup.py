@@ -10,6 +10,7 @@ from pathlib import Path
 from support.project import ROOT, clean_env, scratch
 
 SCRIPT = ROOT / "packaging" / "prerequisites.sh"
+PYTHON = ROOT / ".venv" / "bin" / "python"  # has the build's backend
 MANAGERS = {"apt-get": 2, "apk": 3, "dnf": 4}  # with their column of the table
 RUSTUP = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
 OLDEST_RUST = re.search(r'^rust-version = "(.*?)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
@@ -305,6 +306,41 @@ class Make(OnASystem):
         code, said = self.make("--dry-run", "-j8", "setup", "needs-demo")
         self.assertEqual(code, 0, said)
         self.assertLess(said.index("prerequisites.sh setup"), said.index("prerequisites.sh check demo"))
+
+
+@unittest.skipUnless(PYTHON.exists(), "the environment .venv is missing (make python)")
+class Pip(OnASystem):
+    """pip with the real Python, and the tools of a system."""
+
+    def refusal(self, system: System, **more: str) -> str:
+        command = [PYTHON, "-m", "pip", "--quiet", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", system.folder,
+                   ROOT / "bindings" / "python"]
+        done = subprocess.run(command, env=system.env(**more), text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=120, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertNotIn("Traceback", done.stdout)
+        self.assertEqual([line for line in system.logged() if "rustc" in line], [])
+        return done.stdout
+
+    def test_what_a_build_lacks_is_named_without_a_traceback(self):
+        system = self.system()
+        said = self.refusal(system)
+        for name in ("cargo", "cc", "stdio.h", "ld"):
+            self.assertIn(f"  {name}: ", said)
+        self.assertNotIn("  pkg-config: ", said)  # the wheel needs none
+        system.complete()
+        system.add("cargo", '#!/bin/sh\necho "cargo $*" >> "$LOG"\necho cargo 1.65.0\n')
+        self.assertIn(f"is version 1.65; Rust {OLDEST_RUST} or newer is needed. Install it with: ", self.refusal(system))
+
+    def test_a_build_that_fails_or_a_library_that_is_absent_ends_without_a_traceback(self):
+        system = self.system()
+        system.complete()
+        system.add("cargo", '#!/bin/sh\ncase $1 in --version) echo cargo 1.99.0 ;; *) echo why it failed && exit 101 ;; esac\n')
+        said = self.refusal(system)
+        self.assertIn("why it failed", said)
+        self.assertIn("cargo could not build the library.", said)
+        said = self.refusal(system, SPIKE_AUTH_WHEEL_LIBRARY="/absent/library.so")
+        self.assertIn("SPIKE_AUTH_WHEEL_LIBRARY names /absent/library.so, which is no file.", said)
 
 
 class Packages(unittest.TestCase):
