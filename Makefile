@@ -52,9 +52,10 @@ NEEDS := $(addprefix needs-,build go venv wheel dist demo test)
 $(NEEDS): needs-%: $(filter setup,$(MAKECMDGOALS))
 	@$(PREREQUISITES) check $*
 
+FOR ?= test
 .PHONY: setup
-setup: ## install what demo and test need (Debian, Ubuntu, Alpine, Fedora; as root or by sudo)
-	@$(PREREQUISITES) setup
+setup: ## install what is missing for the goal FOR=test: packages as root or by sudo, Rust by rustup
+	@$(PREREQUISITES) setup $(FOR)
 
 # cargo decides what is fresh, so these targets always call it. Each kind of library is built alone: one build
 # of several kinds turns link-time optimisation off (rust-lang/cargo#9672).

@@ -20,7 +20,7 @@ rust_bin=${CARGO_HOME:-${HOME:-}/.cargo}/bin
 kinds_of() {
   case $1 in
     pip) echo compile ;;
-    build) echo compile build ;;
+    build | install) echo compile build ;;
     go) echo compile build link ;;
     venv) echo venv ;;
     wheel | dist) echo compile build venv ;;
