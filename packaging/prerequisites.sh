@@ -30,12 +30,12 @@ kinds_of() {
   esac
 }
 
-# Of two names with a comma one is needed. `-`: no package is known.
+# Of two names with a comma one is needed. `-`: no package is known. `rustup`: that of the system is too old.
 table() {
   cat <<'ROWS'
 # name                      kind      apt-get                  apk              dnf                  purpose
 make                        build     make                     make             make                 runs the commands
-cargo                       compile   rustup                   rustup           rustup               builds the library
+cargo                       compile   rustup                   cargo            cargo                builds the library
 cc                          compile   gcc                      gcc              gcc                  compiles C and links the library
 stdio.h                     compile   libc6-dev                musl-dev         glibc-devel          the headers of the C library
 ld                          compile   binutils                 binutils         binutils             joins the archive
@@ -132,8 +132,11 @@ done
 as_root=
 if [ "$(id -u)" != 0 ] && any_program sudo; then as_root="sudo "; fi
 
-# The packages of one row on this system.
+# The package of one row on this system. A cargo that is here is too old, else it would not be asked for.
 package_of() {
+  if [ "$1" = cargo ]; then
+    if [ -z "$manager" ] || any_program "$CARGO" rustup "$rust_bin/cargo"; then echo rustup && return; fi
+  fi
   case $manager in
     apt-get) echo "$3" ;;
     apk) echo "$4" ;;
@@ -145,7 +148,7 @@ package_of() {
 # The packages of some rows, each once.
 packages() {
   # shellcheck disable=SC2086 # a row is split into its columns
-  echo "$1" | while read -r row; do [ -z "$row" ] || package_of $row; done | grep -vxe - -e rustup | sort -u | tr '\n' ' ' | sed 's/ $//'
+  echo "$1" | while read -r row; do [ -z "$row" ] || package_of $row; done | grep -vx -e - | sort -u | tr '\n' ' ' | sed 's/ $//'
 }
 
 # What a person types, and the same without questions.
@@ -186,16 +189,16 @@ fault_of() {
 
 cure_of() {
   package=$(package_of "$@")
-  case $1:$package in
-    cargo:*)
+  case $package in
+    rustup)
       if ! any_program "$CARGO" && any_program "$rust_bin/cargo"; then
         echo "It is in $rust_bin, which is not in the PATH. Add it with: . $rust_bin/../env"
       else
         echo "Install it with: $(rust)"
       fi
       ;;
-    *:-) echo "No package of it is known here." ;;
-    python3:*) echo "Install it with: $(install "$package"); or name one: make PYTHON=..." ;;
+    -) echo "No package of it is known here." ;;
+    python3) echo "Install it with: $(install python3); or name one: make PYTHON=..." ;;
     *) echo "Install it with: $(install "$package")" ;;
   esac
 }
@@ -265,15 +268,17 @@ setup() {
   case ":$PATH:" in *":$rust_bin:"*) ;; *) PATH=$rust_bin:$PATH ;; esac
   # shellcheck disable=SC2086 # one word a kind
   look $kinds fetch
-  toolchain=''
-  if lacks cargo; then toolchain=$(rust); fi
-  case $toolchain in curl*) required="$required
-$(missing rust)" ;; esac
   if [ -z "$manager" ] && [ -n "$required" ]; then
     describe "$required"
     refuse "This system has none of apt-get, apk and dnf, so install these by hand."
   fi
-  must=$(packages "$required") may=$(packages "$optional") update=''
+  must=$(packages "$required") may=$(packages "$optional") toolchain='' update=''
+  case " $must " in *" rustup "*)
+    toolchain=$(rust)
+    case $toolchain in curl*) required="$required
+$(missing rust)" ;; esac
+    must=$(packages "$required" | sed 's/ *rustup//') ;;
+  esac
   if [ -z "$must$may$toolchain" ]; then
     echo "Nothing to install: all that make $goal needs is here."
     return
@@ -302,6 +307,11 @@ $(missing rust)" ;; esac
   # shellcheck disable=SC2086 # one word a package
   if [ -n "$may" ]; then install_what_there_is $may; fi
   if [ -n "$toolchain" ]; then run "$toolchain"; fi
+  hash -r # the shell keeps the paths of programs that it has found
+  if lacks cargo && [ -z "$toolchain" ] && any_program "$CARGO" && ! is_here cargo; then
+    setup "$goal" # the system's is too old
+    return
+  fi
   check "$goal"
   case $toolchain in curl*) echo "New shells find cargo. In this one: . $rust_bin/../env" ;; esac
 }

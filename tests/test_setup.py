@@ -13,6 +13,7 @@ SCRIPT = ROOT / "packaging" / "prerequisites.sh"
 PYTHON = ROOT / ".venv" / "bin" / "python"  # has the build's backend
 MANAGERS = {"apt-get": 2, "apk": 3, "dnf": 4}  # with their column of the table
 RUSTUP = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal"
+INSTALLER = [RUSTUP.partition(" |")[0].replace("'", ""), "installer -y --profile minimal"]  # as the log has it
 OLDEST_RUST = re.search(r'^rust-version = "(.*?)"', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
 
 # What every system has.
@@ -29,7 +30,7 @@ for package; do
     binutils) programs="ld objcopy nm readelf" ;;
     g++ | gcc-c++) programs=c++ ;;
     pkg-config | pkgconf | pkgconf-pkg-config) programs=pkg-config ;;
-    make | python3 | curl) programs=$package ;;
+    make | python3 | curl | cargo) programs=$package ;;
     absent) exit 1 ;;
     *) programs= ;;
   esac
@@ -203,15 +204,33 @@ class Setup(OnASystem):
             self.assertEqual(update, "apt-get update" if manager == "apt-get" else "")
             self.assertTrue(installed.startswith(f"{manager} {verb} "), installed)
             column = MANAGERS[manager]
-            wanted = {row[column] for row in TABLE if row[1] in {"compile", "build", "link", "venv", "demo", "rust"}}
+            by_rustup = manager == "apt-get"  # Debian's Rust is too old
+            kinds = {"compile", "build", "link", "venv", "demo", *(["rust"] if by_rustup else [])}
+            wanted = {row[column] for row in TABLE if row[1] in kinds}
             offered = {row[column] for row in TABLE if row[1] in {"fetch"}}  # it may be here
             packages = {*installed.removeprefix(f"{manager} {verb} ").split()}
             self.assertEqual(packages - offered, wanted - {"rustup"})
-            self.assertEqual(rust, [RUSTUP.partition(" |")[0].replace("'", ""), "installer -y --profile minimal"])
-            self.assertIn(f". {system.home}/.cargo/bin/../env", said)
+            if by_rustup:
+                self.assertEqual(rust, INSTALLER)
+                self.assertIn(f". {system.home}/.cargo/bin/../env", said)
+            else:
+                self.assertEqual(rust, [])
             before = system.logged()
             self.assertEqual(system.said("setup", "demo"), (0, "Nothing to install: all that make demo needs is here.\n"))
             self.assertEqual(system.logged(), before)
+
+    def test_rustup_follows_where_the_systems_rust_is_too_old(self):
+        system = self.system("apk")
+        system.complete()
+        (system.bin / "cargo").unlink()
+        (system.bin / "curl").unlink()
+        new = (system.programs / "cargo").read_text()
+        system.write(system.programs / "cargo", "#!/bin/sh\necho cargo 1.65.0\n")
+        system.add("curl", CURL.replace('cp "$PROGRAMS/cargo"', 'cp "$PROGRAMS/newer"'))
+        system.write(system.programs / "newer", new)
+        code, said = system.said("setup", "demo")
+        self.assertEqual(code, 0, said)
+        self.assertEqual(system.logged(), ["apk add cargo", *INSTALLER])
 
     def test_optional_packages_that_a_release_does_not_have_are_left_out(self):
         system = self.system("apk")
