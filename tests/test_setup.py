@@ -327,7 +327,7 @@ class Make(OnASystem):
         self.assertLess(said.index("prerequisites.sh setup"), said.index("prerequisites.sh check demo"))
 
 
-@unittest.skipUnless(PYTHON.exists(), "the environment .venv is missing (make python)")
+@unittest.skipUnless((ROOT / ".venv" / "python").exists(), "the environment .venv is missing (make python)")
 class Pip(OnASystem):
     """pip with the real Python, and the tools of a system."""
 
