@@ -235,7 +235,8 @@ check() {
     describe "$required"
   fi
   if [ -n "${SUDO_USER:-}" ] && lacks cargo; then echo "Under sudo, keep your PATH: sudo env \"PATH=\$PATH\" make ..."; fi
-  if [ -n "$manager" ]; then echo "make setup installs all of it."; fi
+  if [ -n "$(packages "$required
+$optional")" ]; then echo "make setup installs what can be had."; fi
   [ -z "$required" ] && [ -z "${CI:-}" ]
 }
 
@@ -259,32 +260,21 @@ install_what_there_is() {
   done
 }
 
-setup() {
-  dry_run=''
-  if [ "${1:-}" = --dry-run ]; then dry_run=yes && shift; fi
-  goal=${1:-test}
-  kinds=$(kinds_of "$goal")
-  # As rustup's own env file does, which only new shells read. The Makefile does the same.
-  case ":$PATH:" in *":$rust_bin:"*) ;; *) PATH=$rust_bin:$PATH ;; esac
-  # shellcheck disable=SC2086 # one word a kind
-  look $kinds fetch
-  if [ -z "$manager" ] && [ -n "$required" ]; then
-    describe "$required"
-    refuse "This system has none of apt-get, apk and dnf, so install these by hand."
-  fi
-  must=$(packages "$required") may=$(packages "$optional") toolchain='' update=''
+# Sets the commands that install what `look` has found: `update`, `must`, `may` (packages) and `toolchain`.
+plan() {
+  must=$(packages "$required") may=$(packages "$optional") update='' toolchain=''
   case " $must " in *" rustup "*)
     toolchain=$(rust)
     case $toolchain in curl*) required="$required
 $(missing rust)" ;; esac
-    must=$(packages "$required" | sed 's/ *rustup//') ;;
+    must=$(packages "$required" | sed 's/rustup *//; s/ $//') ;;
   esac
-  if [ -z "$must$may$toolchain" ]; then
-    echo "Nothing to install: all that make $goal needs is here."
-    return
-  fi
-  if [ "$manager$must$may" != "$manager" ] && [ "$manager" = apt-get ]; then update="${as_root}apt-get update"; fi
+  case $manager:$must$may in
+    apt-get:?*) update="${as_root}apt-get update" ;;
+  esac
+}
 
+show_plan() {
   echo "make setup installs what make $goal needs, by these commands:"
   echo "${update:+  $update
 }${must:+  $(install_unasked "$must")
@@ -294,23 +284,52 @@ $(missing rust)" ;; esac
   case "$manager $may" in
     apt-get*nginx* | apt-get*redis*) echo "Debian and Ubuntu start nginx and redis-server as services; the tests do not need that." ;;
   esac
+}
+
+refuse_what_cannot_be() {
+  if [ -z "$manager" ] && [ -n "$required" ]; then
+    describe "$required"
+    refuse "This system has none of apt-get, apk and dnf, so install these by hand."
+  fi
   if [ -n "$must$may" ] && [ "$(id -u)" != 0 ] && [ -z "$as_root" ]; then
     refuse "Only root may install packages, and sudo is missing. Let root run these commands, then run make setup again."
   fi
   if [ -n "$toolchain" ] && [ -n "${SUDO_USER:-}" ]; then
     refuse "Rust is installed for one user. Run make setup without sudo: it calls sudo for the packages."
   fi
-  if [ -n "$dry_run" ]; then return; fi
+}
 
+execute_plan() {
   if [ -n "$update" ]; then run "$update"; fi
   if [ -n "$must" ]; then run "$(install_unasked "$must")"; fi
   # shellcheck disable=SC2086 # one word a package
   if [ -n "$may" ]; then install_what_there_is $may; fi
   if [ -n "$toolchain" ]; then run "$toolchain"; fi
   hash -r # the shell keeps the paths of programs that it has found
-  if lacks cargo && [ -z "$toolchain" ] && any_program "$CARGO" && ! is_here cargo; then
-    setup "$goal" # the system's is too old
-    return
+}
+
+setup() {
+  dry_run=''
+  if [ "${1:-}" = --dry-run ]; then dry_run=yes && shift; fi
+  goal=${1:-test}
+  kinds=$(kinds_of "$goal")
+  # As rustup's own env file does, which only new shells read. The Makefile does the same.
+  case ":$PATH:" in *":$rust_bin:"*) ;; *) PATH=$rust_bin:$PATH ;; esac
+  # shellcheck disable=SC2086 # one word a kind
+  look $kinds fetch
+  plan
+  if [ -n "$must$may$toolchain" ]; then
+    show_plan
+    refuse_what_cannot_be
+    if [ -n "$dry_run" ]; then return; fi
+    execute_plan
+    if lacks cargo && [ -z "$toolchain" ] && any_program "$CARGO" && ! is_here cargo; then
+      setup "$goal" # the system's Rust is too old
+      return
+    fi
+  else
+    refuse_what_cannot_be
+    echo "Nothing to install for make $goal."
   fi
   check "$goal"
   case $toolchain in curl*) echo "New shells find cargo. In this one: . $rust_bin/../env" ;; esac
