@@ -191,8 +191,8 @@ cure_of() {
   package=$(package_of "$@")
   case $package in
     rustup)
-      if ! any_program "$CARGO" && any_program "$rust_bin/cargo"; then
-        echo "It is in $rust_bin, which is not in the PATH. Add it with: . $rust_bin/../env"
+      if any_program "$rust_bin/cargo" && [ "$(command -v "$CARGO")" != "$rust_bin/cargo" ]; then
+        echo "That of rustup is in $rust_bin. Put it first: export PATH=\"$rust_bin:\$PATH\""
       else
         echo "Install it with: $(rust)"
       fi
@@ -332,7 +332,7 @@ setup() {
     echo "Nothing to install for make $goal."
   fi
   check "$goal"
-  case $toolchain in curl*) echo "New shells find cargo. In this one: . $rust_bin/../env" ;; esac
+  case $toolchain in curl*) echo "New shells find cargo. In this one: . ${rust_bin%/bin}/env" ;; esac
 }
 
 case ${1:-} in

@@ -183,8 +183,11 @@ class Check(OnASystem):
         system.complete()
         (system.home / ".cargo" / "bin").mkdir(parents=True)
         (system.bin / "cargo").rename(system.home / ".cargo" / "bin" / "cargo")
-        self.assertIn("which is not in the PATH", system.said("check", "pip")[1])
+        cure = f'That of rustup is in {system.home}/.cargo/bin. Put it first: export PATH="{system.home}/.cargo/bin:$PATH"\n'
+        self.assertIn(cure, system.said("check", "pip")[1])
         self.assertIn('sudo env "PATH=$PATH"', system.said("check", "pip", SUDO_USER="somebody")[1])
+        system.add("cargo", "#!/bin/sh\necho cargo 1.65.0\n")
+        self.assertIn(cure, system.said("check", "pip")[1])
 
     def test_a_goal_that_it_does_not_know_is_an_error(self):
         for arguments in (["check", "tset"], ["setup", "tset"], ["setup", "--dry-run", "tset"]):
@@ -212,7 +215,7 @@ class Setup(OnASystem):
             self.assertEqual(packages - offered, wanted - {"rustup"})
             if by_rustup:
                 self.assertEqual(rust, INSTALLER)
-                self.assertIn(f". {system.home}/.cargo/bin/../env", said)
+                self.assertIn(f". {system.home}/.cargo/env", said)
             else:
                 self.assertEqual(rust, [])
             before = system.logged()
