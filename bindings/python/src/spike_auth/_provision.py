@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from collections import deque
 from collections.abc import Generator, Iterable
+from copy import copy
 from ctypes import byref
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
@@ -140,7 +141,7 @@ class Window:
         if error is None:
             self._under_way[self._idle.pop()] = user
         elif error.status is not Status.INVALID_USER_ID:
-            raise error
+            raise copy(error)  # one that no local holds: with its traceback that would be a cycle, and keep the client
         return error
 
     def _wait(self) -> None:
@@ -169,7 +170,7 @@ class Window:
 
     def _starts_again(self, user: _User, error: SpikeAuthError) -> bool:
         if isinstance(error, ClientClosed):
-            raise error
+            raise copy(error)
         if error.status is not Status.RATE_LIMITED:
             return False
         # With no request sent, the client held the call back, or its own rate limit did.

@@ -109,6 +109,12 @@ def tokens(
     return pa.RecordBatch.from_arrays([whole.cast(pa.string()), pa.array(texts, pa.string()), statuses], names)
 
 
+def bytes_of(column: Column) -> list[bytes | None]:
+    """Return the ids of a column, for the command."""
+    ids: list[bytes | None] = _ids_of(column).cast(pa.large_binary()).to_pylist()
+    return ids
+
+
 def _ids_of(column: Column) -> pa.Array | pa.ChunkedArray:
     """Return the column as ``large_string``."""
     found = column
@@ -212,8 +218,7 @@ def _run(
 def _users(ids: pa.Array | pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
     """Yield position and id of each row that is not null."""
     for first in range(0, len(ids), _SLICE):
-        part = ids.slice(first, _SLICE)
-        users = part.cast(pa.large_binary()).to_pylist()
+        users = ids.slice(first, _SLICE).cast(pa.large_binary()).to_pylist()
         for position, user in enumerate(users, first):
             if user is not None:
                 yield position, user
