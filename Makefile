@@ -155,6 +155,10 @@ test: export PATH := $(PATH):/usr/sbin
 test: needs-test all go sandbox gos .venv/python ## run every suite, then print a summary
 	$(PYTHON) tests/run.py
 
+.PHONY: engines
+engines: all sandbox .venv/made ## run the recipes of docs/columns.md in Spark, Ray and Dask (downloads some 700 MB, once)
+	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/columns/test_engines.py
+
 SECONDS ?= 60
 .PHONY: soak
 soak: sandbox ## 64 threads and every kind of fault, for SECONDS=60
