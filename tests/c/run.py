@@ -82,6 +82,7 @@ NETWORK = [
     "cache",
     "process",
     "descriptors",
+    "rotation",
     "fork",
 ]
 # Also in processes that all have the same id.

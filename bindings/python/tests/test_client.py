@@ -89,6 +89,7 @@ def test_a_closed_client(sandbox):
         lambda: client.invalidate("alice", token),
         lambda: client.forget("alice"),
         lambda: client.forget_shared("alice"),
+        lambda: client.set_hmac_key("key"),
         client.check_store,
         client.clear,
         client.stats,
