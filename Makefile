@@ -8,11 +8,6 @@ SHELL := /bin/bash
 # Neither make nor pkg-config's output can handle a space.
 $(if $(word 2,$(CURDIR)),$(error The path of this checkout contains a space: "$(CURDIR)". Move it to a path without spaces))
 
-PREFIX ?= /usr/local
-LIBDIR ?= $(PREFIX)/lib
-INCLUDEDIR ?= $(PREFIX)/include
-DESTDIR ?=
-
 CARGO ?= cargo
 PYTHON ?= python3
 OBJCOPY ?= objcopy
@@ -28,7 +23,6 @@ GO_NEWEST := 1.27
 RELEASE := target/release
 SHARED := $(RELEASE)/libspike_auth.so
 ARCHIVE := $(RELEASE)/libspike_auth.a
-PKGCONFIG := $(RELEASE)/spike_auth.pc
 # The system libraries that the archive needs, as rustc lists them.
 NATIVE := target/native-static-libs
 SANDBOX := target/debug/spike-auth-sandbox
@@ -36,7 +30,7 @@ BIN := $(CURDIR)/.venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: all
-all: shared static $(PKGCONFIG) ## the shared library and the archive in target/release, and the pkg-config file
+all: shared static ## the shared library and the archive, in target/release
 
 # cargo decides what is fresh, so these targets always call it. Each kind of library is built alone: one build
 # of several kinds turns link-time optimisation off (rust-lang/cargo#9672).
@@ -60,10 +54,6 @@ static: shared
 	@rm -f target/libspike_auth.a
 	@ar rcs target/libspike_auth.a target/spike_auth.o
 	@mv target/libspike_auth.a $(ARCHIVE)
-
-$(PKGCONFIG): spike_auth.pc.in Makefile static
-	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" spike_auth.pc.in > $@
 
 # zig links against the symbols of an old glibc, so that the library also loads on old systems.
 .PHONY: portable
@@ -114,9 +104,8 @@ gos: $(GO_READY) $(foreach series,$(GO_OLDEST) $(GO_NEWEST),$(call go-of,$(serie
 .PHONY: go
 go: all $(GO_READY) ## target/go/spike_auth.pc: with it in PKG_CONFIG_PATH, `go build` links this checkout
 	@mkdir -p target/go
-	@sed -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' -e 's|@PREFIX@|$(CURDIR)|; s|@LIBDIR@|$(CURDIR)/$(RELEASE)|' \
-	    -e 's|@INCLUDEDIR@|$(CURDIR)/include|; s|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" \
-	    spike_auth.pc.in > target/go/spike_auth.pc
+	@$(call fill,$(CURDIR),$(CURDIR)/$(RELEASE),$(CURDIR)/include) -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' \
+	    packaging/spike_auth.pc.in > target/go/spike_auth.pc
 
 .PHONY: sandbox
 sandbox:
@@ -189,22 +178,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-.PHONY: install
-install: all ## install library, headers and pkg-config file (PREFIX=, DESTDIR=)
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
-	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION)
-	ln -sf libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI)
-	ln -sf libspike_auth.so.$(ABI) $(DESTDIR)$(LIBDIR)/libspike_auth.so
-	install -m 644 $(ARCHIVE) $(DESTDIR)$(LIBDIR)/libspike_auth.a
-	install -m 644 include/spike_auth.h include/spike_auth.hpp $(DESTDIR)$(INCLUDEDIR)
-	install -m 644 $(PKGCONFIG) $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc
-
-.PHONY: uninstall
-uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
-	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
-	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
-	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h \
-	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
+include packaging/install.mk
 
 .PHONY: clean
 clean: ## remove all build results
