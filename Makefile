@@ -178,7 +178,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-include packaging/install.mk
+include packaging/install.mk packaging/dist.mk
 
 .PHONY: clean
 clean: ## remove all build results
