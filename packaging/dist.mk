@@ -1,8 +1,16 @@
 # What is handed to users without a checkout, and the notices that go with it.
 
 .PHONY: dist
-dist: platforms .venv/python ## tarballs, wheels and Debian packages for all platforms, in target/dist
-	@$(BIN)/python packaging/dist.py
+dist: pack ## tarballs, wheels and Debian packages for all platforms, in target/dist; each is tried out
+	PYTHONPATH=tests $(BIN)/python -m unittest -v tests/test_dist.py tests/test_wheel.py
+
+.PHONY: pack
+pack: platforms .venv/python
+	@$(BIN)/python packaging/dist.py $(PLATFORMS)
+
+.PHONY: wheel
+wheel: ## those for x86-64 with glibc 2.17 alone, such as a wheel of the Python binding for manylinux
+	@$(MAKE) --no-print-directory pack PLATFORMS=linux-amd64-gnu
 
 # The results are committed, because the tools take minutes to compile and notices change only with Cargo.lock.
 # tests/test_notices.py says when they are stale. The lines that name the time and this folder are left out.

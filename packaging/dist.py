@@ -1,4 +1,6 @@
-"""`make dist`: packs target/platforms/* into target/dist, and writes SHA256SUMS there.
+"""`make dist`: packs what is in target/platforms into target/dist, and writes SHA256SUMS there.
+
+    dist.py PLATFORM...
 
 Same inputs, same bytes: entries are sorted, belong to root, and have the time of the commit (SOURCE_DATE_EPOCH).
 """
@@ -155,7 +157,7 @@ def debian(platform: Platform, scratch: Path) -> None:
 def main() -> int:
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir(parents=True)
-    for platform in ALL:
+    for platform in (platform for platform in ALL if platform.name in sys.argv[1:]):
         if (why := platform.built / "skipped").exists():
             print(f"SKIPPED: {platform.name}: {why.read_text().strip()}", file=sys.stderr)
             continue
