@@ -123,7 +123,7 @@ class PkgConfig(Prefix):
             ("/usr/lib", "/opt/include"),
         ]:
             with self.subTest(libdir=libdir, includedir=includedir), scratch() as stage:
-                make("install", PREFIX="/usr", LIBDIR=libdir, INCLUDEDIR=includedir, DESTDIR=stage)
+                make("place", PREFIX="/usr", LIBDIR=libdir, INCLUDEDIR=includedir, DESTDIR=stage)
                 lib = Path(stage + libdir)
                 inside = libdir.startswith("/usr") and includedir.startswith("/usr")
                 include = Path((stage if inside else "") + includedir)

@@ -26,6 +26,7 @@ OPTIONAL = [
     ("tinyproxy", "a real proxy", "tinyproxy"),
     ("unshare", "a system without a trust store", "util-linux"),
     ("node", "signatures compared with the documented Node form", "nodejs"),
+    ("cmake", "the CMake package", "cmake"),
     ("php", "signatures compared with the documented PHP form", "php-cli"),
     ("redis-server", "real stores, and Celery with a real broker", "redis-server"),
     ("apache2", "the Python binding in a real server", "apache2-bin"),
