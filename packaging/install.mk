@@ -34,12 +34,12 @@ uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
 	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/spike_auth
 
-# $(call fill,PREFIX,LIBDIR,INCLUDEDIR) fills in a template. -lgcc_s of rustc's list is left out: the compiler adds its
-# unwinder itself, and that is libgcc_eh.a with -static.
+# $(call fill,PREFIX,LIBDIR,INCLUDEDIR) fills in a template. -lgcc_s of rustc's list is left out: the compiler adds
+# its unwinder itself, and that is libgcc_eh.a with -static.
 fill = sed -e 's|@PREFIX@|$(1)|; s|@LIBDIR@|$(2)|; s|@INCLUDEDIR@|$(3)|; s|@VERSION@|$(VERSION)|; s|@ABI@|$(ABI)|' \
   -e "s|@NATIVE@|$$(sed 's/-lgcc_s *//' $(NATIVE))|"
 
-# A prefix can be moved: a path in it is relative to the file that names it. A LIBDIR or INCLUDEDIR elsewhere is absolute.
+# A prefix can be moved: a path in it is relative to the file that names it. One outside of the prefix is absolute.
 # $(call below,LIB,PREFIX) is the way from LIB, which is LIBDIR, up to the prefix.
 below = $(if $(inside),$(1)/$(subst $() ,/,$(patsubst %,..,$(subst /, ,$(inside)))),$(2))
 inside = $(patsubst $(PREFIX)/%,%,$(filter $(PREFIX)/%,$(LIBDIR)))

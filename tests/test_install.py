@@ -44,13 +44,17 @@ def gets_a_token(test: unittest.TestCase, program: Path, **extra: str) -> None:
 class Prefix(unittest.TestCase):
     """A prefix that was moved after the install, as that of a tarball or of a staged package."""
 
+    folder: Path
+    prefix: Path
+
     @classmethod
     def setUpClass(cls):
-        folder = scratch()
-        cls.addClassCleanup(folder.cleanup)
-        cls.folder = Path(folder.name)
-        make("install", PREFIX=cls.folder / "usr")
-        cls.prefix = (cls.folder / "usr").rename(cls.folder / "moved")
+        if not hasattr(Prefix, "prefix"):  # once for all classes
+            folder = scratch()
+            unittest.addModuleCleanup(folder.cleanup)
+            Prefix.folder = Path(folder.name)
+            make("install", PREFIX=Prefix.folder / "usr")
+            Prefix.prefix = (Prefix.folder / "usr").rename(Prefix.folder / "moved")
 
 
 class Install(Prefix):
