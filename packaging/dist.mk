@@ -5,11 +5,11 @@ dist: pack ## tarballs, wheels and Debian packages for all platforms, in target/
 	PYTHONPATH=tests $(BIN)/python -m unittest -v tests/test_dist.py tests/test_wheel.py
 
 .PHONY: pack
-pack: platforms .venv/python
+pack: needs-dist platforms .venv/python
 	@$(BIN)/python packaging/dist.py $(PLATFORMS)
 
 .PHONY: wheel
-wheel: ## those for x86-64 with glibc 2.17 alone, such as a wheel of the Python binding for manylinux
+wheel: needs-wheel ## those for x86-64 with glibc 2.17 alone, such as a wheel of the Python binding for manylinux
 	@$(MAKE) --no-print-directory pack PLATFORMS=linux-amd64-gnu
 
 # The results are committed, because the tools take minutes to compile and notices change only with Cargo.lock.

@@ -65,6 +65,7 @@ SUITES = [
     *(
         Suite(name, [sys.executable, "-m", "unittest", "-v", f"tests/{file}.py"], PYTHON, part)
         for name, file, part in [
+            ("setup", "test_setup", None),
             ("languages", "test_languages", []),
             ("tls", "test_tls", []),
             ("proxy", "test_proxy", []),
@@ -130,7 +131,7 @@ def summary(rows: list[tuple]) -> int:
         print(f"{name:<28}{passed:>8}{failed:>8}{skipped:>9}{seconds:>9.0f}")
     passed, failed, skipped = (sum(row[column] for row in rows) for column in (1, 2, 3))
     if skipped and os.environ.get("CI"):
-        print("In CI a skipped test is a failure: install what is missing (python3 tests/tools.py names it).")
+        print("In CI a skipped test is a failure: make setup installs what is missing.")
         failed += skipped
         skipped = 0
     print(f"{passed} passed, {failed} failed, {skipped} skipped")

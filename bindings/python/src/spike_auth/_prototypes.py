@@ -117,11 +117,12 @@ class Handle(c_void_p):
 
     free: ClassVar[Any]  # set when the library is loaded; takes the address
 
-    def __del__(self) -> None:
+    # The class is bound, because globals can be None while the interpreter ends.
+    def __del__(self, finalizer: type[_Finalizer] = _Finalizer) -> None:
         # In a garbage cycle this may run before the `__del__` of an object that uses the handle. So it does not free
         # the handle, but attaches a finalizer, which is not part of that garbage and runs after all these `__del__`.
         if self.value:
-            self._finalizer = _Finalizer(type(self).free, self.value)
+            self._finalizer = finalizer(type(self).free, self.value)
 
 
 class ConfigHandle(Handle):
