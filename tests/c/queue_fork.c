@@ -8,6 +8,7 @@
 #include "queue.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 
 enum { CHILDREN = 200, FEW = 10 };
 
