@@ -54,8 +54,6 @@ $(PKGCONFIG): spike_auth.pc.in Makefile static
 	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	    -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" spike_auth.pc.in > $@
 
-include packaging/platforms.mk
-
 # Each of these files marks a finished part of .venv.
 .venv/made:
 	$(PYTHON) -m venv .venv
@@ -188,6 +186,8 @@ uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
 	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
 	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h \
 	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
+
+include packaging/platforms.mk
 
 .PHONY: clean
 clean: ## remove all build results

@@ -67,6 +67,8 @@ class Platform:
     def compiler(self) -> str:
         """A C compiler that makes programs for it."""
         if self.libc == "gnu":
+            if self.arch == NATIVE:
+                return need("gcc", "gcc")
             return need(f"{self.machine}-linux-gnu-gcc", f"gcc-{self.machine.replace('_', '-')}-linux-gnu")
         if self.arch == NATIVE:
             # musl's own folders have no headers of the kernel.
