@@ -25,8 +25,7 @@ std=$sysroot/lib/rustlib/$triple/lib
 
 rm -rf "$result"
 mkdir -p "$result"
-if [ ! -d "$std" ] && ! rustup target add "$triple"; then
-  reason="Rust's own library for $triple is missing, and \`rustup target add $triple\` does not get it"
+if ! reason=$(packaging/std.sh "$triple"); then
   echo "$reason" > "$result/skipped"
   echo "SKIPPED: $name: $reason" >&2
   exit 0
@@ -41,11 +40,17 @@ if [ "$arch" != "$(uname -m)" ]; then
   }
 fi
 
-# rustc applies the last rule that matches.
-remap="--remap-path-prefix=$HOME=/home --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-remap+=" --remap-path-prefix=$sysroot=/rust --remap-path-prefix=$PWD=/spike_auth"
-# The C code of ring.
-export CFLAGS="-ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo -ffile-prefix-map=$PWD=/spike_auth"
+cargo fetch --locked --target "$triple"
+# Each folder from which code comes, and its name in the results. The name of a registry's folder depends on where crates
+# are downloaded from. rustc applies the last rule that matches, and so does the compiler of ring's C code.
+home=${CARGO_HOME:-$HOME/.cargo}
+remap= CFLAGS=
+crates=("$home"/registry/src/*)
+for rule in "$home=/cargo" "$sysroot=/rust" "$PWD=/spike_auth" "${crates[@]/%/=/crates}"; do
+  remap+=" --remap-path-prefix=$rule"
+  CFLAGS+=" -ffile-prefix-map=$rule"
+done
+export CFLAGS
 export CARGO_TARGET_DIR=$zig PATH="$PWD/.venv/bin:$PATH"
 unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 
