@@ -165,8 +165,10 @@ def main() -> int:
             scratch = Path(folder)
             tarball(platform, scratch)
             wheel(platform)
-            if platform.debian:
+            if platform.debian and shutil.which("dpkg-deb"):
                 debian(platform, scratch)
+            elif platform.debian:
+                print(f"SKIPPED: Debian packages for {platform.name}: dpkg-deb is missing", file=sys.stderr)
     made = sorted(DIST.iterdir())
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in made)
     (DIST / "SHA256SUMS").write_text(sums)

@@ -23,7 +23,8 @@ kinds_of() {
     build | install) echo compile build ;;
     go) echo compile build link ;;
     venv) echo venv ;;
-    wheel | dist) echo compile build venv dist ;;
+    wheel) echo compile build venv ;;
+    dist) echo compile build venv dist ;;
     demo) echo compile build link venv demo ;;
     test) echo compile build link venv demo test optional ;;
     *) echo "prerequisites.sh does not know the goal $1." >&2 && exit 2 ;;
@@ -33,44 +34,44 @@ kinds_of() {
 # Of two names with a comma one is needed. `-`: no package is known.
 table() {
   cat <<'ROWS'
-# name                      kind      apt-get                  apk              dnf                  purpose
-make                        build     make                     make             make                 runs the commands
-cargo                       compile   rustup                   rustup           rustup               builds the library
-cc                          compile   gcc                      gcc              gcc                  compiles C and links the library
-stdio.h                     compile   libc6-dev                musl-dev         glibc-devel          the headers of the C library
-ld                          compile   binutils                 binutils         binutils             joins the archive
-objcopy                     build     binutils                 binutils         binutils             hides the archive's inner symbols
-nm                          build     binutils                 binutils         binutils             lists the exported functions
-pkg-config                  link      pkg-config               pkgconf          pkgconf-pkg-config   leads C compilers and Go to the library
-python3                     venv      python3                  python3          python3              builds the wheel and runs the tests
-venv                        venv      python3-venv             python3          python3              makes the environment .venv
-c++                         demo      g++                      g++              gcc-c++              compiles C++
-readelf                     test      binutils                 binutils         binutils             looks at the shared library
-aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -             binutils-aarch64-linux-gnu  joins the archive for arm64
-dpkg-deb                    dist      dpkg                     dpkg             dpkg                 packs Debian packages
-cmake                       optional  cmake                    cmake            cmake                the CMake package
-aarch64-linux-gnu-gcc       optional  gcc-aarch64-linux-gnu    -                -                    C programs for arm64
-aarch64-libc                optional  libc6-dev-arm64-cross    -                -                    C programs for arm64
-qemu-aarch64-static         optional  qemu-user-static         qemu-aarch64     qemu-user-static     runs programs for arm64
-musl-gcc                    optional  musl-tools               -                -                    C programs for musl
-clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
-valgrind                    optional  valgrind                 valgrind         valgrind             the C tests under memcheck
-openssl                     optional  openssl                  openssl          openssl              certificates for the TLS tests
-nginx                       optional  nginx                    nginx            nginx                a real server as the peer of TLS
-tinyproxy                   optional  tinyproxy-bin            tinyproxy        tinyproxy            a real proxy
-unshare                     optional  util-linux               util-linux-misc  util-linux-core      a system without a trust store
-node                        optional  nodejs                   nodejs           nodejs               signatures compared with the documented Node form
-php                         optional  php-cli                  -                php-cli              signatures compared with the documented PHP form
-redis-server,valkey-server  optional  redis-server             redis            valkey               real stores, and Celery with a real broker
-apache2                     optional  apache2-bin              -                -                    the Python binding in a real server
-mod_wsgi                    optional  libapache2-mod-wsgi-py3  -                -                    the Python binding in subinterpreters
-locales                     optional  locales                  -                glibc-locale-source  the C tests in locales that are not UTF-8
-libcurl.so                  optional  libcurl4                 libcurl          -                    the library's size beside that of libcurl
-uv.h                        optional  libuv1-dev               libuv-dev        libuv-devel          the example for libuv
-boost/asio.hpp              optional  libboost-dev             boost-dev        boost-devel          the example for boost::asio
-Python.h                    optional  python3-dev              python3-dev      python3-devel        uWSGI, which is compiled
-certificates                fetch     ca-certificates          ca-certificates  ca-certificates      downloads of Rust, crates and Go modules
-curl                        rust      curl                     curl             curl                 fetches the installer of Rust
+# name                      kind      apt-get                     apk              dnf                         purpose
+make                        build     make                        make             make                        runs the commands
+cargo                       compile   rustup                      rustup           rustup                      builds the library
+cc                          compile   gcc                         gcc              gcc                         compiles C and links the library
+stdio.h                     compile   libc6-dev                   musl-dev         glibc-devel                 the headers of the C library
+ld                          compile   binutils                    binutils         binutils                    joins the archive
+objcopy                     build     binutils                    binutils         binutils                    hides the archive's inner symbols
+nm                          build     binutils                    binutils         binutils                    lists the exported functions
+pkg-config                  link      pkg-config                  pkgconf          pkgconf-pkg-config          leads C compilers and Go to the library
+python3                     venv      python3                     python3          python3                     builds the wheel and runs the tests
+venv                        venv      python3-venv                python3          python3                     makes the environment .venv
+c++                         demo      g++                         g++              gcc-c++                     compiles C++
+readelf                     test      binutils                    binutils         binutils                    looks at the shared library
+aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -                binutils-aarch64-linux-gnu  joins the archive for arm64
+dpkg-deb                    dist      dpkg                        dpkg             dpkg                        packs Debian packages
+clang                       optional  clang                       clang            clang                       the header and the C tests with a second compiler
+valgrind                    optional  valgrind                    valgrind         valgrind                    the C tests under memcheck
+openssl                     optional  openssl                     openssl          openssl                     certificates for the TLS tests
+nginx                       optional  nginx                       nginx            nginx                       a real server as the peer of TLS
+tinyproxy                   optional  tinyproxy-bin               tinyproxy        tinyproxy                   a real proxy
+unshare                     optional  util-linux                  util-linux-misc  util-linux-core             a system without a trust store
+node                        optional  nodejs                      nodejs           nodejs                      signatures compared with the documented Node form
+php                         optional  php-cli                     -                php-cli                     signatures compared with the documented PHP form
+redis-server,valkey-server  optional  redis-server                redis            valkey                      real stores, and Celery with a real broker
+cmake                       optional  cmake                       cmake            cmake                       the CMake package
+aarch64-linux-gnu-gcc       optional  gcc-aarch64-linux-gnu       -                -                           C programs for arm64
+aarch64-libc                optional  libc6-dev-arm64-cross       -                -                           C programs for arm64
+qemu-aarch64-static         optional  qemu-user-static            qemu-aarch64     qemu-user-static            runs programs for arm64
+musl-gcc                    optional  musl-tools                  -                -                           C programs for musl
+apache2                     optional  apache2-bin                 -                -                           the Python binding in a real server
+mod_wsgi                    optional  libapache2-mod-wsgi-py3     -                -                           the Python binding in subinterpreters
+locales                     optional  locales                     -                glibc-locale-source         the C tests in locales that are not UTF-8
+libcurl.so                  optional  libcurl4                    libcurl          -                           the library's size beside that of libcurl
+uv.h                        optional  libuv1-dev                  libuv-dev        libuv-devel                 the example for libuv
+boost/asio.hpp              optional  libboost-dev                boost-dev        boost-devel                 the example for boost::asio
+Python.h                    optional  python3-dev                 python3-dev      python3-devel               uWSGI, which is compiled
+certificates                fetch     ca-certificates             ca-certificates  ca-certificates             downloads of Rust, crates and Go modules
+curl                        rust      curl                        curl             curl                        fetches the installer of Rust
 ROWS
 }
 
