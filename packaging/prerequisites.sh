@@ -31,47 +31,47 @@ kinds_of() {
   esac
 }
 
-# Of two names with a comma one is needed. `-`: no package is known.
+# Of two names with a comma one is needed. `-`: no package is known. `rustup`: that of the system is too old.
 table() {
   cat <<'ROWS'
-# name                      kind      apt-get                     apk              dnf                         purpose
-make                        build     make                        make             make                        runs the commands
-cargo                       compile   rustup                      rustup           rustup                      builds the library
-cc                          compile   gcc                         gcc              gcc                         compiles C and links the library
-stdio.h                     compile   libc6-dev                   musl-dev         glibc-devel                 the headers of the C library
-ld                          compile   binutils                    binutils         binutils                    joins the archive
-objcopy                     build     binutils                    binutils         binutils                    hides the archive's inner symbols
-nm                          build     binutils                    binutils         binutils                    lists the exported functions
-pkg-config                  link      pkg-config                  pkgconf          pkgconf-pkg-config          leads C compilers and Go to the library
-python3                     venv      python3                     python3          python3                     builds the wheel and runs the tests
-venv                        venv      python3-venv                python3          python3                     makes the environment .venv
-c++                         demo      g++                         g++              gcc-c++                     compiles C++
-readelf                     test      binutils                    binutils         binutils                    looks at the shared library
+# name                      kind      apt-get                  apk              dnf                  purpose
+make                        build     make                     make             make                 runs the commands
+cargo                       compile   rustup                   cargo            cargo                builds the library
+cc                          compile   gcc                      gcc              gcc                  compiles C and links the library
+stdio.h                     compile   libc6-dev                musl-dev         glibc-devel          the headers of the C library
+ld                          compile   binutils                 binutils         binutils             joins the archive
+objcopy                     build     binutils                 binutils         binutils             hides the archive's inner symbols
+nm                          build     binutils                 binutils         binutils             lists the exported functions
+pkg-config                  link      pkg-config               pkgconf          pkgconf-pkg-config   leads C compilers and Go to the library
+python3                     venv      python3                  python3          python3              builds the wheel and runs the tests
+venv                        venv      python3-venv             python3          python3              makes the environment .venv
+c++                         demo      g++                      g++              gcc-c++              compiles C++
+readelf                     test      binutils                 binutils         binutils             looks at the shared library
 aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -                binutils-aarch64-linux-gnu  joins the archive for arm64
-dpkg-deb                    dist      dpkg                        dpkg             dpkg                        packs Debian packages
-clang                       optional  clang                       clang            clang                       the header and the C tests with a second compiler
-valgrind                    optional  valgrind                    valgrind         valgrind                    the C tests under memcheck
-openssl                     optional  openssl                     openssl          openssl                     certificates for the TLS tests
-nginx                       optional  nginx                       nginx            nginx                       a real server as the peer of TLS
-tinyproxy                   optional  tinyproxy-bin               tinyproxy        tinyproxy                   a real proxy
-unshare                     optional  util-linux                  util-linux-misc  util-linux-core             a system without a trust store
-node                        optional  nodejs                      nodejs           nodejs                      signatures compared with the documented Node form
-php                         optional  php-cli                     -                php-cli                     signatures compared with the documented PHP form
-redis-server,valkey-server  optional  redis-server                redis            valkey                      real stores, and Celery with a real broker
-cmake                       optional  cmake                       cmake            cmake                       the CMake package
-aarch64-linux-gnu-gcc       optional  gcc-aarch64-linux-gnu       -                -                           C programs for arm64
-aarch64-libc                optional  libc6-dev-arm64-cross       -                -                           C programs for arm64
-qemu-aarch64-static         optional  qemu-user-static            qemu-aarch64     qemu-user-static            runs programs for arm64
-musl-gcc                    optional  musl-tools                  -                -                           C programs for musl
-apache2                     optional  apache2-bin                 -                -                           the Python binding in a real server
-mod_wsgi                    optional  libapache2-mod-wsgi-py3     -                -                           the Python binding in subinterpreters
-locales                     optional  locales                     -                glibc-locale-source         the C tests in locales that are not UTF-8
-libcurl.so                  optional  libcurl4                    libcurl          -                           the library's size beside that of libcurl
-uv.h                        optional  libuv1-dev                  libuv-dev        libuv-devel                 the example for libuv
-boost/asio.hpp              optional  libboost-dev                boost-dev        boost-devel                 the example for boost::asio
-Python.h                    optional  python3-dev                 python3-dev      python3-devel               uWSGI, which is compiled
-certificates                fetch     ca-certificates             ca-certificates  ca-certificates             downloads of Rust, crates and Go modules
-curl                        rust      curl                        curl             curl                        fetches the installer of Rust
+dpkg-deb                    dist      dpkg                     dpkg             dpkg                 packs Debian packages
+clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
+valgrind                    optional  valgrind                 valgrind         valgrind             the C tests under memcheck
+openssl                     optional  openssl                  openssl          openssl              certificates for the TLS tests
+nginx                       optional  nginx                    nginx            nginx                a real server as the peer of TLS
+tinyproxy                   optional  tinyproxy-bin            tinyproxy        tinyproxy            a real proxy
+unshare                     optional  util-linux               util-linux-misc  util-linux-core      a system without a trust store
+node                        optional  nodejs                   nodejs           nodejs               signatures compared with the documented Node form
+php                         optional  php-cli                  -                php-cli              signatures compared with the documented PHP form
+redis-server,valkey-server  optional  redis-server             redis            valkey               real stores, and Celery with a real broker
+cmake                       optional  cmake                    cmake            cmake                the CMake package
+aarch64-linux-gnu-gcc       optional  gcc-aarch64-linux-gnu    -                -                    C programs for arm64
+aarch64-libc                optional  libc6-dev-arm64-cross    -                -                    C programs for arm64
+qemu-aarch64-static         optional  qemu-user-static         qemu-aarch64     qemu-user-static     runs programs for arm64
+musl-gcc                    optional  musl-tools               -                -                    C programs for musl
+apache2                     optional  apache2-bin              -                -                    the Python binding in a real server
+mod_wsgi                    optional  libapache2-mod-wsgi-py3  -                -                    the Python binding in subinterpreters
+locales                     optional  locales                  -                glibc-locale-source  the C tests in locales that are not UTF-8
+libcurl.so                  optional  libcurl4                 libcurl          -                    the library's size beside that of libcurl
+uv.h                        optional  libuv1-dev               libuv-dev        libuv-devel          the example for libuv
+boost/asio.hpp              optional  libboost-dev             boost-dev        boost-devel          the example for boost::asio
+Python.h                    optional  python3-dev              python3-dev      python3-devel        uWSGI, which is compiled
+certificates                fetch     ca-certificates          ca-certificates  ca-certificates      downloads of Rust, crates and Go modules
+curl                        rust      curl                     curl             curl                 fetches the installer of Rust
 ROWS
 }
 
@@ -141,8 +141,11 @@ done
 as_root=
 if [ "$(id -u)" != 0 ] && any_program sudo; then as_root="sudo "; fi
 
-# The packages of one row on this system.
+# The package of one row on this system. A cargo that is here is too old, else it would not be asked for.
 package_of() {
+  if [ "$1" = cargo ]; then
+    if [ -z "$manager" ] || any_program "$CARGO" rustup "$rust_bin/cargo"; then echo rustup && return; fi
+  fi
   case $manager in
     apt-get) echo "$3" ;;
     apk) echo "$4" ;;
@@ -154,7 +157,7 @@ package_of() {
 # The packages of some rows, each once.
 packages() {
   # shellcheck disable=SC2086 # a row is split into its columns
-  echo "$1" | while read -r row; do [ -z "$row" ] || package_of $row; done | grep -vxe - -e rustup | sort -u | tr '\n' ' ' | sed 's/ $//'
+  echo "$1" | while read -r row; do [ -z "$row" ] || package_of $row; done | grep -vx -e - | sort -u | tr '\n' ' ' | sed 's/ $//'
 }
 
 # What a person types, and the same without questions.
@@ -195,16 +198,16 @@ fault_of() {
 
 cure_of() {
   package=$(package_of "$@")
-  case $1:$package in
-    cargo:*)
-      if ! any_program "$CARGO" && any_program "$rust_bin/cargo"; then
-        echo "It is in $rust_bin, which is not in the PATH. Add it with: . $rust_bin/../env"
+  case $package in
+    rustup)
+      if any_program "$rust_bin/cargo" && [ "$(command -v "$CARGO")" != "$rust_bin/cargo" ]; then
+        echo "That of rustup is in $rust_bin. Put it first: export PATH=\"$rust_bin:\$PATH\""
       else
         echo "Install it with: $(rust)"
       fi
       ;;
-    *:-) echo "No package of it is known here." ;;
-    python3:*) echo "Install it with: $(install "$package"); or name one: make PYTHON=..." ;;
+    -) echo "No package of it is known here." ;;
+    python3) echo "Install it with: $(install python3); or name one: make PYTHON=..." ;;
     *) echo "Install it with: $(install "$package")" ;;
   esac
 }
@@ -241,7 +244,8 @@ check() {
     describe "$required"
   fi
   if [ -n "${SUDO_USER:-}" ] && lacks cargo; then echo "Under sudo, keep your PATH: sudo env \"PATH=\$PATH\" make ..."; fi
-  if [ -n "$manager" ]; then echo "make setup installs all of it."; fi
+  if [ -n "$(packages "$required
+$optional")" ]; then echo "make setup installs what can be had."; fi
   [ -z "$required" ] && [ -z "${CI:-}" ]
 }
 
@@ -265,30 +269,21 @@ install_what_there_is() {
   done
 }
 
-setup() {
-  dry_run=''
-  if [ "${1:-}" = --dry-run ]; then dry_run=yes && shift; fi
-  goal=${1:-test}
-  kinds=$(kinds_of "$goal")
-  # As rustup's own env file does, which only new shells read. The Makefile does the same.
-  case ":$PATH:" in *":$rust_bin:"*) ;; *) PATH=$rust_bin:$PATH ;; esac
-  # shellcheck disable=SC2086 # one word a kind
-  look $kinds fetch
-  toolchain=''
-  if lacks cargo; then toolchain=$(rust); fi
-  case $toolchain in curl*) required="$required
+# Sets the commands that install what `look` has found: `update`, `must`, `may` (packages) and `toolchain`.
+plan() {
+  must=$(packages "$required") may=$(packages "$optional") update='' toolchain=''
+  case " $must " in *" rustup "*)
+    toolchain=$(rust)
+    case $toolchain in curl*) required="$required
 $(missing rust)" ;; esac
-  if [ -z "$manager" ] && [ -n "$required" ]; then
-    describe "$required"
-    refuse "This system has none of apt-get, apk and dnf, so install these by hand."
-  fi
-  must=$(packages "$required") may=$(packages "$optional") update=''
-  if [ -z "$must$may$toolchain" ]; then
-    echo "Nothing to install: all that make $goal needs is here."
-    return
-  fi
-  if [ "$manager$must$may" != "$manager" ] && [ "$manager" = apt-get ]; then update="${as_root}apt-get update"; fi
+    must=$(packages "$required" | sed 's/rustup *//; s/ $//') ;;
+  esac
+  case $manager:$must$may in
+    apt-get:?*) update="${as_root}apt-get update" ;;
+  esac
+}
 
+show_plan() {
   echo "make setup installs what make $goal needs, by these commands:"
   echo "${update:+  $update
 }${must:+  $(install_unasked "$must")
@@ -298,21 +293,55 @@ $(missing rust)" ;; esac
   case "$manager $may" in
     apt-get*nginx* | apt-get*redis*) echo "Debian and Ubuntu start nginx and redis-server as services; the tests do not need that." ;;
   esac
+}
+
+refuse_what_cannot_be() {
+  if [ -z "$manager" ] && [ -n "$required" ]; then
+    describe "$required"
+    refuse "This system has none of apt-get, apk and dnf, so install these by hand."
+  fi
   if [ -n "$must$may" ] && [ "$(id -u)" != 0 ] && [ -z "$as_root" ]; then
     refuse "Only root may install packages, and sudo is missing. Let root run these commands, then run make setup again."
   fi
   if [ -n "$toolchain" ] && [ -n "${SUDO_USER:-}" ]; then
     refuse "Rust is installed for one user. Run make setup without sudo: it calls sudo for the packages."
   fi
-  if [ -n "$dry_run" ]; then return; fi
+}
 
+execute_plan() {
   if [ -n "$update" ]; then run "$update"; fi
   if [ -n "$must" ]; then run "$(install_unasked "$must")"; fi
   # shellcheck disable=SC2086 # one word a package
   if [ -n "$may" ]; then install_what_there_is $may; fi
   if [ -n "$toolchain" ]; then run "$toolchain"; fi
+  hash -r # the shell keeps the paths of programs that it has found
+}
+
+setup() {
+  dry_run=''
+  if [ "${1:-}" = --dry-run ]; then dry_run=yes && shift; fi
+  goal=${1:-test}
+  kinds=$(kinds_of "$goal")
+  # As rustup's own env file does, which only new shells read. The Makefile does the same.
+  case ":$PATH:" in *":$rust_bin:"*) ;; *) PATH=$rust_bin:$PATH ;; esac
+  # shellcheck disable=SC2086 # one word a kind
+  look $kinds fetch
+  plan
+  if [ -n "$must$may$toolchain" ]; then
+    show_plan
+    refuse_what_cannot_be
+    if [ -n "$dry_run" ]; then return; fi
+    execute_plan
+    if lacks cargo && [ -z "$toolchain" ] && any_program "$CARGO" && ! is_here cargo; then
+      setup "$goal" # the system's Rust is too old
+      return
+    fi
+  else
+    refuse_what_cannot_be
+    echo "Nothing to install for make $goal."
+  fi
   check "$goal"
-  case $toolchain in curl*) echo "New shells find cargo. In this one: . $rust_bin/../env" ;; esac
+  case $toolchain in curl*) echo "New shells find cargo. In this one: . ${rust_bin%/bin}/env" ;; esac
 }
 
 case ${1:-} in
