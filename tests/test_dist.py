@@ -21,7 +21,7 @@ ZIG = [str(ROOT / ".venv" / "bin" / "python"), "-m", "ziglang", "cc", "-target"]
 MACHINES = {
     "linux-amd64-gnu": Machine([CC], "/lib/x86_64-linux-gnu"),
     "linux-arm64-gnu": Machine(["aarch64-linux-gnu-gcc"], "/usr/aarch64-linux-gnu/lib", "qemu-aarch64-static"),
-    "linux-amd64-musl": Machine(["musl-gcc"], "/lib"),
+    "linux-amd64-musl": Machine(["musl-gcc"], "/usr/lib/x86_64-linux-musl"),
     # No package has musl's loader for another machine, so its program is static.
     "linux-arm64-musl": Machine([*ZIG, "aarch64-linux-musl", "-static"], "/", "qemu-aarch64-static"),
 }

@@ -59,7 +59,8 @@ class CleanRoot:
         target = self.folder / place.lstrip("/")
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy((Path(self.machine.libraries) / target.name).resolve(), target)
+            source = Path(self.machine.libraries) / target.name
+            shutil.copy(source if source.exists() else place, target)
         return target
 
     def command(self, program: str) -> list[str]:
