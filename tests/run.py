@@ -72,6 +72,7 @@ SUITES = [
             ("secrets", "test_secrets", None),
             ("artifact", "test_artifact", []),
             ("install", "test_install", []),
+            ("notices", "test_notices", []),
             ("wheel", "test_wheel", None),
             ("readme", "test_readme", []),
             ("surroundings", "test_surroundings", []),

@@ -11,6 +11,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # Names a library to use instead of the one that cargo builds, such as one for older systems.
 LIBRARY_VARIABLE = "SPIKE_AUTH_WHEEL_LIBRARY"
+# The platform of that library, as in a wheel's name, such as musllinux_1_2_aarch64. The default is this machine's.
+PLATFORM_VARIABLE = "SPIKE_AUTH_WHEEL_PLATFORM"
 IN_PACKAGE = "spike_auth/libspike_auth.so"
 
 
@@ -26,10 +28,19 @@ class LibraryHook(BuildHookInterface[Any]):
             raise SystemExit("Build a wheel from a checkout: a source distribution would lack the library's source.")
         if version == "editable":
             return  # a copy beside the source would go stale; set SPIKE_AUTH_LIBRARY instead
-        platform = re.sub(r"[^0-9a-zA-Z_]", "_", sysconfig.get_platform())
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{platform}"
+        build_data["tag"] = f"py3-none-{self.platform()}"
         build_data["force_include"][str(self.library())] = IN_PACKAGE
+
+    def platform(self) -> str:
+        """Return the last part of the wheel's name; several platforms are joined by dots."""
+        platform = os.environ.get(PLATFORM_VARIABLE)
+        if platform and not os.environ.get(LIBRARY_VARIABLE):
+            raise SystemExit(f"{PLATFORM_VARIABLE} is set: set {LIBRARY_VARIABLE} to that platform's library too.")
+        platform = platform or re.sub(r"[-.]", "_", sysconfig.get_platform())
+        if not re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", platform):
+            raise SystemExit(f"{PLATFORM_VARIABLE} is {platform!r}: not a platform such as musllinux_1_2_aarch64.")
+        return platform
 
     def library(self) -> Path:
         """Return the library to include."""

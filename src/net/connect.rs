@@ -57,13 +57,24 @@ impl Dialer {
 /// Connects to a socket in the file system, which accepts at once or not at all.
 pub(crate) fn dial_path(path: &Path, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
     let connect = || {
-        let kind = Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK);
-        let socket = OwnSocket::new(Socket::new(Domain::UNIX, kind, None)?)?;
+        let socket = non_blocking(Domain::UNIX, None)?;
         SockRef::from(&socket).connect(&SockAddr::unix(path)?)?;
         Ok(socket)
     };
     let stream = connect().map_err(|error| refused(Some(error)))?;
     Ok(WaitingSocket::new(stream, Arc::clone(call)))
+}
+
+/// A stream socket. On Apple's systems that takes one system call more.
+fn non_blocking(domain: Domain, protocol: Option<Protocol>) -> io::Result<OwnSocket> {
+    #[cfg(not(target_vendor = "apple"))]
+    let kind = Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK);
+    #[cfg(target_vendor = "apple")]
+    let kind = Type::STREAM;
+    let socket = OwnSocket::new(Socket::new(domain, kind, protocol)?)?;
+    #[cfg(target_vendor = "apple")]
+    SockRef::from(&socket).set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// Alternates IPv6 and IPv4, starting with the family that the system put first, so that a dead family
@@ -109,11 +120,7 @@ impl Race<'_> {
     }
 
     fn start(&mut self, address: SocketAddr) -> io::Result<()> {
-        let socket = OwnSocket::new(Socket::new(
-            Domain::for_address(address),
-            Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK),
-            Some(Protocol::TCP),
-        )?)?;
+        let socket = non_blocking(Domain::for_address(address), Some(Protocol::TCP))?;
         match SockRef::from(&socket).connect(&address.into()) {
             Ok(()) => {}
             Err(error) if in_progress(&error) => {}

@@ -2,7 +2,6 @@
 #ifndef CHILDREN_H
 #define CHILDREN_H
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <netdb.h>
 #include <sched.h>
@@ -198,16 +197,6 @@ static inline void stop_load(struct load *load)
 }
 
 /* ---- names --------------------------------------------------------------------------------------------- */
-
-/* For a program that has a getaddrinfo of its own. */
-static inline int real_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                                   struct addrinfo **found)
-{
-    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
-    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
-    memcpy(&real, &symbol, sizeof real);
-    return real(node, service, hints, found);
-}
 
 /* An https client through the sandbox's proxy, which is found by this name. */
 static inline spike_auth_config *config_through_proxy_at(const char *host)

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "children.h"
+#include "replace.h"
 
 #include <sys/resource.h>
 
@@ -16,12 +17,14 @@ enum { LIMIT = 128, LEFT_MAX = 12 };
 #define ALSO_HERE "also-here.example"
 #define GONE "gone.example"
 
-/* Replaces the C library's function. Any name is looked up as "localhost", which takes a descriptor and
+REPLACE(getaddrinfo)
+
+/* Any name is looked up as "localhost", which takes a descriptor and
  * no network. HERE is there; ALSO_HERE too, but a failure leaves no errno, as in some resolver modules;
  * GONE is not found. */
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+int REPLACED(getaddrinfo)(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
-    int code = real_getaddrinfo("localhost", service, hints, found);
+    int code = real_getaddrinfo()("localhost", service, hints, found);
     if (strcmp(node, HERE) == 0)
         return code;
     errno = 0;

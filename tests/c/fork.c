@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "children.h"
+#include "replace.h"
 
 /* ---- names ----------------------------------------------------------------------------------------- */
 
@@ -13,14 +14,15 @@
 /* How long a lookup of SLOW_NAME takes. 0 in a child, which does not wait for its parent's lookup. */
 static atomic_long lookup_ms;
 
-/* Replaces the C library's function, also for the library under test. */
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
+REPLACE(getaddrinfo)
+
+int REPLACED(getaddrinfo)(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found)
 {
     if (node != NULL && strcmp(node, SLOW_NAME) == 0) {
         sleep_ms(atomic_load(&lookup_ms));
         node = "127.0.0.1";
     }
-    return real_getaddrinfo(node, service, hints, found);
+    return real_getaddrinfo()(node, service, hints, found);
 }
 
 static void find_names_at_once(void)

@@ -5,9 +5,8 @@
  */
 #define _GNU_SOURCE
 #include "queue.h"
+#include "replace.h"
 
-#include <dlfcn.h>
-#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
@@ -16,17 +15,16 @@
 /* How many threads can still be made; below 0 there is no limit. */
 static atomic_int threads_left = -1;
 
-/* Replaces the C library's function. */
-int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument_of_body)
+REPLACE(pthread_create)
+
+int REPLACED(pthread_create)(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *),
+                             void *argument_of_body)
 {
-    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-    void *symbol = dlsym(RTLD_NEXT, "pthread_create");
-    memcpy(&real, &symbol, sizeof real);
     if (atomic_load(&threads_left) == 0)
         return EAGAIN;
     if (atomic_load(&threads_left) > 0)
         atomic_fetch_sub(&threads_left, 1);
-    return real(thread, attributes, body, argument_of_body);
+    return real_pthread_create()(thread, attributes, body, argument_of_body);
 }
 
 /* ---- arguments ------------------------------------------------------------------------------------------- */
@@ -950,7 +948,7 @@ static void calls_that_ended_before_their_turn_leave_nothing(void)
     client = client_of(config);
     start_token(client, "fault.delay.9000.runs", running, queue, 1);
     wait_until_in_flight(1);
-    before = mallinfo2().uordblks;
+    before = allocated();
     for (int i = 0; i < count; i++) {
         spike_auth_call *call = new_call();
         char user[32];
@@ -958,8 +956,8 @@ static void calls_that_ended_before_their_turn_leave_nothing(void)
         start_token(client, user, call, queue, 2);
         spike_auth_call_free(call);
     }
-    check_that(mallinfo2().uordblks < before + MOST_BYTES, __FILE__, __LINE__, "%zu bytes stay",
-               mallinfo2().uordblks - before);
+    check_that(allocated() < before + MOST_BYTES, __FILE__, __LINE__, "%zu bytes stay",
+               allocated() - before);
     CHECK_EQ_INT(stats_of(client).pending, 1);
     spike_auth_call_free(running);
     spike_auth_queue_free(queue);

@@ -8,6 +8,7 @@
 #include "queue.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 
 enum { CHILDREN = 200, FEW = 10 };
 
@@ -342,6 +343,15 @@ static int check_threads(void)
     return count;
 }
 
+/* Not memcmp(3): musl fills only a part of a set. */
+static int same_signals(const sigset_t *one, const sigset_t *other)
+{
+    for (int number = 1; number <= SIGRTMAX; number++)
+        if (sigismember(one, number) != sigismember(other, number))
+            return 0;
+    return 1;
+}
+
 static void threads_have_a_name_no_signals_and_a_short_life(void)
 {
     enum { CALLS = 12, CONCURRENCY = 5, TIMES = 5 };
@@ -366,7 +376,7 @@ static void threads_have_a_name_no_signals_and_a_short_life(void)
         sleep_ms(20);
         CHECK_EQ_INT(check_threads(), CONCURRENCY + 1);
         pthread_sigmask(SIG_SETMASK, NULL, &after);
-        CHECK(memcmp(&before, &after, sizeof before) == 0);
+        CHECK(same_signals(&before, &after));
         take_all(queue, tags, CALLS);
         start = now_ms();
         CHECK(becomes_single_threaded(500));

@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include "queue.h"
 
-#include <malloc.h>
 
 static unsigned next_random(unsigned *state)
 {
@@ -365,12 +364,6 @@ static spike_auth_call *mass[MASS];
 static double ends_at[MASS];
 
 enum event { CANCEL, CANCEL_BACKWARDS, CLOSE, FREE, EXPIRE, EVENTS };
-
-static size_t allocated(void)
-{
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
-}
 
 static void happen(enum event event, spike_auth_client *client, int count)
 {

@@ -2,8 +2,13 @@
 """Builds the C and C++ tests and runs them against a built library.
 
     run.py [--lib-dir DIR] [--panic-lib-dir DIR] [--sandbox FILE] [NAME...]
+    run.py --cc COMPILER [--fully-static] --lib-dir DIR [NAME...]
 
 With names, only the tests whose name contains one of them: `run.py "fork (shared)" header`.
+
+The second form is for a library of another platform, whose programs this machine runs (see tests/platforms.py): only the
+programs, without those that need glibc's or this processor's tools. --fully-static also links them with no shared
+library at all.
 
 Each program runs against the shared library and the archive; one that needs a server gets a sandbox of its own.
 The last line is `N passed, N failed, N skipped` and counts each variant. A skipped test is named; with the variable
@@ -24,7 +29,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +46,6 @@ HEADER = INCLUDE / "spike_auth.h"
 HPP = INCLUDE / "spike_auth.hpp"
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
-# The system libraries of the archive, as `rustc --print native-static-libs` says.
-NATIVE_LIBRARIES = ["-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 MEMCHECK = [
     "valgrind",
@@ -85,6 +88,8 @@ NETWORK = [
     "rotation",
     "fork",
 ]
+# Measures what only glibc counts, and compares times.
+ONLY_HERE = {"generations"}
 # Also in processes that all have the same id.
 NESTED = ["cache_fork", "fork", "queue_fork"]
 # A second exchange shows by its token.
@@ -117,23 +122,45 @@ class Skipped(Exception):
 
 
 @dataclass(frozen=True)
+class Library:
+    """A built library, and how a program is linked with it."""
+
+    path: Path
+    compiler: str = "gcc"
+    libraries: Sequence[str] = ("-lpthread",)
+    # The program has no shared library at all.
+    fully_static: bool = False
+
+    @property
+    def is_archive(self) -> bool:
+        return self.path.suffix == ".a"
+
+
+@dataclass(frozen=True)
 class Setup:
     lib_dir: Path
     panic_lib_dir: Path
     sandbox: Path
     work: Path
+    compiler: str = "gcc"
 
     @property
-    def shared(self) -> Path:
-        return self.lib_dir / "libspike_auth.so"
+    def shared(self) -> Library:
+        return Library(self.lib_dir / "libspike_auth.so", self.compiler)
 
     @property
-    def archive(self) -> Path:
-        return self.lib_dir / "libspike_auth.a"
+    def archive(self) -> Library:
+        beside = self.lib_dir / "native-static-libs"
+        native = beside if beside.exists() else ROOT / "target/native-static-libs"
+        return Library(self.lib_dir / "libspike_auth.a", self.compiler, native.read_text().split())
 
     @property
-    def panic_shared(self) -> Path:
-        return self.panic_lib_dir / "libspike_auth.so"
+    def fully_static(self) -> Library:
+        return replace(self.archive, fully_static=True)
+
+    @property
+    def panic_shared(self) -> Library:
+        return Library(self.panic_lib_dir / "libspike_auth.so")
 
 
 @dataclass(frozen=True)
@@ -146,8 +173,10 @@ class Task:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Only the PATH of the caller: no proxy, no SPIKE_*, no certificates, no library path."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "RUST_BACKTRACE": "0", **more}
+    """Only the PATH of the caller: no proxy, no SPIKE_*, no certificates, no library path. And the place where an
+    emulator finds a program's loader."""
+    kept = {name: os.environ[name] for name in ("PATH", "QEMU_LD_PREFIX") if name in os.environ}
+    return {"PATH": os.defpath, **kept, "LC_ALL": "C.UTF-8", "RUST_BACKTRACE": "0", **more}
 
 
 def execute(command: Sequence[str | Path], cwd: Path, env: dict[str, str], **identity: object) -> str:
@@ -229,20 +258,21 @@ def abi_version() -> str:
     return found[1]
 
 
-def library_path(directory: Path, library: Path) -> str:
+def library_path(directory: Path, library: Library) -> str:
     """A directory in which the loader finds `library` by its soname."""
     directory.mkdir()
-    (directory / f"libspike_auth.so.{abi_version()}").symlink_to(library.resolve())
+    (directory / f"libspike_auth.so.{abi_version()}").symlink_to(library.path.resolve())
     return str(directory)
 
 
-def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path, *more: str | Path) -> Path:
+def build(source: str, library: Library, compiler: str, flags: list[str], cwd: Path, *more: str | Path) -> Path:
     program = cwd / Path(source).stem
-    static = library.suffix == ".a"
-    defines = ["-DSPIKE_AUTH_STATIC"] if static else []
-    libraries = NATIVE_LIBRARIES if static else ["-lpthread"]
+    defines = ["-DSPIKE_AUTH_STATIC"] if library.is_archive else []
+    if library.fully_static:
+        replaced = re.findall(r"(?m)^REPLACE\((\w+)\)", (HERE / source).read_text(encoding="utf-8"))
+        defines += ["-static", "-DFULLY_STATIC", *(f"-Wl,--wrap={name}" for name in replaced)]
     compile_flags = [*flags, "-g", *WARNINGS, *defines, f"-I{INCLUDE}"]
-    command = [compiler, *compile_flags, HERE / source, *more, "-o", program, library, *libraries]
+    command = [*compiler.split(), *compile_flags, HERE / source, *more, "-o", program, library.path, *library.libraries]
     execute(command, cwd, environment(TMPDIR=str(cwd)))
     return program
 
@@ -252,7 +282,7 @@ def build(source: str, library: Path, compiler: str, flags: list[str], cwd: Path
 
 def run_program(
     name: str,
-    library: Path,
+    library: Library,
     cwd: Path,
     addresses: dict[str, str] | None = None,
     options: Sequence[str] = (),
@@ -261,7 +291,7 @@ def run_program(
     **variables: str,
 ) -> str:
     """Builds a C program and runs it in an empty directory, with the sandbox's addresses as its arguments."""
-    program = build(f"{name}.c", library, "gcc", ["-std=c11", *flags], cwd)
+    program = build(f"{name}.c", library, library.compiler, ["-std=c11", *flags], cwd)
     empty = cwd / "empty"
     empty.mkdir()
     if addresses is not None:
@@ -271,19 +301,19 @@ def run_program(
     return execute([*wrapper, program, *arguments, *options], empty, env)
 
 
-def run_network(setup: Setup, name: str, library: Path, cwd: Path, **how: Sequence[str]) -> None:
+def run_network(setup: Setup, name: str, library: Library, cwd: Path, **how: Sequence[str]) -> None:
     with sandbox(setup, *["--fresh-tokens"] * (name in FRESH_TOKENS)) as addresses:
-        if library == setup.archive:  # a program that does not link the shared library can unload it
-            addresses["library"] = str(setup.shared)
+        if library.is_archive and not library.fully_static:  # it does not link the shared library, so it can unload it
+            addresses["library"] = str(setup.shared.path)
         run_program(name, library, cwd, addresses, **how)
 
 
-def run_store(setup: Setup, library: Path, cwd: Path, **how: Sequence[str]) -> None:
+def run_store(setup: Setup, library: Library, cwd: Path, **how: Sequence[str]) -> None:
     with redis() as url:
         run_network(setup, "store", library, cwd, **{**how, "options": [*how.get("options", []), f"store={url}"]})
 
 
-def run_stack(setup: Setup, library: Path, cwd: Path) -> None:
+def run_stack(setup: Setup, library: Library, cwd: Path) -> None:
     """Prints the largest need. Not under a checker, whose needs would be measured too."""
     need("openssl", "openssl")
     root, chain = rsa_chain(cwd)
@@ -291,7 +321,7 @@ def run_stack(setup: Setup, library: Path, cwd: Path) -> None:
         places = {name: f"https://localhost:{at.port}/v3" for name, at in (("", peer), ("_tls12", older))}
         options = [f"store={url}", f"long_chain_ca={root}", *(f"long_chain{name}={place}" for name, place in places.items())]
         said = run_program("stack", library, cwd, addresses, options)
-    print(f"stack ({library.name}): {said.splitlines()[-2]}", flush=True)
+    print(f"stack ({library.path.name}): {said.splitlines()[-2]}", flush=True)
 
 
 def run_nested(setup: Setup, name: str, cwd: Path) -> None:
@@ -392,10 +422,11 @@ def run_privileges(setup: Setup, kind: str, cwd: Path) -> None:
 
 
 def run_panic(setup: Setup, cwd: Path) -> None:
-    run_program("panic", need_file(setup.panic_shared, BUILD_PANIC_LIBRARY), cwd)
+    need_file(setup.panic_shared.path, BUILD_PANIC_LIBRARY)
+    run_program("panic", setup.panic_shared, cwd)
 
 
-def run_smoke(setup: Setup, compiler: str, standard: str, library: Path, flags: Sequence[str], cwd: Path) -> None:
+def run_smoke(setup: Setup, compiler: str, standard: str, library: Library, flags: Sequence[str], cwd: Path) -> None:
     need(compiler, "clang" if "clang" in compiler else "g++")
     program = build("smoke.cpp", library, compiler, [f"-std={standard}", "-O1", *flags], cwd, HERE / "header.cpp")
     path = library_path(cwd / "lib", library)
@@ -524,14 +555,25 @@ def in_directory(setup: Setup, name: str, run: Callable[[Path], None]) -> Task:
     return Task(name, start)
 
 
-def program_tasks(setup: Setup) -> Iterator[Task]:
-    for library, kind in ((setup.shared, "shared"), (setup.archive, "static")):
+def platform_tasks(setup: Setup, kinds: dict[str, Library]) -> Iterator[Task]:
+    """The programs that every platform runs."""
+    for task in linked_tasks(setup, kinds):
+        if not ONLY_HERE.intersection(task.name.split()):
+            yield task
+
+
+def linked_tasks(setup: Setup, kinds: dict[str, Library]) -> Iterator[Task]:
+    for kind, library in kinds.items():
         for name in reversed(NETWORK):  # the longest first
             yield in_directory(setup, f"{name} ({kind})", partial(run_network, setup, name, library))
         for name in OFFLINE:
             yield in_directory(setup, f"{name} ({kind})", partial(run_program, name, library))
         yield in_directory(setup, f"store ({kind})", partial(run_store, setup, library))
         yield in_directory(setup, f"stack ({kind})", partial(run_stack, setup, library))
+
+
+def program_tasks(setup: Setup) -> Iterator[Task]:
+    yield from linked_tasks(setup, {"shared": setup.shared, "static": setup.archive})
     for name in NESTED:
         yield in_directory(setup, f"{name} (nested PID namespaces)", partial(run_nested, setup, name))
     for language, (charset, _) in LOCALES.items():
@@ -606,8 +648,11 @@ def outcome(task: Task) -> str:
     return "passed"
 
 
-def run_all(setup: Setup, names: list[str]) -> int:
-    tasks = [*program_tasks(setup), *checker_tasks(setup), *cxx_tasks(setup), *header_tasks(setup)]
+def all_tasks(setup: Setup) -> list[Task]:
+    return [*program_tasks(setup), *checker_tasks(setup), *cxx_tasks(setup), *header_tasks(setup)]
+
+
+def run_all(tasks: list[Task], names: list[str]) -> int:
     if names:
         tasks = [task for task in tasks if any(name in task.name for name in names)]
     with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
@@ -622,6 +667,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lib-dir", type=Path, default=ROOT / "target/release")
     parser.add_argument("--panic-lib-dir", type=Path, default=ROOT / "target/test-panic/release")
     parser.add_argument("--sandbox", type=Path, default=ROOT / "target/debug/spike-auth-sandbox")
+    parser.add_argument("--cc", metavar="COMPILER")
+    parser.add_argument("--fully-static", action="store_true")
     parser.add_argument("names", nargs="*", metavar="NAME")
     return parser.parse_args()
 
@@ -630,11 +677,16 @@ def main() -> int:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory(prefix="spike-auth-c-") as work:
         paths = (arguments.lib_dir, arguments.panic_lib_dir, arguments.sandbox, Path(work))
-        setup = Setup(*(path.resolve() for path in paths))
-        missing = [str(path) for path in (setup.shared, setup.archive, HEADER) if not path.exists()]
+        setup = Setup(*(path.resolve() for path in paths), compiler=arguments.cc or "gcc")
+        missing = [str(path) for path in (setup.shared.path, setup.lib_dir / "libspike_auth.a", HEADER) if not path.exists()]
         if missing:
             sys.exit(f"missing: {', '.join(missing)} (build with: make)")
-        return run_all(setup, arguments.names)
+        if not arguments.cc:
+            return run_all(all_tasks(setup), arguments.names)
+        kinds = {"shared": setup.shared, "static": setup.archive}
+        if arguments.fully_static:
+            kinds["fully static"] = setup.fully_static
+        return run_all(list(platform_tasks(setup, kinds)), arguments.names)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+# The platforms of a release. platform.sh builds each into target/platforms/NAME.
+
+PLATFORMS ?= linux-amd64-gnu linux-arm64-gnu linux-amd64-musl linux-arm64-musl
+
+.PHONY: platforms
+platforms: $(PLATFORMS:%=platform-%) ## libraries and sandbox for x86-64 and arm64, glibc 2.17 and musl, in target/platforms
+
+.PHONY: $(PLATFORMS:%=platform-%)
+$(PLATFORMS:%=platform-%): platform-%: needs-venv needs-build .venv/zig
+	packaging/platform.sh $*
+
+.PHONY: portable
+portable: needs-build ## the same for x86-64 with glibc 2.17 alone
+	$(MAKE) platforms PLATFORMS=linux-amd64-gnu
+
+.PHONY: check-macos
+check-macos: .venv/zig ## whether the library compiles for macOS; nothing runs it there
+	@if reason=$$(packaging/std.sh aarch64-apple-darwin); then \
+	  PATH="$(BIN):$$PATH" cargo-zigbuild check --locked --lib --target aarch64-apple-darwin --target-dir target/zig; \
+	else echo "SKIPPED: macOS: $$reason" >&2; fi
+
+.PHONY: cross
+cross: platforms check-macos sandbox .venv/zig $(GO_READY) ## the suites of the platforms: on musl, and arm64 under qemu
+	PYTHONPATH=tests $(PYTHON) -m unittest discover --verbose --start-directory tests/platforms --top-level-directory tests
