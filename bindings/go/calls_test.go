@@ -28,7 +28,7 @@ func everyCall(ctx context.Context, client *spikeauth.Client, userID, token stri
 		},
 		"Invalidate":   func() error { return client.Invalidate(userID, token) },
 		"Forget":       func() error { return client.Forget(userID) },
-		"SetHMACKey":   func() error { return client.SetHMACKey([]byte(key)) },
+		"SetHMACKey":   func() error { return client.SetHMACKey([]byte("key")) },
 		"CheckStore":   func() error { return client.CheckStore(ctx) },
 		"ForgetShared": func() error { return client.ForgetShared(ctx, userID) },
 		"Stats":        func() error { _, err := client.Stats(); return err },
