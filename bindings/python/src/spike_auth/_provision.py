@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # A call that the service has refused so often with a 429 ends with it.
 _MOST_REFUSALS = 10
-# The pause after a 429 that names no time.
+# The pause after a 429 that names no time, or none at all: a Retry-After of 0 or a date in the past.
 _PAUSE_SECONDS = 1.0
 # Cached tokens and bad ids that are handed out at once: memory stays bounded if all are.
 _BATCH = 1024
@@ -172,8 +172,7 @@ class Window:
         refusals = user.refusals + (error.attempts > 0)
         if refusals == _MOST_REFUSALS:
             return False
-        pause = _PAUSE_SECONDS if error.retry_after is None else error.retry_after
-        self._resumes_at = max(self._resumes_at, monotonic() + pause)
+        self._resumes_at = max(self._resumes_at, monotonic() + (error.retry_after or _PAUSE_SECONDS))
         if self._concurrency:
             self._again.append(user._replace(refusals=refusals))
         return True
