@@ -346,6 +346,38 @@ def test_calls_that_last_do_not_hold_it_up(own_sandbox, tmp_path):
         wait_until(lambda: in_flight(own_sandbox) == 0)
 
 
+def full_pipe():
+    """A pipe that nobody reads."""
+    ends = os.pipe()
+    os.set_blocking(ends[1], False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(ends[1], b"x")
+    os.set_blocking(ends[1], True)
+    return ends
+
+
+@pytest.mark.parametrize("user", ["alice", "fault.stall"])
+def test_signals_end_it_also_while_stdout_waits(own_sandbox, tmp_path, user):
+    path = file_of(tmp_path / "users", f"{user}\n")
+    reading, writing = full_pipe()
+    arguments = [*COMMAND, path, "--resume", tmp_path / "state"]
+    process = subprocess.Popen(arguments, env=environment(own_sandbox), stdout=writing, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: counters(own_sandbox)["requests"] == 1)
+        for _ in range(3):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            process.send_signal(signal.SIGTERM)
+        assert b"Go on with: python" in process.communicate(timeout=20)[1]
+        assert process.returncode == 143
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_signal_ends_a_read(own_sandbox):
     for already in ("", "alice\n"):
         with started(own_sandbox, "-", stdin=subprocess.PIPE) as process:

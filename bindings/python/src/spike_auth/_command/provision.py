@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from signal import SIGINT
 from time import monotonic
 
 from .._client import Client
@@ -60,8 +61,8 @@ def run(options: Options, arguments: list[str]) -> int:
             job = _Job(client, source, state, signals)
             job.run(options.concurrency)
             return job.end(_how_to_go_on(options, arguments))
-    except Stopped:
-        return 128 + (signals.received or 0)
+    except (Stopped, KeyboardInterrupt):
+        return 128 + (signals.received or SIGINT)
     except (InputError, StateError) as error:  # nothing was begun
         say(str(error))
         return 1
@@ -117,7 +118,11 @@ class _Job:
         """Show the result and return the exit code."""
         signal = self._signals.received
         how = "interrupted" if signal else "stopped" if self._failure else "complete"
-        self._write(lambda screen: screen.end(self._tally, how))
+        try:
+            self._write(lambda screen: screen.end(self._tally, how))
+        except KeyboardInterrupt:  # nobody reads stdout, or a second signal came late
+            silence_stdout()
+            signal = self._signals.received
         if self._failure:
             say(self._failure)
         if (signal or self._failure) and self._can_go_on:
