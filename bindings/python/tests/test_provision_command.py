@@ -454,6 +454,15 @@ def test_a_wave_of_429(tmp_path):
         printed, _ = process.communicate(timeout=60)
         assert (process.returncode, json.loads(printed.splitlines()[-1])["ok"]) == (0, 2000)
         assert len(asked(addresses)) == 2000
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_stderr_that_cannot_be_written(own_sandbox, tmp_path, redirection):
+    path = file_of(tmp_path / "users", "alice\n")
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, str(path)]
+    done = subprocess.run(command, env=environment(own_sandbox), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [1]
+
+
 
 
 def test_the_rate(own_sandbox, tmp_path):
