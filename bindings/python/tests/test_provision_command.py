@@ -410,6 +410,20 @@ def test_another_input_with_a_state(own_sandbox, tmp_path):
     assert "carol" not in asked(own_sandbox)
 
 
+def test_a_state_without_a_name(own_sandbox, tmp_path):
+    """As `--resume "$STATE"` gives it, if the variable is empty: not as no state."""
+    code, lines, printed = provision(own_sandbox, file_of(tmp_path / "users", "alice\n"), "--resume", "")
+    assert (code, lines, printed) == (1, [], "spike_auth: cannot open '': No such file or directory\n")
+
+
+def test_a_state_that_leaves_nothing_to_do(own_sandbox, tmp_path):
+    arguments = [file_of(tmp_path / "users", "alice\n\nbob\n"), "--resume", tmp_path / "state"]
+    assert provision(own_sandbox, *arguments)[2] == ""
+    code, lines, printed = provision(own_sandbox, *arguments)
+    assert (code, lines[-1]["end"], lines[-1]["done_before"]) == (0, "complete", 2)
+    assert "all rows were done before" in printed
+
+
 def test_a_full_disk(own_sandbox, tmp_path):
     path = file_of(tmp_path / "users", "".join(f"user.{each}\n" for each in range(9000)))
     arguments = [path, "--resume", tmp_path / "state", "--concurrency", 64]
@@ -440,6 +454,15 @@ def test_stdout_that_cannot_be_written(own_sandbox, tmp_path):
     assert counters(own_sandbox)["requests"] < 100
 
 
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_stderr_that_cannot_be_written(own_sandbox, tmp_path, redirection):
+    path = file_of(tmp_path / "users", "alice\n")
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, str(path)]
+    done = subprocess.run(command, env=environment(own_sandbox), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [1]
+
+
 def test_a_wave_of_429(tmp_path):
     """All pause for it. From then on one request at a time asks whether it is over, and nobody is lost."""
     path = file_of(tmp_path / "users", "".join(f"user.{each}\n" for each in range(2000)))
@@ -454,15 +477,6 @@ def test_a_wave_of_429(tmp_path):
         printed, _ = process.communicate(timeout=60)
         assert (process.returncode, json.loads(printed.splitlines()[-1])["ok"]) == (0, 2000)
         assert len(asked(addresses)) == 2000
-@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
-def test_stderr_that_cannot_be_written(own_sandbox, tmp_path, redirection):
-    path = file_of(tmp_path / "users", "alice\n")
-    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, str(path)]
-    done = subprocess.run(command, env=environment(own_sandbox), capture_output=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [1]
-
-
 
 
 def test_the_rate(own_sandbox, tmp_path):

@@ -43,7 +43,7 @@ class Options:
 
 def run(options: Options, arguments: list[str]) -> int:
     """Run the command and return its exit code. `arguments` are those that would run it again."""
-    if options.resume and is_same_file(options.resume, options.file):
+    if options.resume is not None and is_same_file(options.resume, options.file):
         say("--resume names the input itself. Name another file, which the command may write")
         return 2
     try:
@@ -56,7 +56,7 @@ def run(options: Options, arguments: list[str]) -> int:
         with client, signals.handled(), ExitStack() as stack:
             with signals.end_reads():
                 source = stack.enter_context(open_input(options.file, options.format, options.column))
-            state = stack.enter_context(closing(State(options.resume))) if options.resume else None
+            state = stack.enter_context(closing(State(options.resume))) if options.resume is not None else None
             _check_store(client)
             job = _Job(client, source, state, signals)
             job.run(options.concurrency)
@@ -76,7 +76,7 @@ def _check_store(client: Client) -> None:
 
 
 def _how_to_go_on(options: Options, arguments: list[str]) -> str:
-    if not options.resume:
+    if options.resume is None:
         return "The next run begins at the first row. With --resume STATE it would go on here."
     return f"Go on with: {shlex.join([Path(sys.executable).name, '-m', 'spike_auth', *arguments])}"
 
@@ -127,6 +127,8 @@ class _Job:
             say(self._failure)
         if (signal or self._failure) and self._can_go_on:
             say(how_to_go_on)
+        if how == "complete" and self._tally.done_before and not self._tally.ok + self._tally.failed:
+            say("all rows were done before, and none was asked for. For another job name another STATE")
         return 128 + signal if signal else int(bool(self._failure or self._tally.failed))
 
     def _users(self) -> Iterator[tuple[int, bytes]]:
