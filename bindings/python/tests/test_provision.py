@@ -123,9 +123,10 @@ def test_stop_starts_no_more(own_client, own_sandbox):
     assert 0 < counters(own_sandbox)["requests"] == ended <= 8 + 32
 
 
-def test_a_429_is_a_pause(own_sandbox):
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_of_all_is_a_pause(own_sandbox, status):
     slow = [f"fault.delay.300.{each}" for each in range(4)]
-    given = users(*slow, "fault.status.429.and.retry-after.1.x1", *(f"user.{each}" for each in range(50)))
+    given = users(*slow, f"fault.status.{status}.and.retry-after.1.x1", *(f"user.{each}" for each in range(50)))
     with client_of(own_sandbox, max_attempts=1) as client:
         window = Window(client, given, concurrency=5)
         ended, ended_while_paused = [], 0
