@@ -24,6 +24,7 @@ import pytest
 from pyarrow import parquet
 
 from helpers import environment, in_flight, wait_until
+from support import store as stores
 from support.project import counters, sandbox, set_fault
 from support.surroundings import default_sigint
 
@@ -45,11 +46,10 @@ def started(addresses, *arguments, **more):
         default_sigint(),
         subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
-            env=environment(addresses),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **more,
+            **{"env": environment(addresses), **more},
         ) as process,
     ):
         try:
@@ -288,6 +288,28 @@ def test_a_store_is_filled(own_sandbox, store, tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
         assert json.loads(done.stdout.splitlines()[-1])["ok"] == 500
     assert counters(own_sandbox)["requests"] == 500
+
+
+def test_a_store_that_fails_in_between(own_sandbox, tmp_path):
+    """Its rows are not done: the same command fills it."""
+    if not stores.installed():
+        pytest.skip("without redis-server (apt-get install redis-server)")
+    path = file_of(tmp_path / "users", "".join(f"fault.delay.20.{each}\n" for each in range(200)))
+    arguments = [path, "--resume", tmp_path / "state", "--concurrency", 2]
+    with stores.store(stores.installed()[0]) as store:
+        env = environment(own_sandbox, SPIKE_STORE_URL=store.url())
+        with started(own_sandbox, *arguments, env=env) as process:
+            wait_until(lambda: counters(own_sandbox)["requests"] >= 20)
+            store.signal(signal.SIGSTOP)
+            printed, errors = process.communicate(timeout=60)
+            store.signal(signal.SIGCONT)
+        assert (process.returncode, json.loads(printed.splitlines()[-1])["ok"]) == (1, 200)
+        assert "so it may lack tokens" in errors
+        code, lines, printed = provision(own_sandbox, *arguments, env=env)
+        assert (code, printed) == (0, "")
+        assert 150 < lines[-1]["ok"] < 200
+        assert len(store.run("KEYS", "*")) >= 200
+    assert counters(own_sandbox)["requests"] < 400
 
 
 def test_killed_three_times_and_resumed(tmp_path):

@@ -129,7 +129,10 @@ class _Job:
             say(how_to_go_on)
         if how == "complete" and self._tally.done_before and not self._tally.ok + self._tally.failed:
             say("all rows were done before, and none was asked for. For another job name another STATE")
-        return 128 + signal if signal else int(bool(self._failure or self._tally.failed))
+        failures = self._store_failures()
+        if failures:
+            say(f"the store failed {failures} times, so it may lack tokens. Check it, then run the command again")
+        return 128 + signal if signal else int(bool(self._failure or self._tally.failed or failures))
 
     def _users(self) -> Iterator[tuple[int, bytes]]:
         try:
@@ -157,10 +160,11 @@ class _Job:
         return rows
 
     def _note(self, batch: list[Outcome]) -> None:
+        failures = self._store_failures()
         for position, error, _ in batch:
             self._tally.add(position + 1, error)
-            if self._state:
-                self._state.note(position, is_done=error is None)
+            if self._state:  # once the store has failed, no row is known to be done
+                self._state.note(position, is_done=error is None and not failures)
         if reason := self._tally.reason_to_stop():
             self._failure = self._failure or f"stopped: {reason}"
         if self._state:
@@ -168,6 +172,10 @@ class _Job:
                 self._state.flush()
             except StateError as error:
                 self._failure = self._failure or str(error)
+
+    def _store_failures(self) -> int:
+        stats = self._client.stats()
+        return stats.store_errors + stats.store_skipped
 
     def _show(self) -> None:
         read, pause = self._source.portion(), self._window.paused_for if self._window else 0.0
