@@ -7,7 +7,7 @@ import (
 
 const opProvision = "provision"
 
-// refusalsMax is how often the service may answer 429 for one user id.
+// refusalsMax is how often the service may answer 429, or 503 with Retry-After, for one user id.
 const refusalsMax = 10
 
 // unnamedPause is the pause after a refusal that names none.
@@ -18,8 +18,8 @@ var unnamedPause = time.Second
 // is there. A second run with the same store exchanges only what is missing.
 //
 // At most [WithMaxConcurrency] calls are under way at once, each with the client's timeout. They take no thread and no
-// goroutine of their own. [StatusRateLimited] is a pause: nothing is started until it is over, and then the user is tried
-// again. It becomes the error of a user for whom the service has answered 429 ten times.
+// goroutine of their own. A 429, or a 503 with Retry-After, is a pause: nothing is started until it is over, and then the
+// user is tried again. It becomes the error of a user for whom the service has answered so ten times.
 //
 // Once the context is done, Provision returns, and all users that have no result yet have its error. A nil context panics.
 func (c *Client) Provision(ctx context.Context, userIDs []string) []error {
@@ -127,13 +127,18 @@ func (p *provisioning) settle(tag uint64) {
 	delete(p.inFlight, tag)
 	err := p.queue.outcome(one.call, opProvision)
 	p.queue.free(one.call)
-	if failed, ok := err.(*Error); ok && failed.Status == StatusRateLimited && p.mayTryAgain(one.index, failed) {
+	if failed, ok := err.(*Error); ok && isPause(failed) && p.mayTryAgain(one.index, failed) {
 		p.again = append(p.again, one.index)
 		p.wait(failed.RetryAfter)
 		return
 	}
 	delete(p.refusals, one.index)
 	p.errs[one.index] = err
+}
+
+// isPause tells whether all are to wait. A server error that names a time is a 503, for which the client holds all back.
+func isPause(failed *Error) bool {
+	return failed.Status == StatusRateLimited || failed.Status == StatusServerError && failed.RetryAfter > 0
 }
 
 // mayTryAgain counts what the service refused. What the client itself held back, without an attempt, is not counted.

@@ -152,13 +152,13 @@ func TestProvisionWaitsForTheClientsOwnRate(t *testing.T) {
 	checkProvisioned(t, client, users, client.Provision(t.Context(), users), 30)
 }
 
-// refusing is a service that answers 429 for a second, and then as the sandbox does.
+// refusing is a service that answers 429 or 503 for a second, and then as the sandbox does.
 type refusing struct {
 	*httptest.Server
 	refused atomic.Int32
 }
 
-func newRefusing(t *testing.T, target string) *refusing {
+func newRefusing(t *testing.T, target string, status int) *refusing {
 	service := new(refusing)
 	var end atomic.Int64
 	service.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -167,7 +167,7 @@ func newRefusing(t *testing.T, target string) *refusing {
 		if now.UnixNano() < end.Load() {
 			service.refused.Add(1)
 			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(http.StatusTooManyRequests)
+			w.WriteHeader(status)
 			return
 		}
 		reply, err := http.Post(target+"/auth/hmac", r.Header.Get("Content-Type"), r.Body)
@@ -185,9 +185,15 @@ func newRefusing(t *testing.T, target string) *refusing {
 }
 
 // The wave ends a call in each place, since none has the time to wait. Then all pause, and no user is lost.
-func TestProvisionPausesInAWaveOf429(t *testing.T) {
+func TestProvisionPausesInAWave(t *testing.T) {
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) { provisionInAWave(t, status) })
+	}
+}
+
+func provisionInAWave(t *testing.T, status int) {
 	const window = 8
-	service := newRefusing(t, os.Getenv("SPIKE_API_BASE_URL"))
+	service := newRefusing(t, os.Getenv("SPIKE_API_BASE_URL"), status)
 	client := envClient(t, WithBaseURL(service.URL), WithMaxConcurrency(window), WithTimeout(500*time.Millisecond))
 	users := newUsers(100, "")
 	errs := client.Provision(t.Context(), users)

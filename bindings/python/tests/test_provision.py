@@ -6,6 +6,7 @@ import gc
 import os
 import select
 import threading
+import time
 from itertools import count
 from pathlib import Path
 
@@ -122,9 +123,10 @@ def test_stop_starts_no_more(own_client, own_sandbox):
     assert 0 < counters(own_sandbox)["requests"] == ended <= 8 + 32
 
 
-def test_a_429_is_a_pause(own_sandbox):
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_of_all_is_a_pause(own_sandbox, status):
     slow = [f"fault.delay.300.{each}" for each in range(4)]
-    given = users(*slow, "fault.status.429.and.retry-after.1.x1", *(f"user.{each}" for each in range(50)))
+    given = users(*slow, f"fault.status.{status}.and.retry-after.1.x1", *(f"user.{each}" for each in range(50)))
     with client_of(own_sandbox, max_attempts=1) as client:
         window = Window(client, given, concurrency=5)
         ended, ended_while_paused = [], 0
@@ -136,6 +138,19 @@ def test_a_429_is_a_pause(own_sandbox):
     assert all(outcome.error is None for outcome in ended)
     assert ended_while_paused >= 4  # those under way went on
     assert counters(own_sandbox)["requests"] == 56
+
+
+@pytest.mark.parametrize("fault", ["fault.status.429.x1", "fault.status.429.and.retry-after.0.x1"])
+def test_a_429_that_names_no_time_is_a_pause(own_sandbox, fault):
+    with client_of(own_sandbox, max_attempts=1) as client:
+        window = Window(client, users(fault), concurrency=1)
+        begun, ended, pauses = time.monotonic(), [], []
+        for batch in window.outcomes():
+            ended += batch
+            pauses.append(window.paused_for)
+        assert time.monotonic() - begun > 0.9
+    assert max(pauses) > 0.5
+    assert [outcome.error for outcome in ended] == [None]
 
 
 def test_a_429_is_an_outcome_after_ten_calls(own_sandbox, monkeypatch):

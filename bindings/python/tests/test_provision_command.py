@@ -24,6 +24,7 @@ import pytest
 from pyarrow import parquet
 
 from helpers import environment, in_flight, wait_until
+from support import store as stores
 from support.project import counters, sandbox, set_fault
 from support.surroundings import default_sigint
 
@@ -45,11 +46,10 @@ def started(addresses, *arguments, **more):
         default_sigint(),
         subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
-            env=environment(addresses),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **more,
+            **{"env": environment(addresses), **more},
         ) as process,
     ):
         try:
@@ -290,6 +290,28 @@ def test_a_store_is_filled(own_sandbox, store, tmp_path):
     assert counters(own_sandbox)["requests"] == 500
 
 
+def test_a_store_that_fails_in_between(own_sandbox, tmp_path):
+    """Its rows are not done: the same command fills it."""
+    if not stores.installed():
+        pytest.skip("without redis-server (apt-get install redis-server)")
+    path = file_of(tmp_path / "users", "".join(f"fault.delay.20.{each}\n" for each in range(200)))
+    arguments = [path, "--resume", tmp_path / "state", "--concurrency", 2]
+    with stores.store(stores.installed()[0]) as store:
+        env = environment(own_sandbox, SPIKE_STORE_URL=store.url())
+        with started(own_sandbox, *arguments, env=env) as process:
+            wait_until(lambda: counters(own_sandbox)["requests"] >= 20)
+            store.signal(signal.SIGSTOP)
+            printed, errors = process.communicate(timeout=60)
+            store.signal(signal.SIGCONT)
+        assert (process.returncode, json.loads(printed.splitlines()[-1])["ok"]) == (1, 200)
+        assert "so it may lack tokens" in errors
+        code, lines, printed = provision(own_sandbox, *arguments, env=env)
+        assert (code, printed) == (0, "")
+        assert 150 < lines[-1]["ok"] < 200
+        assert len(store.run("KEYS", "*")) >= 200
+    assert counters(own_sandbox)["requests"] < 400
+
+
 def test_killed_three_times_and_resumed(tmp_path):
     """No id is lost, and no more are asked for again than were in flight at each kill."""
     users, in_flight_at_most = 10_000, 64
@@ -346,6 +368,38 @@ def test_calls_that_last_do_not_hold_it_up(own_sandbox, tmp_path):
         wait_until(lambda: in_flight(own_sandbox) == 0)
 
 
+def full_pipe():
+    """A pipe that nobody reads."""
+    ends = os.pipe()
+    os.set_blocking(ends[1], False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(ends[1], b"x")
+    os.set_blocking(ends[1], True)
+    return ends
+
+
+@pytest.mark.parametrize("user", ["alice", "fault.stall"])
+def test_signals_end_it_also_while_stdout_waits(own_sandbox, tmp_path, user):
+    path = file_of(tmp_path / "users", f"{user}\n")
+    reading, writing = full_pipe()
+    arguments = [*COMMAND, path, "--resume", tmp_path / "state"]
+    process = subprocess.Popen(arguments, env=environment(own_sandbox), stdout=writing, stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: counters(own_sandbox)["requests"] == 1)
+        for _ in range(3):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
+            process.send_signal(signal.SIGTERM)
+        assert b"Go on with: python" in process.communicate(timeout=20)[1]
+        assert process.returncode == 143
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_signal_ends_a_read(own_sandbox):
     for already in ("", "alice\n"):
         with started(own_sandbox, "-", stdin=subprocess.PIPE) as process:
@@ -378,6 +432,20 @@ def test_another_input_with_a_state(own_sandbox, tmp_path):
     assert "carol" not in asked(own_sandbox)
 
 
+def test_a_state_without_a_name(own_sandbox, tmp_path):
+    """As `--resume "$STATE"` gives it, if the variable is empty: not as no state."""
+    code, lines, printed = provision(own_sandbox, file_of(tmp_path / "users", "alice\n"), "--resume", "")
+    assert (code, lines, printed) == (1, [], "spike_auth: cannot open '': No such file or directory\n")
+
+
+def test_a_state_that_leaves_nothing_to_do(own_sandbox, tmp_path):
+    arguments = [file_of(tmp_path / "users", "alice\n\nbob\n"), "--resume", tmp_path / "state"]
+    assert provision(own_sandbox, *arguments)[2] == ""
+    code, lines, printed = provision(own_sandbox, *arguments)
+    assert (code, lines[-1]["end"], lines[-1]["done_before"]) == (0, "complete", 2)
+    assert "all rows were done before" in printed
+
+
 def test_a_full_disk(own_sandbox, tmp_path):
     path = file_of(tmp_path / "users", "".join(f"user.{each}\n" for each in range(9000)))
     arguments = [path, "--resume", tmp_path / "state", "--concurrency", 64]
@@ -406,6 +474,15 @@ def test_stdout_that_cannot_be_written(own_sandbox, tmp_path):
     assert b"cannot write to stdout: No space left on device" in done.stderr
     assert b"Traceback" not in done.stderr
     assert counters(own_sandbox)["requests"] < 100
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_stderr_that_cannot_be_written(own_sandbox, tmp_path, redirection):
+    path = file_of(tmp_path / "users", "alice\n")
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, str(path)]
+    done = subprocess.run(command, env=environment(own_sandbox), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [json.loads(line)["ok"] for line in done.stdout.splitlines()] == [1]
 
 
 def test_a_wave_of_429(tmp_path):

@@ -17,7 +17,7 @@ The exit code is 0, or 1 for a failure, 2 for bad arguments, 130 after Ctrl-C, 1
 _PROVISION = """
 Gets the tokens of all users of a file, into the store that SPIKE_STORE_URL names. Prints no token and no id. Rows count
 from 1, without a header. Ctrl-C ends it; with --resume the same command goes on where it ended, also after it was
-killed. RATE_LIMITED is a pause for all.
+killed. A 429, or a 503 with Retry-After, is a pause for all.
 """
 
 

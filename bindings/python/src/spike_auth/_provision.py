@@ -22,9 +22,9 @@ from ._waits import note_end
 if TYPE_CHECKING:
     from ._prototypes import ClientHandle
 
-# A call that the service has refused so often with a 429 ends with it.
+# A call that the service has refused so often with a 429 or 503 ends with it.
 _MOST_REFUSALS = 10
-# The pause after a 429 that names no time.
+# The pause after a 429 that names no time, or none at all: a Retry-After of 0 or a date in the past.
 _PAUSE_SECONDS = 1.0
 # Cached tokens and bad ids that are handed out at once: memory stays bounded if all are.
 _BATCH = 1024
@@ -50,8 +50,8 @@ class Window:
     `users` are positions and ids. It is read only as far as calls can be started, so it may be endless. Unless
     `wants_tokens`, no token leaves the library.
 
-    RATE_LIMITED is a pause and not an outcome: nobody new is started for the time that the error names, and then the
-    user is started again. Only a user whose calls have ended ten times with a 429 of the service gets it as an outcome.
+    A 429, or a 503 with Retry-After, is a pause and not an outcome: nobody new is started for the time that the error
+    names, and then the user is started again. Only a user whose calls have ended ten times so gets it as an outcome.
     """
 
     def __init__(
@@ -166,14 +166,13 @@ class Window:
     def _starts_again(self, user: _User, error: SpikeAuthError) -> bool:
         if isinstance(error, ClientClosed):
             raise copy(error)
-        if error.status is not Status.RATE_LIMITED:
+        if not _is_a_pause(error):
             return False
         # With no request sent, the client held the call back, or its own rate limit did.
         refusals = user.refusals + (error.attempts > 0)
         if refusals == _MOST_REFUSALS:
             return False
-        pause = _PAUSE_SECONDS if error.retry_after is None else error.retry_after
-        self._resumes_at = max(self._resumes_at, monotonic() + pause)
+        self._resumes_at = max(self._resumes_at, monotonic() + (error.retry_after or _PAUSE_SECONDS))
         if self._concurrency:
             self._again.append(user._replace(refusals=refusals))
         return True
@@ -198,6 +197,11 @@ class Window:
         self._under_way.clear()
         self._queue.free()
         note_end()
+
+
+def _is_a_pause(error: SpikeAuthError) -> bool:
+    """Return whether all are to wait. A server error that names a time is a 503, which holds all back."""
+    return error.status is Status.RATE_LIMITED or (error.status is Status.SERVER_ERROR and bool(error.retry_after))
 
 
 def handle_of(client: BaseClient) -> ClientHandle:

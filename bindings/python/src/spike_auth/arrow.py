@@ -79,10 +79,10 @@ def provision(
     kept than the cache holds.
 
     At most `concurrency` calls are under way, with no thread each. Only the client's `max_concurrency` of them have a
-    request in flight. `timeout`, in seconds, replaces the client's for each call. After a 429, or when the client's
-    `max_rate` leaves no time, all pause for as long as the error says, and the user is tried again; a user gets
-    RATE_LIMITED after ten calls that ended with a 429. More calls than `max_rate` times the timeout only make some end
-    with TIMEOUT. Ctrl-C ends all calls at once.
+    request in flight. `timeout`, in seconds, replaces the client's for each call. After a 429, a 503 with
+    Retry-After, or when the client's `max_rate` leaves no time, all pause for as long as the error says, and the user
+    is tried again; a user gets the error after ten calls that the service refused so. More calls than `max_rate` times
+    the timeout only make some end with TIMEOUT. Ctrl-C ends all calls at once.
 
     Raises `TypeError` for a column of another type, `InvalidInput` for a bad argument or if the client has no key, and
     `ClientClosed`.

@@ -82,13 +82,22 @@ class _Lines:
 
 
 def say(text: str) -> None:
-    """Print a message to stderr."""
-    print(f"spike_auth: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    """Print a message to stderr, if that is open and can be written."""
+    if sys.stderr is None:  # print would take stdout
+        return
+    try:
+        print(f"spike_auth: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    except OSError:
+        _silence(2)
 
 
 def silence_stdout() -> None:
     """Let stdout lead nowhere, so that the interpreter does not try at exit to write the rest again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _silence(1)
+
+
+def _silence(descriptor: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _counts(tally: Tally) -> dict[str, Any]:

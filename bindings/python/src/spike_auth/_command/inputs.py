@@ -43,7 +43,7 @@ def open_input(path: str, kind: str | None, column: str | None) -> Generator[Inp
         try:
             stream = _stdin() if path == STDIN else stack.enter_context(open(path, "rb"))  # noqa: PTH123
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from None
+            raise InputError(f"cannot read {path or repr(path)}: {error.strerror}") from None
         if kind == "parquet" and not stream.seekable():  # its index is at its end
             pipe, stream = stream, stack.enter_context(TemporaryFile())
             shutil.copyfileobj(pipe, stream)

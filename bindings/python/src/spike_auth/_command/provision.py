@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from signal import SIGINT
 from time import monotonic
 
 from .._client import Client
@@ -42,7 +43,7 @@ class Options:
 
 def run(options: Options, arguments: list[str]) -> int:
     """Run the command and return its exit code. `arguments` are those that would run it again."""
-    if options.resume and is_same_file(options.resume, options.file):
+    if options.resume is not None and is_same_file(options.resume, options.file):
         say("--resume names the input itself. Name another file, which the command may write")
         return 2
     try:
@@ -55,13 +56,13 @@ def run(options: Options, arguments: list[str]) -> int:
         with client, signals.handled(), ExitStack() as stack:
             with signals.end_reads():
                 source = stack.enter_context(open_input(options.file, options.format, options.column))
-            state = stack.enter_context(closing(State(options.resume))) if options.resume else None
+            state = stack.enter_context(closing(State(options.resume))) if options.resume is not None else None
             _check_store(client)
             job = _Job(client, source, state, signals)
             job.run(options.concurrency)
             return job.end(_how_to_go_on(options, arguments))
-    except Stopped:
-        return 128 + (signals.received or 0)
+    except (Stopped, KeyboardInterrupt):
+        return 128 + (signals.received or SIGINT)
     except (InputError, StateError) as error:  # nothing was begun
         say(str(error))
         return 1
@@ -75,7 +76,7 @@ def _check_store(client: Client) -> None:
 
 
 def _how_to_go_on(options: Options, arguments: list[str]) -> str:
-    if not options.resume:
+    if options.resume is None:
         return "The next run begins at the first row. With --resume STATE it would go on here."
     return f"Go on with: {shlex.join([Path(sys.executable).name, '-m', 'spike_auth', *arguments])}"
 
@@ -117,12 +118,21 @@ class _Job:
         """Show the result and return the exit code."""
         signal = self._signals.received
         how = "interrupted" if signal else "stopped" if self._failure else "complete"
-        self._write(lambda screen: screen.end(self._tally, how))
+        try:
+            self._write(lambda screen: screen.end(self._tally, how))
+        except KeyboardInterrupt:  # nobody reads stdout, or a second signal came late
+            silence_stdout()
+            signal = self._signals.received
         if self._failure:
             say(self._failure)
         if (signal or self._failure) and self._can_go_on:
             say(how_to_go_on)
-        return 128 + signal if signal else int(bool(self._failure or self._tally.failed))
+        if how == "complete" and self._tally.done_before and not self._tally.ok + self._tally.failed:
+            say("all rows were done before, and none was asked for. For another job name another STATE")
+        failures = self._store_failures()
+        if failures:
+            say(f"the store failed {failures} times, so it may lack tokens. Check it, then run the command again")
+        return 128 + signal if signal else int(bool(self._failure or self._tally.failed or failures))
 
     def _users(self) -> Iterator[tuple[int, bytes]]:
         try:
@@ -150,10 +160,11 @@ class _Job:
         return rows
 
     def _note(self, batch: list[Outcome]) -> None:
+        failures = self._store_failures()
         for position, error, _ in batch:
             self._tally.add(position + 1, error)
-            if self._state:
-                self._state.note(position, is_done=error is None)
+            if self._state:  # once the store has failed, no row is known to be done
+                self._state.note(position, is_done=error is None and not failures)
         if reason := self._tally.reason_to_stop():
             self._failure = self._failure or f"stopped: {reason}"
         if self._state:
@@ -161,6 +172,10 @@ class _Job:
                 self._state.flush()
             except StateError as error:
                 self._failure = self._failure or str(error)
+
+    def _store_failures(self) -> int:
+        stats = self._client.stats()
+        return stats.store_errors + stats.store_skipped
 
     def _show(self) -> None:
         read, pause = self._source.portion(), self._window.paused_for if self._window else 0.0

@@ -13,7 +13,7 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """Which signal has asked for a stop. A second Ctrl-C is a `KeyboardInterrupt`."""
+    """Which signal has asked for a stop. Each later one is a `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.received: int | None = None

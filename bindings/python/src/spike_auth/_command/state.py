@@ -48,7 +48,7 @@ class State:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(f"cannot open {path}: {error.strerror}") from None
+            raise StateError(f"cannot open {path or repr(path)}: {error.strerror}") from None
         try:
             self._recorded = self._check()
         except BaseException:
