@@ -18,7 +18,7 @@ esac
 libc=${name##*-}
 triple=$arch-unknown-linux-$libc
 result=target/platforms/$name
-zig=target/zig
+zig=target/zig/$name # its own, so that several can be built at once
 rustc=${RUSTC:-rustc}
 sysroot=$("$rustc" --print sysroot)
 std=$sysroot/lib/rustlib/$triple/lib

@@ -1,4 +1,4 @@
-# The platforms of a release. platform.sh builds each into target/platforms/NAME.
+# The platforms of a release. platform.sh builds each into target/platforms/NAME. A build mostly uses one core: `make -j2`.
 
 PLATFORMS ?= linux-amd64-gnu linux-arm64-gnu linux-amd64-musl linux-arm64-musl
 
@@ -16,7 +16,7 @@ portable: needs-build ## the same for x86-64 with glibc 2.17 alone
 .PHONY: check-macos
 check-macos: .venv/zig ## whether the library compiles for macOS; nothing runs it there
 	@if reason=$$(packaging/std.sh aarch64-apple-darwin); then \
-	  PATH="$(BIN):$$PATH" cargo-zigbuild check --locked --lib --target aarch64-apple-darwin --target-dir target/zig; \
+	  PATH="$(BIN):$$PATH" cargo-zigbuild check --locked --lib --target aarch64-apple-darwin --target-dir target/zig/macos; \
 	else echo "SKIPPED: macOS: $$reason" >&2; fi
 
 .PHONY: cross
