@@ -159,7 +159,7 @@ lint-go: export GOTOOLCHAIN := local
 lint-go: export PATH := $(dir $(GO)):$(PATH)
 lint-go: go .venv/staticcheck
 	cd bindings/go && { ! "$$(go env GOROOT)/bin/gofmt" -l . | grep .; }
-	cd bindings/go && for build in 1: 1:spikeauth_static 0:; do export CGO_ENABLED=$${build%:*}; \
+	cd bindings/go && for build in 1: 1:spikeauth_dynamic 1:spikeauth_static 0:; do export CGO_ENABLED=$${build%:*}; \
 	  go vet -tags "$${build#*:}" ./...; ../../.venv/staticcheck -tags "$${build#*:}" ./...; done
 	cd bindings/go/integration && go vet ./... && ../../../.venv/staticcheck ./...
 
@@ -188,6 +188,7 @@ uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
 	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
 
 include packaging/platforms.mk
+include packaging/go-module.mk
 
 .PHONY: clean
 clean: ## remove all build results

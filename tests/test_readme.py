@@ -277,7 +277,8 @@ class Documentation(unittest.TestCase):
             self.assertEqual(set(found), {oldest})
 
     def test_every_make_target_that_is_named_exists(self):
-        makefile = (ROOT / "Makefile").read_text() + (ROOT / "packaging/platforms.mk").read_text()
+        files = [ROOT / "Makefile", *(ROOT / "packaging").glob("*.mk")]
+        makefile = "\n".join(path.read_text() for path in files)
         for page in PAGES:
             for target in set(re.findall(r"`make ([a-z-]+)", page.read_text())):
                 self.assertRegex(makefile, rf"(?m)^{target}:", f"{page}: {target}")
