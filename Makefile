@@ -1,6 +1,7 @@
 # The commands of this repository. `make help` lists them.
 
-SHELL := /bin/bash
+# Alpine has no bash; its sh knows pipefail, which dash does not.
+SHELL := $(or $(wildcard /bin/bash),/bin/sh)
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -8,15 +9,16 @@ SHELL := /bin/bash
 # Neither make nor pkg-config's output can handle a space.
 $(if $(word 2,$(CURDIR)),$(error The path of this checkout contains a space: "$(CURDIR)". Move it to a path without spaces))
 
-PREFIX ?= /usr/local
-LIBDIR ?= $(PREFIX)/lib
-INCLUDEDIR ?= $(PREFIX)/include
-DESTDIR ?=
-
 CARGO ?= cargo
 PYTHON ?= python3
 OBJCOPY ?= objcopy
 LD ?= ld
+
+# As rustup's own env file does, which only new shells read.
+RUST_BIN := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+ifeq (,$(findstring :$(RUST_BIN):,:$(PATH):))
+export PATH := $(RUST_BIN):$(PATH)
+endif
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI := $(shell sed -n 's/^pub const SPIKE_AUTH_ABI_VERSION: u32 = \([0-9]*\);/\1/p' src/capi/version.rs)
@@ -28,7 +30,6 @@ GO_NEWEST := 1.27
 RELEASE := target/release
 SHARED := $(RELEASE)/libspike_auth.so
 ARCHIVE := $(RELEASE)/libspike_auth.a
-PKGCONFIG := $(RELEASE)/spike_auth.pc
 # The system libraries that the archive needs, as rustc lists them.
 NATIVE := target/native-static-libs
 SANDBOX := target/debug/spike-auth-sandbox
@@ -36,12 +37,24 @@ BIN := $(CURDIR)/.venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: all
-all: shared static $(PKGCONFIG) ## the shared library and the archive in target/release, and the pkg-config file
+all: shared static ## the shared library and the archive, in target/release
+
+# Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
+PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
+NEEDS := $(addprefix needs-,build go venv wheel dist demo test)
+.PHONY: $(NEEDS)
+$(NEEDS): needs-%: $(filter setup,$(MAKECMDGOALS))
+	@$(PREREQUISITES) check $*
+
+FOR ?= test
+.PHONY: setup
+setup: ## install what is missing for the goal FOR=test: packages as root or by sudo, Rust by rustup
+	@$(PREREQUISITES) setup $(FOR)
 
 # cargo decides what is fresh, so these targets always call it. Each kind of library is built alone: one build
 # of several kinds turns link-time optimisation off (rust-lang/cargo#9672).
 .PHONY: shared
-shared:
+shared: needs-build
 	$(CARGO) rustc --release --locked --lib --crate-type cdylib
 	@ln -sf libspike_auth.so $(SHARED).$(ABI)
 
@@ -50,12 +63,8 @@ static: shared
 	@LD=$(LD) OBJCOPY=$(OBJCOPY) packaging/archive.sh $(SHARED) $(ARCHIVE) $(ARCHIVE) $(NATIVE) \
 	  $(CARGO) rustc --release --locked --lib
 
-$(PKGCONFIG): spike_auth.pc.in Makefile static
-	@sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|' \
-	    -e 's|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" spike_auth.pc.in > $@
-
 # Each of these files marks a finished part of .venv.
-.venv/made:
+.venv/made: | needs-venv
 	$(PYTHON) -m venv .venv
 	@touch $@
 
@@ -70,16 +79,9 @@ $(PKGCONFIG): spike_auth.pc.in Makefile static
 .PHONY: python
 python: shared .venv/python ## .venv with what the Python binding's tests, checks and wheel need
 
-.PHONY: wheel
-wheel: portable .venv/python ## a wheel of the Python binding for manylinux, in target/wheel (x86-64)
-	@rm -rf target/wheel target/wheel-untagged
-	SPIKE_AUTH_WHEEL_LIBRARY=$(CURDIR)/target/platforms/linux-amd64-gnu/libspike_auth.so \
-	  $(PIP) wheel --no-deps --wheel-dir target/wheel-untagged bindings/python
-	PATH="$(BIN):$$PATH" auditwheel repair --wheel-dir target/wheel target/wheel-untagged/*.whl
-
 # The Go in the PATH if it is new enough (Debian's may not be), else one from PyPI.
 GO ?= $(or $(shell found=$$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) && \
-  printf '%s\n' go$(GO_OLDEST) "$$found" | sort -VC && command -v go),$(call go-of,$(GO_NEWEST)))
+  printf '%s\n' go$(GO_OLDEST) "$$found" | sort -V -c 2>/dev/null && command -v go),$(call go-of,$(GO_NEWEST)))
 export GO
 go-of = $(CURDIR)/.venv/go/$(1)/go/bin/go
 GO_READY := $(filter $(CURDIR)/.venv/go/%,$(GO))
@@ -93,31 +95,32 @@ $(CURDIR)/.venv/go/%/go/bin/go: .venv/made
 gos: $(GO_READY) $(foreach series,$(GO_OLDEST) $(GO_NEWEST),$(call go-of,$(series)))
 
 .PHONY: go
-go: all $(GO_READY) ## target/go/spike_auth.pc: with it in PKG_CONFIG_PATH, `go build` links this checkout
+go: needs-go all $(GO_READY) ## target/go/spike_auth.pc: with it in PKG_CONFIG_PATH, `go build` links this checkout
 	@mkdir -p target/go
-	@sed -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' -e 's|@PREFIX@|$(CURDIR)|; s|@LIBDIR@|$(CURDIR)/$(RELEASE)|' \
-	    -e 's|@INCLUDEDIR@|$(CURDIR)/include|; s|@VERSION@|$(VERSION)|' -e "s|@NATIVE@|$$(cat $(NATIVE))|" \
-	    spike_auth.pc.in > target/go/spike_auth.pc
+	@$(call fill,$(CURDIR),$(CURDIR)/$(RELEASE),$(CURDIR)/include) -e 's|^Libs: .*|& -Wl,-rpath,$${libdir}|' \
+	    packaging/spike_auth.pc.in > target/go/spike_auth.pc
 
 .PHONY: sandbox
-sandbox:
+sandbox: needs-build
 	$(CARGO) build --locked -p spike-auth-sandbox
 
 .PHONY: header
 header: ## write include/spike_auth.h from src/capi
 	SPIKE_AUTH_WRITE_HEADER=1 $(CARGO) test --locked --test header the_committed_header_is_current
 
-.PHONY: tools
-tools:
-	@$(PYTHON) tests/tools.py
-
 .PHONY: demo
-demo: tools all go sandbox ## get a token from C, C++, Python and Go, step by step, from a sandbox or the real service
+demo: needs-demo all go sandbox ## get a token from C, C++, Python and Go, step by step, from a sandbox or the real service
 	@$(PYTHON) tests/demo.py
 
+# The PATH of a user may lack the servers'.
 .PHONY: test
-test: tools all go sandbox gos .venv/python ## run every suite, then print a summary
+test: export PATH := $(PATH):/usr/sbin
+test: needs-test all go sandbox gos .venv/python ## run every suite, then print a summary
 	$(PYTHON) tests/run.py
+
+.PHONY: engines
+engines: all sandbox .venv/made ## run the recipes of docs/columns.md in Spark, Ray and Dask (downloads some 700 MB, once)
+	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/columns/test_engines.py
 
 SECONDS ?= 60
 .PHONY: soak
@@ -170,25 +173,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-.PHONY: install
-install: all ## install library, headers and pkg-config file (PREFIX=, DESTDIR=)
-	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)
-	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION)
-	ln -sf libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI)
-	ln -sf libspike_auth.so.$(ABI) $(DESTDIR)$(LIBDIR)/libspike_auth.so
-	install -m 644 $(ARCHIVE) $(DESTDIR)$(LIBDIR)/libspike_auth.a
-	install -m 644 include/spike_auth.h include/spike_auth.hpp $(DESTDIR)$(INCLUDEDIR)
-	install -m 644 $(PKGCONFIG) $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc
-
-.PHONY: uninstall
-uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
-	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
-	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
-	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h \
-	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
-
-include packaging/platforms.mk
-include packaging/go-module.mk
+include packaging/platforms.mk packaging/install.mk packaging/dist.mk packaging/go-module.mk
 
 .PHONY: clean
 clean: ## remove all build results

@@ -19,7 +19,7 @@ import machine
 from bench import Bench, Pace
 from programs import CARGO, CC, ROOT, Workshop
 from report import Report, svg
-from tables import cache, crowd, exchange, library, pending, sign, store, tasks
+from tables import cache, columns, crowd, exchange, library, pending, sign, store, tasks
 
 BENCHES_BY_NAME = {
     "sign": sign.sign,
@@ -29,6 +29,7 @@ BENCHES_BY_NAME = {
     "cache": cache.cache,
     "pending": pending.pending,
     "store": store.store,
+    "columns": columns.columns,
     "library": library.library,
 }
 

@@ -114,8 +114,8 @@ def start(directory: Path, root: Path, missing: list[str]) -> Server:
         return start_sandbox(sandbox)
 
 
-def start_sandbox(sandbox: Path) -> Server:
-    process = subprocess.Popen([sandbox], stdout=subprocess.PIPE, text=True, env=clean_env())
+def start_sandbox(sandbox: Path, *arguments: str) -> Server:
+    process = subprocess.Popen([sandbox, *arguments], stdout=subprocess.PIPE, text=True, env=clean_env())
     assert process.stdout  # it is a pipe
     ready = json.loads(process.stdout.readline())
     return Server("sandbox", ready["http"], ready["https"], ready["ca_file"], process)

@@ -480,9 +480,13 @@ typedef struct spike_auth_stats {
      */
     uint64_t store_skipped;
     /**
+     * How often the key was changed, by spike_auth_client_set_hmac_key() or in its file.
+     */
+    uint64_t key_changes;
+    /**
      * Zero. Reserved for later versions.
      */
-    uint64_t reserved[14];
+    uint64_t reserved[13];
 } spike_auth_stats;
 
 #ifdef __cplusplus
@@ -612,7 +616,7 @@ void spike_auth_config_free(struct spike_auth_config *config);
  * Reads settings from the environment:
  *
  * SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file that
- * its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE;
+ * its group or others can write to is refused; it is read again after a 401, see spike_auth_client_set_hmac_key()); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE;
  * SPIKE_STORE_URL, or SPIKE_STORE_URL_FILE (like the key's file); SPIKE_STORE_TIMEOUT_MS; SPIKE_MAX_RATE. The
  * proxy for an https base URL is the first non-empty one of https_proxy, HTTPS_PROXY, all_proxy and
  * ALL_PROXY, except for the hosts in no_proxy or NO_PROXY.
@@ -980,6 +984,26 @@ spike_auth_status_t spike_auth_client_sign_user(const struct spike_auth_client *
                                                 size_t signature_cap,
                                                 size_t *signature_len,
                                                 struct spike_auth_error *err);
+
+/**
+ * Changes the key of a client while other threads use it. Later calls sign with the new key. Kept tokens stay, and
+ * exchanges under way finish: one whose signature the service refuses is repeated with the new key. With a store, tokens
+ * are looked for and kept under the new key. Thread-safe.
+ *
+ * @param key      the key as the console shows it, 1 to 4096 bytes, not decoded; copied
+ * @param key_len  its length in bytes; SPIKE_AUTH_NUL_TERMINATED is refused
+ * @param err      receives the error detail; may be NULL
+ *
+ * The old key is wiped when the last call that uses it has ended. A client whose key came from SPIKE_HMAC_KEY_FILE needs
+ * no call: after a 401 it reads the file again, at most once in five seconds. After this call it does not. A client that
+ * was made without a key has one from then on. Fails with INVALID_KEY, CLOSED.
+ */
+SPIKE_AUTH_API
+SPIKE_AUTH_MUST_USE
+spike_auth_status_t spike_auth_client_set_hmac_key(const struct spike_auth_client *client,
+                                                   const uint8_t *key,
+                                                   size_t key_len,
+                                                   struct spike_auth_error *err);
 
 /**
  * Signs many user ids in one call. The layout is that of an Arrow array of large strings, so such an array

@@ -544,6 +544,9 @@ public:
         return detail::done(spike_auth_client_forget, get(), user_id.data(), user_id.size());
     }
     result<void> try_clear() const noexcept { return detail::done(spike_auth_client_clear, get()); }
+    result<void> try_set_hmac_key(std::string_view key) const noexcept {
+        return detail::done(spike_auth_client_set_hmac_key, get(), detail::bytes(key), key.size());
+    }
     result<void> try_check_store(const call *with = nullptr) const noexcept {
         return detail::done(spike_auth_client_check_store, get(), handle(with));
     }
@@ -599,6 +602,7 @@ public:
     }
     void forget(std::string_view user_id) const { try_forget(user_id).value(); }
     void clear() const { try_clear().value(); }
+    void set_hmac_key(std::string_view key) const { try_set_hmac_key(key).value(); }
     void check_store(const call *with = nullptr) const { try_check_store(with).value(); }
     void forget_shared(std::string_view user_id, const call *with = nullptr) const {
         try_forget_shared(user_id, with).value();

@@ -6,11 +6,11 @@ PLATFORMS ?= linux-amd64-gnu linux-arm64-gnu linux-amd64-musl linux-arm64-musl
 platforms: $(PLATFORMS:%=platform-%) ## libraries and sandbox for x86-64 and arm64, glibc 2.17 and musl, in target/platforms
 
 .PHONY: $(PLATFORMS:%=platform-%)
-$(PLATFORMS:%=platform-%): platform-%: .venv/zig
+$(PLATFORMS:%=platform-%): platform-%: needs-venv needs-build .venv/zig
 	packaging/platform.sh $*
 
 .PHONY: portable
-portable: ## the same for x86-64 with glibc 2.17 alone
+portable: needs-build ## the same for x86-64 with glibc 2.17 alone
 	$(MAKE) platforms PLATFORMS=linux-amd64-gnu
 
 .PHONY: check-macos

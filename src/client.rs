@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cache::{Cache, Fetched, Found, Lookup, Stats};
 use crate::call::Call;
-use crate::config::Config;
+use crate::config::{ClientKey, Config};
 use crate::context::{CancelToken, Context};
 use crate::core::Core;
 use crate::error::{Error, ErrorKind};
@@ -19,7 +19,6 @@ use crate::user_id::UserId;
 
 /// Signs user ids and exchanges signatures for tokens. Shared by any number of threads.
 pub struct Client {
-    key: Option<HmacKey>,
     core: Arc<Core>,
     /// The started calls of this process.
     engine: PerProcess<Arc<Engine>>,
@@ -43,9 +42,8 @@ impl Client {
             )
         })?;
         crate::random::check()?;
-        config.hmac_key.as_ref().map(HmacKey::check_proof).transpose()?;
+        config.key.as_ref().map(|key| key.hmac.check_proof()).transpose()?;
         Ok(Self {
-            key: config.hmac_key.clone(),
             core: Arc::new(Core::new(config, application_id)?),
             engine: PerProcess::empty(),
             max_concurrency: config.max_concurrency as usize,
@@ -57,15 +55,36 @@ impl Client {
     /// Signs one user id: 64 lowercase hex characters into `out`. No allocation, no lock, no
     /// system call, and the network is not touched.
     pub fn sign_user(&self, user_id: &[u8], out: &mut [u8; SIGNATURE_LEN]) -> Result<(), Error> {
-        let (key, user) = self.signer(user_id)?;
-        key.sign(user, out);
-        Ok(())
+        let user = self.signable(user_id)?;
+        self.with_key(|key| key.sign(user, out))
     }
 
-    /// The key and the checked user id.
+    /// Uses the key of an open client.
     #[inline]
-    pub(crate) fn signer<'a>(&self, user_id: &'a [u8]) -> Result<(&HmacKey, UserId<'a>), Error> {
-        Ok((self.key()?, UserId::new(user_id)?))
+    pub(crate) fn with_key<T>(&self, use_key: impl FnOnce(&HmacKey) -> T) -> Result<T, Error> {
+        self.check_open()?;
+        self.core.ring.with(|key| use_key(key.hmac()))
+    }
+
+    /// The checked user id, if the client is open and has a key.
+    #[inline]
+    pub(crate) fn signable<'a>(&self, user_id: &'a [u8]) -> Result<UserId<'a>, Error> {
+        self.check_key()?;
+        UserId::new(user_id)
+    }
+
+    /// Later calls sign with this key. Kept tokens stay, and exchanges under way finish: one whose signature the service
+    /// refuses is repeated with the new key.
+    ///
+    /// Fails with [`ErrorKind::InvalidKey`] unless it has 1 to 4096 bytes.
+    pub fn set_hmac_key(&self, key: &[u8]) -> Result<(), Error> {
+        self.check_open()?;
+        let key = ClientKey::new(key)?;
+        key.hmac.check_proof()?;
+        if self.core.ring.set(&key) {
+            self.cache().forget_refusals();
+        }
+        Ok(())
     }
 
     /// Signs `user_id` and exchanges the signature for a token. Always asks the service.
@@ -82,9 +101,8 @@ impl Client {
         user_id: &[u8],
         call: Option<&Call>,
     ) -> Result<(AccessToken, u32), Error> {
-        let key = self.key()?;
-        let user = UserId::new(user_id)?;
-        self.run(&SignedUser { user, signature: &key.signature(user) }, call)
+        let user = self.signable(user_id)?;
+        self.run(&SignedUser { user, signature: &self.signature(user)? }, call)
     }
 
     /// Exchanges a signature that was made elsewhere. Needs no key.
@@ -122,12 +140,12 @@ impl Client {
     /// The token of `user_id`: from the cache, else by an exchange, which all calls for the same user
     /// share while it is under way. Blocks for the latter only.
     pub fn get_token(&self, user_id: &[u8], call: Option<&Call>) -> Result<AccessToken, Error> {
-        let (key, user) = self.signer(user_id)?;
+        let user = self.signable(user_id)?;
         let found = self.look_up(user, call)?;
         if let Some(token) = found.live_token() {
             return Ok(token.clone());
         }
-        let fetched = self.fetch(key, user, found, call)?;
+        let fetched = self.fetch(user, found, call)?;
         Ok(fetched.entry.token().clone())
     }
 
@@ -144,14 +162,13 @@ impl Client {
     #[cold]
     pub(crate) fn fetch(
         &self,
-        key: &HmacKey,
         user: UserId<'_>,
         found: Lookup,
         call: Option<&Call>,
     ) -> Result<Fetched, Error> {
         let cache = self.cache();
         let context = self.context(call);
-        let user = SignedUser { user, signature: &key.signature(user) };
+        let user = SignedUser { user, signature: &self.signature(user)? };
         match found.into_due() {
             None => cache.fetch(&user, &self.core.exchange, &context),
             Some(due) if self.core.exchange.direct.is_on_hold() => Ok(cache.use_as_it_is(due)),
@@ -201,7 +218,7 @@ impl Client {
     /// Tries every command that the store needs, on a key of its own: the way to see a wrong setting, because no
     /// other call fails by one. Fails with [`ErrorKind::Store`], also if there is no store.
     pub fn check_store(&self, call: Option<&Call>) -> Result<(), Error> {
-        self.key()?;
+        self.check_key()?;
         match &self.core.exchange.store {
             Some(store) => store.check(&self.context(call)),
             None => Err(store::not_set()),
@@ -211,7 +228,7 @@ impl Client {
     /// Drops what the cache holds for `user_id`, and what stands in the store. Other processes keep theirs until it
     /// expires or is renewed. Fails with [`ErrorKind::Store`] if the store cannot be reached.
     pub fn forget_shared(&self, user_id: &[u8], call: Option<&Call>) -> Result<(), Error> {
-        let (_, user) = self.signer(user_id)?;
+        let user = self.signable(user_id)?;
         self.cache().forget(user);
         match &self.core.exchange.store {
             Some(store) => store.forget(user, &self.context(call)),
@@ -241,6 +258,7 @@ impl Client {
         let store = store.unwrap_or_default();
         Ok(Stats {
             pending,
+            key_changes: self.core.ring.changes(),
             store_misses: store.misses,
             store_waits: store.waits,
             store_errors: store.errors,
@@ -266,7 +284,7 @@ impl Client {
         queue: &Arc<Queue>,
         tag: u64,
     ) -> Result<(), Error> {
-        let (key, user) = self.signer(user_id)?;
+        let user = self.signable(user_id)?;
         call.start(|| {
             let order = self.order(user, call, queue, tag);
             let held = match self.look_up(user, Some(call))?.into_live() {
@@ -280,7 +298,7 @@ impl Client {
                 let fetched = self.cache().use_as_it_is(Arc::clone(due));
                 return Ok(Request::hit(order, fetched.entry));
             }
-            Ok(Request::token(self.engine(), order, held, key.signature(user)))
+            Ok(Request::token(self.engine(), order, held, self.signature(user)?))
         })
     }
 
@@ -292,8 +310,8 @@ impl Client {
         queue: &Arc<Queue>,
         tag: u64,
     ) -> Result<(), Error> {
-        let (key, user) = self.signer(user_id)?;
-        self.start_signed(user, key.signature(user), call, queue, tag)
+        let user = self.signable(user_id)?;
+        self.start_signed(user, self.signature(user)?, call, queue, tag)
     }
 
     /// Starts [`Client::exchange_signature`].
@@ -345,15 +363,15 @@ impl Client {
         Ok(())
     }
 
-    /// The key of an open client.
-    pub(crate) fn key(&self) -> Result<&HmacKey, Error> {
+    /// Fails if the client was closed, or has no key.
+    #[inline]
+    pub(crate) fn check_key(&self) -> Result<(), Error> {
         self.check_open()?;
-        self.key.as_ref().ok_or_else(|| {
-            Error::new(
-                ErrorKind::KeyRequired,
-                "The client has no HMAC key and cannot sign. Set the key, or pass a signature that was made elsewhere.",
-            )
-        })
+        self.core.ring.check()
+    }
+
+    fn signature(&self, user: UserId<'_>) -> Result<Signature, Error> {
+        self.core.ring.with(|key| key.signature(user))
     }
 }
 

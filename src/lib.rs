@@ -34,6 +34,7 @@ mod error;
 mod exchange;
 mod fork;
 mod http;
+mod keyring;
 mod net;
 mod random;
 mod requests;

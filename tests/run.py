@@ -65,12 +65,14 @@ SUITES = [
     *(
         Suite(name, [sys.executable, "-m", "unittest", "-v", f"tests/{file}.py"], PYTHON, part)
         for name, file, part in [
+            ("setup", "test_setup", None),
             ("languages", "test_languages", []),
             ("tls", "test_tls", []),
             ("proxy", "test_proxy", []),
             ("secrets", "test_secrets", None),
             ("artifact", "test_artifact", []),
             ("install", "test_install", []),
+            ("notices", "test_notices", []),
             ("wheel", "test_wheel", None),
             ("readme", "test_readme", []),
             ("surroundings", "test_surroundings", []),
@@ -83,6 +85,7 @@ SUITES = [
     ),
     Suite("python", [sys.executable, "tests/python.py"], PYTEST,
           ["--once", "-k", "ctrl_c or signal or multiprocessing or fastapi_makes"]),
+    Suite("columns", [sys.executable, "-m", "unittest", "-v", "tests/columns/test_recipes.py"], PYTHON, ["-k", "sign"]),
     Suite("servers", [sys.executable, "tests/servers/run.py"], PLAIN, ["patched", "nested"]),
     Suite("go", [sys.executable, "tests/go.py"], PLAIN, ["--once", "-run=Program$|TestCancel|TestWaitingCalls"]),
     Suite("demo", [sys.executable, "tests/demo.py"], "", []),
@@ -129,7 +132,7 @@ def summary(rows: list[tuple]) -> int:
         print(f"{name:<28}{passed:>8}{failed:>8}{skipped:>9}{seconds:>9.0f}")
     passed, failed, skipped = (sum(row[column] for row in rows) for column in (1, 2, 3))
     if skipped and os.environ.get("CI"):
-        print("In CI a skipped test is a failure: install what is missing (python3 tests/tools.py names it).")
+        print("In CI a skipped test is a failure: make setup installs what is missing.")
         failed += skipped
         skipped = 0
     print(f"{passed} passed, {failed} failed, {skipped} skipped")

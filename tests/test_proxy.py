@@ -13,7 +13,7 @@ from support.project import build_example, clean_env, counters, sandbox, scratch
 USER, PASSWORD = "canary-proxy-user", "canary-proxy-pass"
 
 
-@unittest.skipUnless(shutil.which("tinyproxy"), "tinyproxy is missing (apt-get install tinyproxy)")
+@unittest.skipUnless(shutil.which("tinyproxy"), "tinyproxy is missing (apt-get install tinyproxy-bin)")
 class Tinyproxy(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

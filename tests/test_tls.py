@@ -79,7 +79,7 @@ CUT = "the connection ended early"
 NOT_TLS = "the server did not answer with TLS. Check that the port of the base URL is an https one."
 NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE or SSL_CERT_DIR contains no usable certificate"
 NEED_OPENSSL = unittest.skipUnless(shutil.which("openssl"), "openssl is missing (apt-get install openssl)")
-NEED_NGINX = unittest.skipUnless(shutil.which("nginx"), "nginx is missing (apt-get install nginx-light)")
+NEED_NGINX = unittest.skipUnless(shutil.which("nginx"), "nginx is missing (apt-get install nginx)")
 
 # Places where systems keep their roots. An empty directory covers each that exists.
 HIDE_STORES = """

@@ -1,5 +1,6 @@
 """The Python package as users install it: a wheel with the library, in an empty environment."""
 
+import platform
 import re
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 from support.project import ROOT, clean_env, counters, run, sandbox, scratch, settings
 
 BINDING = ROOT / "bindings" / "python"
-# The result of `make wheel`, which older systems load too.
-RELEASED = ROOT / "target" / "wheel"
+# The results of `make dist` for this machine, which older systems load too.
+RELEASED = (ROOT / "target" / "dist").glob(f"*-manylinux*_{platform.machine()}.whl")
 AUDITWHEEL = ROOT / ".venv" / "bin" / "auditwheel"
 
 PROGRAM = """
@@ -38,7 +39,7 @@ class Wheel(unittest.TestCase):
         cls.folder = Path(folder.name)
         cls.python = virtual_environment(cls.folder / "builder")
         cls.pip("wheel", "--no-deps", "--wheel-dir", cls.folder / "built", BINDING)
-        cls.wheels = [*(cls.folder / "built").glob("*.whl"), *RELEASED.glob("*.whl")]
+        cls.wheels = [*(cls.folder / "built").glob("*.whl"), *RELEASED]
 
     @classmethod
     def pip(cls, *arguments: object) -> None:
@@ -55,7 +56,9 @@ class Wheel(unittest.TestCase):
             with self.subTest(wheel.name), zipfile.ZipFile(wheel) as archive:
                 names = {name for name in archive.namelist() if ".dist-info/" not in name and not name.endswith("/")}
                 licences = {name.rpartition("/")[2] for name in archive.namelist() if ".dist-info/licenses/" in name}
-                self.assertEqual(licences - {""}, {"LICENSE-MIT", "LICENSE-APACHE"})
+                self.assertEqual(licences - {""}, {"LICENSE-MIT", "LICENSE-APACHE", "THIRD_PARTY_LICENSES"})
+                bills = [name for name in archive.namelist() if name.endswith(".dist-info/sboms/spike_auth.cdx.json")]
+                self.assertEqual(len(bills), 1)
                 source = BINDING / "src"
                 expected = {str(path.relative_to(source)) for path in source.rglob("*.py*") if path.suffix != ".pyc"}
                 self.assertEqual(names, expected | {"spike_auth/py.typed", "spike_auth/libspike_auth.so"})
@@ -79,16 +82,21 @@ class Wheel(unittest.TestCase):
                 self.assertRegex(token, r"\A[\w.-]+\n\Z")
                 self.assertEqual(counters(addresses)["requests"], 2)
 
-    def test_a_source_distribution_is_refused(self):
-        command = [self.python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "hatchling"]
-        run(*command, timeout=900)
-        done = subprocess.run(
-            [self.python, "-m", "hatchling", "build", "-t", "sdist", "-d", self.folder / "sdist"],
-            cwd=BINDING, env=clean_env(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
-            check=False,
-        )
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("Build a wheel from a checkout", re.sub(r"\s+", " ", done.stdout))
+    def test_what_cannot_be_built_is_refused(self):
+        self.pip("install", "hatchling")
+        for kind, extra, said in [
+            ("sdist", {}, "Build a wheel from a checkout"),
+            ("wheel", {"SPIKE_AUTH_WHEEL_PLATFORM": "musllinux_1_2_aarch64"}, "set SPIKE_AUTH_WHEEL_LIBRARY"),
+            ("wheel", {"SPIKE_AUTH_WHEEL_PLATFORM": "a b", "SPIKE_AUTH_WHEEL_LIBRARY": __file__}, "not a platform"),
+        ]:
+            with self.subTest(said):
+                done = subprocess.run(
+                    [self.python, "-m", "hatchling", "build", "-t", kind, "-d", self.folder / "refused"],
+                    cwd=BINDING, env=clean_env(**extra), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                    timeout=300, check=False,
+                )
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(said, re.sub(r"\s+", " ", done.stdout))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ func read(prefix string, write func(out []byte) int) string {
 	return text
 }
 
+// unread wipes what write writes, and makes no string of it.
+func unread(write func(out []byte) int) {
+	read("", func(out []byte) int { clear(out[:write(out)]); return 0 })
+}
+
 // order is a call that may send a request.
 type order struct {
 	function          function
@@ -121,13 +126,14 @@ func (h *handle) start(ctx context.Context, o *order, timeout time.Duration) (st
 	if err != nil {
 		return "", err
 	}
-	call, err := q.start(h.native, o, timeout)
+	ended := make(chan uint64, 1)
+	call, err := q.start(h.native, o, timeout, ended)
 	if err != nil {
 		return "", err
 	}
 	defer q.free(call)
 	select {
-	case <-call.ended:
+	case <-ended:
 		return q.result(call, o)
 	case <-ctx.Done():
 		return "", &Error{Op: o.op, Status: StatusCancelled} // fetch sets the reason

@@ -213,7 +213,12 @@ func (u unruly) Err() error                  { u.call("Err"); return u.Context.E
 func (u unruly) Value(key any) any           { u.call("Value"); return u.Context.Value(key) }
 
 // token makes a call with the context and reports whether it returned.
-func (u unruly) token(client *Client, user string, calls int32) (returned bool) {
+func (u unruly) token(client *Client, user string, calls int32) bool {
+	return u.returns(func(ctx context.Context) { _, _ = client.Token(ctx, user) }, calls)
+}
+
+// returns reports whether a call with the context returned.
+func (u unruly) returns(call func(context.Context), calls int32) (returned bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
 	u.Context, u.calls = ctx, new(atomic.Int32)
@@ -222,7 +227,7 @@ func (u unruly) token(client *Client, user string, calls int32) (returned bool) 
 	go func() {
 		defer close(over)
 		defer func() { _ = recover() }()
-		_, _ = client.Token(u, user)
+		call(u)
 		returned = true
 	}()
 	<-over
@@ -290,6 +295,9 @@ func checkBuffersAreWiped(t *testing.T) {
 	}
 	for name, call := range map[string]func(context.Context, string) (string, error){
 		"Token": client.Token, "Authorization": client.Authorization, "Exchange": client.Exchange,
+		"Provision": func(ctx context.Context, user string) (string, error) {
+			return "", client.Provision(ctx, []string{user})[0]
+		},
 	} {
 		for range 2 {
 			if _, err := call(t.Context(), "wiped-"+name); err != nil {

@@ -15,6 +15,7 @@ func everyCall(ctx context.Context, client *spikeauth.Client, userID, token stri
 		"SignUsers":         func() error { _, err := client.SignUsers([]string{userID}); return err },
 		"Exchange":          func() error { _, err := client.Exchange(ctx, userID); return err },
 		"ExchangeSignature": func() error { _, err := client.ExchangeSignature(ctx, userID, strings.Repeat("0", 64)); return err },
+		"Provision":         func() error { return client.Provision(ctx, []string{userID})[0] },
 		"Token":             func() error { _, err := client.Token(ctx, userID); return err },
 		"Authorization":     func() error { _, err := client.Authorization(ctx, userID); return err },
 		"TokenSource": func() error {
@@ -27,6 +28,7 @@ func everyCall(ctx context.Context, client *spikeauth.Client, userID, token stri
 		},
 		"Invalidate":   func() error { return client.Invalidate(userID, token) },
 		"Forget":       func() error { return client.Forget(userID) },
+		"SetHMACKey":   func() error { return client.SetHMACKey([]byte(key)) },
 		"CheckStore":   func() error { return client.CheckStore(ctx) },
 		"ForgetShared": func() error { return client.ForgetShared(ctx, userID) },
 		"Stats":        func() error { _, err := client.Stats(); return err },

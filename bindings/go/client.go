@@ -31,6 +31,8 @@ type handle struct {
 	// so a call that waits for a place.
 	storePlaces chan struct{}
 
+	window int // how many exchanges the library has in flight at most
+
 	mutex sync.Mutex
 	queue *queue // nil until a call was started
 }
@@ -76,7 +78,7 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{native: native, storePlaces: make(chan struct{}, placesMax)}
+	h := &handle{native: native, storePlaces: make(chan struct{}, placesMax), window: s.window()}
 	h.refs.Store(oneCall)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.

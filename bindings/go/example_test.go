@@ -75,6 +75,23 @@ func ExampleClient_Token_deadline() {
 	// Output: true
 }
 
+func ExampleClient_Provision() {
+	client, err := spikeauth.NewFromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	userIDs := []string{"alice", "not valid", "bob"}
+	for i, err := range client.Provision(context.Background(), userIDs) {
+		fmt.Println(i, err == nil, errors.Is(err, spikeauth.StatusInvalidUserID))
+	}
+	// Output:
+	// 0 true false
+	// 1 false true
+	// 2 true false
+}
+
 func ExampleClient_Invalidate() {
 	client, err := spikeauth.NewFromEnv()
 	if err != nil {

@@ -42,6 +42,8 @@ package spikeauth
 #cgo noescape spike_auth_client_forget
 #cgo nocallback spike_auth_client_forget
 #cgo nocallback spike_auth_client_check_store
+#cgo noescape spike_auth_client_set_hmac_key
+#cgo nocallback spike_auth_client_set_hmac_key
 #cgo noescape spike_auth_client_forget_shared
 #cgo nocallback spike_auth_client_forget_shared
 #cgo noescape spike_auth_client_stats
@@ -339,6 +341,11 @@ func clientInvalidate(client nativeClient, userID, rejected, op string) error {
 	return check(op, C.spike_auth_client_invalidate(client, chars(userID), size(userID), chars(rejected), size(rejected), &e), &e)
 }
 
+func clientSetKey(client nativeClient, key []byte, op string) error {
+	var e C.spike_auth_error
+	return check(op, C.spike_auth_client_set_hmac_key(client, rawBytes(key), C.size_t(len(key)), &e), &e)
+}
+
 func clientForget(client nativeClient, userID, op string) error {
 	var e C.spike_auth_error
 	return check(op, C.spike_auth_client_forget(client, chars(userID), size(userID), &e), &e)
@@ -378,6 +385,7 @@ func clientStats(client nativeClient, op string) (Stats, error) {
 		StoreWaits:    uint64(s.store_waits),
 		StoreErrors:   uint64(s.store_errors),
 		StoreSkipped:  uint64(s.store_skipped),
+		KeyChanges:    uint64(s.key_changes),
 	}, nil
 }
 

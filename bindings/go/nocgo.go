@@ -56,6 +56,8 @@ func takeTags(nativeQueue, []uint64) int { return 0 }
 
 func freeQueue(nativeQueue) {}
 
+func clientSetKey(nativeClient, []byte, string) error { return ErrNoCgo }
+
 func clientInvalidate(nativeClient, string, string, string) error { return ErrNoCgo }
 
 func clientForget(nativeClient, string, string) error { return ErrNoCgo }

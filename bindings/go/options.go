@@ -105,6 +105,17 @@ func WithMaxConcurrency(n int) Option {
 	return func(s *settings) error { return setCount(&s.maxConcurrency, "number of exchanges", n) }
 }
 
+// defaultConcurrency is the library's.
+const defaultConcurrency = 32
+
+// window returns the number that WithMaxConcurrency describes.
+func (s *settings) window() int {
+	if s.maxConcurrency == nil || *s.maxConcurrency == 0 {
+		return defaultConcurrency
+	}
+	return int(*s.maxConcurrency)
+}
+
 // WithMaxRate sets how many requests the client may send per second, retries included. A call waits for its turn, or fails
 // at once with [StatusRateLimited] if its deadline is too near. The limit is that of one process: for a fleet, divide the
 // total. The default is 0, no limit.

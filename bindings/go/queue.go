@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// queue hands out a client's started calls when they have ended. Such a call is a goroutine that waits for a channel. The
-// runtime's poller watches the queue's descriptor, and one goroutine closes the channels of calls that have ended.
+// queue hands out a client's started calls when they have ended. The goroutine of such a call waits for a channel. The
+// runtime's poller watches the queue's descriptor, and one goroutine sends the tags of calls that have ended.
 type queue struct {
 	native nativeQueue
 	file   *os.File // a duplicate of its descriptor
@@ -16,13 +16,12 @@ type queue struct {
 	// inside the library, the runtime makes another thread.
 	mutex   sync.Mutex
 	lastTag uint64
-	waiting map[uint64]chan struct{} // by tag
+	waiting map[uint64]chan<- uint64 // by tag
 }
 
 type startedCall struct {
 	native nativeCall
 	tag    uint64
-	ended  <-chan struct{} // closed when it has ended
 }
 
 // startedCalls returns the client's queue, which the first started call makes.
@@ -34,7 +33,7 @@ func (h *handle) startedCalls(op string) (*queue, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.queue = &queue{native: native, file: file, waiting: make(map[uint64]chan struct{})}
+		h.queue = &queue{native: native, file: file, waiting: make(map[uint64]chan<- uint64)}
 		go h.queue.read()
 	}
 	return h.queue, nil
@@ -57,8 +56,8 @@ func (q *queue) read() {
 	})
 }
 
-func (q *queue) start(client nativeClient, o *order, timeout time.Duration) (startedCall, error) {
-	ended := make(chan struct{})
+// start starts a call. Its tag is sent to ended when it has ended; there must be room for it, so that nothing waits.
+func (q *queue) start(client nativeClient, o *order, timeout time.Duration, ended chan<- uint64) (startedCall, error) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
 	call, err := newCall(o.op, timeout)
@@ -71,7 +70,7 @@ func (q *queue) start(client nativeClient, o *order, timeout time.Duration) (sta
 		return startedCall{}, err
 	}
 	q.waiting[q.lastTag] = ended
-	return startedCall{call, q.lastTag, ended}, nil
+	return startedCall{call, q.lastTag}, nil
 }
 
 // result returns the result of a call that has ended.
@@ -80,6 +79,14 @@ func (q *queue) result(call startedCall, o *order) (text string, err error) {
 	defer q.mutex.Unlock()
 	text = read(o.prefix, func(out []byte) (n int) { n, err = callResult(call.native, out, o.op); return n })
 	return text, err
+}
+
+// outcome returns the error of a call that has ended, and no token.
+func (q *queue) outcome(call startedCall, op string) (err error) {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	unread(func(out []byte) (n int) { n, err = callResult(call.native, out, op); return n })
+	return err
 }
 
 // free ends a call if it has not ended, and frees its handle.
@@ -96,7 +103,7 @@ func (q *queue) end(tags []uint64) {
 	defer q.mutex.Unlock()
 	for _, tag := range tags {
 		if ended, ok := q.waiting[tag]; ok {
-			close(ended)
+			ended <- tag
 			delete(q.waiting, tag)
 		}
 	}

@@ -36,17 +36,18 @@ func eventfds(t *testing.T) (n int) {
 }
 
 // started makes a queue and starts a call that fails at once.
-func started(t *testing.T, h *handle) (q *queue, ended <-chan struct{}, free func()) {
+func started(t *testing.T, h *handle) (q *queue, ended <-chan uint64, free func()) {
 	t.Helper()
 	q, failed := h.startedCalls("test")
 	if failed != nil {
 		t.Fatal(failed)
 	}
-	call, failed := q.start(h.native, &order{function: exchange, op: "test", userID: "alice"}, 0)
+	tags := make(chan uint64, 1)
+	call, failed := q.start(h.native, &order{function: exchange, op: "test", userID: "alice"}, 0, tags)
 	if failed != nil {
 		t.Fatal(failed)
 	}
-	return q, call.ended, func() { q.free(call) }
+	return q, tags, func() { q.free(call) }
 }
 
 // keepReaderBusy lets the reader wait for a lock until release is called.
@@ -88,14 +89,12 @@ func TestTheReaderEndsWithItsClient(t *testing.T) {
 }
 
 func TestALateTagIsIgnored(t *testing.T) {
-	q := &queue{waiting: make(map[uint64]chan struct{})}
-	q.waiting[1], q.waiting[2] = make(chan struct{}), make(chan struct{})
-	ended := q.waiting[2]
+	ended := make(chan uint64, 2)
+	q := &queue{waiting: map[uint64]chan<- uint64{1: ended, 2: ended}}
 	q.free(startedCall{tag: 1})
 	q.end([]uint64{1, 2, 2, 99})
-	<-ended
-	if len(q.waiting) != 0 {
-		t.Error(q.waiting)
+	if tag := <-ended; tag != 2 || len(ended) != 0 || len(q.waiting) != 0 {
+		t.Error(tag, len(ended), q.waiting)
 	}
 }
 

@@ -61,6 +61,20 @@ func (c *Client) sign(userID string, signature *[signatureSize]byte) error {
 	return err
 }
 
+// SetHMACKey signs with another key from now on, while other goroutines use the client. Kept tokens stay, and exchanges
+// under way finish: one whose signature the service refuses is repeated with the new key.
+//
+// A client whose key came from SPIKE_HMAC_KEY_FILE needs no call: after a 401 it reads the file again, at most once in five
+// seconds. After this call it does not. A key of another length than 1 to 4096 bytes is [StatusInvalidKey].
+func (c *Client) SetHMACKey(key []byte) error {
+	const op = "set key"
+	if _, err := c.acquire(op, oneCall); err != nil {
+		return err
+	}
+	defer c.release(oneCall)
+	return clientSetKey(c.handle.native, key, op)
+}
+
 // SignUsers signs many user ids in one call of the library, which is faster than one by one.
 //
 // An invalid user id receives an empty signature. The error is then [StatusInvalidUserID] and names the index of the

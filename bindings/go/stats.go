@@ -28,6 +28,7 @@ type Stats struct {
 	StoreWaits    uint64 `json:"store_waits"`   // misses that waited for another process' exchange
 	StoreErrors   uint64 `json:"store_errors"`  // operations of the store that failed
 	StoreSkipped  uint64 `json:"store_skipped"` // exchanges made without a look, because the store had failed three times in a row
+	KeyChanges    uint64 `json:"key_changes"`   // how often the key was changed, by SetHMACKey or in its file
 }
 
 // Stats returns the current counters.

@@ -28,12 +28,7 @@ func threads(t *testing.T) int {
 // nothing else creates threads.
 func TestWaitingCallsHoldNoThreads(t *testing.T) {
 	if os.Getenv("SPIKEAUTH_TEST_THREADS") == "" {
-		command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		command.Env = append(os.Environ(), "SPIKEAUTH_TEST_THREADS=1")
-		out, err := command.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
-			t.Errorf("%v: %s", err, out)
-		}
+		inItsOwnProcess(t, "SPIKEAUTH_TEST_THREADS")
 		return
 	}
 	const goroutines, limit = 20000, 32 // the default
@@ -66,5 +61,57 @@ func TestWaitingCallsHoldNoThreads(t *testing.T) {
 	t.Logf("at most %d threads; all calls ended after %v", most, time.Since(start))
 	if most > limit+runtime.GOMAXPROCS(0)+16 {
 		t.Errorf("%d threads", most)
+	}
+}
+
+// The sandbox takes a few milliseconds for each. The test runs in its own process, as above.
+func TestProvisionHoldsNoThreadsAndNoGoroutines(t *testing.T) {
+	if os.Getenv("SPIKEAUTH_TEST_THREADS") == "" {
+		inItsOwnProcess(t, "SPIKEAUTH_TEST_THREADS")
+		return
+	}
+	const n, limit = 10000, 32 // the default
+	s := newSandbox(t, "--delay-ms", "5")
+	client := s.client(t, "http", spikeauth.WithCacheCapacity(n))
+	users := make([]string, n)
+	for i := range users {
+		users[i] = fmt.Sprintf("cold-%d", i)
+	}
+	result := make(chan []error)
+	before := runtime.NumGoroutine()
+	go func() { result <- client.Provision(t.Context(), users) }()
+	most, goroutines := 0, 0
+	var errs []error
+	until(t, "Provision has returned", func() bool {
+		most, goroutines = max(most, threads(t)), max(goroutines, runtime.NumGoroutine()-before)
+		select {
+		case errs = <-result:
+			return true
+		default:
+			return false
+		}
+	})
+	for i, err := range errs {
+		if err != nil {
+			t.Fatalf("%s: %v", users[i], err)
+		}
+	}
+	got := s.counters(t)
+	if got.Requests != n || len(got.Users) != n || got.MaxInFlight != limit {
+		t.Errorf("%d requests, %d users, %d in flight", got.Requests, len(got.Users), got.MaxInFlight)
+	}
+	t.Logf("at most %d threads, %d goroutines", most, goroutines)
+	if most > limit+runtime.GOMAXPROCS(0)+16 || goroutines > 2 { // the one of this test, and the reader
+		t.Errorf("%d threads, %d goroutines", most, goroutines)
+	}
+}
+
+// inItsOwnProcess runs the test that calls it once more, with the variable set.
+func inItsOwnProcess(t *testing.T, variable string) {
+	command := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	command.Env = append(os.Environ(), variable+"=1")
+	out, err := command.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -46,6 +46,8 @@ pub struct Stats {
     pub store_errors: u64,
     /// Exchanges that were made without a look, because the store had failed three times in a row.
     pub store_skipped: u64,
+    /// How often the key was changed.
+    pub key_changes: u64,
 }
 
 /// Up to so many threads count without sharing a stripe.

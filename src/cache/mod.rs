@@ -182,6 +182,11 @@ impl<C: Clock> Cache<C> {
         }
     }
 
+    /// The signatures that were refused so far were made with another key.
+    pub(crate) fn forget_refusals(&self) {
+        self.breaker.note_success();
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let counters = &self.counters;
         Stats {

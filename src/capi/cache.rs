@@ -308,14 +308,14 @@ fn write_token(
     prefix: &[u8],
     size_max: usize,
 ) -> Result<Attempts, Failure> {
-    let (key, user) = client.signer(user_id)?;
+    let user = client.signable(user_id)?;
     let found = client.look_up(user, call)?;
     if let Some(token) = found.live_token() {
         out.write_both(prefix, token.as_bytes())?;
         return Ok(Attempts(0));
     }
     let fetched = match out.require(size_max) {
-        Ok(()) => client.fetch(key, user, found, call)?,
+        Ok(()) => client.fetch(user, found, call)?,
         // The token that is there may fit.
         Err(too_small) => client.without_fetch(found).ok_or(too_small)?,
     };

@@ -3,14 +3,14 @@
 use std::ffi::c_char;
 
 use super::boundary::{run, run_quietly};
-use super::buffer::{HandleOut, TextOut, bytes, free, handle, null, text, too_long};
+use super::buffer::{HandleOut, TextOut, bytes, free, handle, text};
 use super::call::{optional, spike_auth_call};
+use super::column::{BadIds, Column, rows};
 use super::config::spike_auth_config;
-use super::error::{Attempts, Failure, spike_auth_error};
+use super::error::{Attempts, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
 use super::version::SPIKE_AUTH_TOKEN_SIZE;
 use crate::client::Client;
-use crate::signing::SIGNATURE_LEN;
 use crate::user_id::InvalidUserId;
 
 /// Signs user ids, exchanges signatures for access tokens, and caches the tokens, for one application. Make
@@ -100,8 +100,36 @@ pub unsafe extern "C" fn spike_auth_client_sign_user(
             let out = TextOut::new(signature, signature_cap, signature_len, "signature")?;
             let client = &handle(client, "client")?.client;
             let user_id = text(user_id, user_id_len, "user_id")?;
-            let (key, user) = client.signer(user_id)?;
-            out.write_exact(|place| key.sign(user, place))
+            let user = client.signable(user_id)?;
+            client.with_key(|key| out.write_exact(|place| key.sign(user, place)))?
+        })
+    }
+}
+
+/// Changes the key of a client while other threads use it. Later calls sign with the new key. Kept tokens stay, and
+/// exchanges under way finish: one whose signature the service refuses is repeated with the new key. With a store, tokens
+/// are looked for and kept under the new key. Thread-safe.
+///
+/// @param key      the key as the console shows it, 1 to 4096 bytes, not decoded; copied
+/// @param key_len  its length in bytes; SPIKE_AUTH_NUL_TERMINATED is refused
+/// @param err      receives the error detail; may be NULL
+///
+/// The old key is wiped when the last call that uses it has ended. A client whose key came from SPIKE_HMAC_KEY_FILE needs
+/// no call: after a 401 it reads the file again, at most once in five seconds. After this call it does not. A client that
+/// was made without a key has one from then on. Fails with INVALID_KEY, CLOSED.
+#[unsafe(no_mangle)]
+#[must_use]
+pub unsafe extern "C" fn spike_auth_client_set_hmac_key(
+    client: *const spike_auth_client,
+    key: *const u8,
+    key_len: usize,
+    err: *mut spike_auth_error,
+) -> spike_auth_status_t {
+    // SAFETY: the caller keeps the header's contract.
+    unsafe {
+        run(err, || {
+            let client = &handle(client, "client")?.client;
+            Ok(client.set_hmac_key(bytes(key, key_len, "key")?)?)
         })
     }
 }
@@ -143,136 +171,20 @@ pub unsafe extern "C" fn spike_auth_client_sign_users(
             let client = &handle(client, "client")?.client;
             let ids = bytes(ids.cast(), ids_len, "ids")?;
             let column = Column::new(ids, offsets, count)?;
-            let key = client.key()?;
+            client.check_key()?;
             let rows = rows(signatures, signatures_cap, count)?;
             let mut bad = BadIds::default();
-            key.sign_column(column.iter(), rows, |index, checked| {
+            let report = |index, checked: Result<(), InvalidUserId>| {
                 bad.note(index, checked);
                 if !statuses.is_null() {
                     let status = checked
                         .map_or(spike_auth_status::InvalidUserId, |()| spike_auth_status::Ok);
                     statuses.add(index).write_unaligned(status as i32);
                 }
-            });
+            };
+            client.with_key(|key| key.sign_column(column.iter(), rows, report))?;
             bad.into_result(count)
         })
-    }
-}
-
-/// User ids in Arrow's layout. The offsets are checked once, but each is read again later, and another thread
-/// may have changed it: so every lookup is checked too.
-struct Column<'a> {
-    ids: &'a [u8],
-    offsets: *const i64,
-    count: usize,
-}
-
-impl<'a> Column<'a> {
-    /// # Safety
-    /// `offsets` is NULL or points to `count + 1` readable numbers for as long as this lives.
-    unsafe fn new(ids: &'a [u8], offsets: *const i64, count: usize) -> Result<Self, Failure> {
-        if count > isize::MAX as usize / SIGNATURE_LEN {
-            return Err(Failure::new(
-                spike_auth_status::InvalidArgument,
-                "The count is larger than the memory can hold. Pass the number of ids.",
-            ));
-        }
-        if offsets.is_null() && count > 0 {
-            return Err(null("offsets"));
-        }
-        let this = Self { ids, offsets, count };
-        match this.iter_checked().position(|id| id.is_none()) {
-            None => Ok(this),
-            Some(index) => Err(Failure::new(
-                spike_auth_status::InvalidArgument,
-                format!(
-                    "The offsets of id {index} (counted from 0) are negative, decreasing, or beyond ids_len. \
-                     Pass count + 1 offsets into ids."
-                ),
-            )),
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        self.iter_checked().map(Option::unwrap_or_default)
-    }
-
-    fn iter_checked(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
-        let Self { ids, offsets, count } = *self;
-        let offset = move |index| {
-            // SAFETY: `new` was promised `count + 1` offsets; `index` is at most `count`.
-            usize::try_from(unsafe { offsets.add(index).read_unaligned() }).ok()
-        };
-        let mut start = if count > 0 { offset(0) } else { None };
-        (1..=count).map(move |index| {
-            let end = offset(index);
-            let id = start.zip(end).and_then(|(start, end)| ids.get(start..end));
-            start = end;
-            id
-        })
-    }
-}
-
-/// # Safety
-/// `signatures` is NULL or points to `cap` writable bytes.
-unsafe fn rows<'a>(
-    signatures: *mut c_char,
-    cap: usize,
-    count: usize,
-) -> Result<&'a mut [[u8; SIGNATURE_LEN]], Failure> {
-    if count == 0 {
-        return Ok(&mut []);
-    }
-    if signatures.is_null() {
-        return Err(null("signatures"));
-    }
-    if cap > isize::MAX as usize {
-        return Err(too_long("signatures"));
-    }
-    let needed = count * SIGNATURE_LEN; // `Column::new` bounds it
-    if cap < needed {
-        return Err(Failure::new(
-            spike_auth_status::BufferTooSmall,
-            format!(
-                "The buffer for the signatures has {cap} bytes, but {needed} are needed. Pass a larger one."
-            ),
-        ));
-    }
-    let start = signatures.cast::<u8>();
-    // SAFETY: not NULL and of at least `needed` bytes, which are initialised before they are lent as rows.
-    unsafe {
-        start.write_bytes(0, needed);
-        Ok(std::slice::from_raw_parts_mut(start.cast(), count))
-    }
-}
-
-/// The invalid ids of a bulk call.
-#[derive(Default)]
-struct BadIds {
-    count: usize,
-    first: Option<(usize, InvalidUserId)>,
-}
-
-impl BadIds {
-    fn note(&mut self, index: usize, checked: Result<(), InvalidUserId>) {
-        if let Err(flaw) = checked {
-            self.count += 1;
-            self.first.get_or_insert((index, flaw));
-        }
-    }
-
-    fn into_result(self, of: usize) -> Result<(), Failure> {
-        let Some((index, flaw)) = self.first else {
-            return Ok(());
-        };
-        Err(Failure::new(
-            spike_auth_status::InvalidUserId,
-            format!(
-                "{} of {of} user ids are invalid and were not signed; the first is at index {index} \
-                 (counted from 0): {flaw}.",
-                self.count
-            ),
-        ))
     }
 }
 

@@ -98,7 +98,7 @@ pub unsafe extern "C" fn spike_auth_config_free(config: *mut spike_auth_config) 
 /// Reads settings from the environment:
 ///
 /// SPIKE_APPLICATION_ID; SPIKE_HMAC_KEY, or SPIKE_HMAC_KEY_FILE (one trailing newline is dropped; a file that
-/// its group or others can write to is refused); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE;
+/// its group or others can write to is refused; it is read again after a 401, see spike_auth_client_set_hmac_key()); SPIKE_API_BASE_URL; SPIKE_TIMEOUT_MS; SPIKE_CA_FILE;
 /// SPIKE_STORE_URL, or SPIKE_STORE_URL_FILE (like the key's file); SPIKE_STORE_TIMEOUT_MS; SPIKE_MAX_RATE. The
 /// proxy for an https base URL is the first non-empty one of https_proxy, HTTPS_PROXY, all_proxy and
 /// ALL_PROXY, except for the hosts in no_proxy or NO_PROXY.

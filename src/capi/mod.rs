@@ -15,6 +15,7 @@ mod buffer;
 mod cache;
 mod call;
 mod client;
+mod column;
 mod config;
 mod error;
 mod queue;

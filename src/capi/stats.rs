@@ -59,8 +59,10 @@ pub struct spike_auth_stats {
     pub store_errors: u64,
     /// Exchanges that were made without a look into the store, because it had failed three times in a row.
     pub store_skipped: u64,
+    /// How often the key was changed, by spike_auth_client_set_hmac_key() or in its file.
+    pub key_changes: u64,
     /// Zero. Reserved for later versions.
-    pub reserved: [u64; 14],
+    pub reserved: [u64; 13],
 }
 
 const _: () = assert!(size_of::<spike_auth_stats>() == 256);
@@ -86,7 +88,8 @@ impl From<Stats> for spike_auth_stats {
             store_waits: stats.store_waits,
             store_errors: stats.store_errors,
             store_skipped: stats.store_skipped,
-            reserved: [0; 14],
+            key_changes: stats.key_changes,
+            reserved: [0; 13],
         }
     }
 }

@@ -1,17 +1,16 @@
 //! Loading the configuration from the environment.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::Metadata;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::Config;
-use super::files::{check_private, read_small};
+use super::client_key::KEY_FILE_MAX;
+use super::files::{read_secret, read_small};
 use super::proxy::{NoProxy, ProxyUrl};
 use super::store_url::StoreUrl;
 use crate::error::{Error, ErrorKind};
-use crate::signing::KEY_MAX;
 
 const APPLICATION_ID: &str = "SPIKE_APPLICATION_ID";
 const HMAC_KEY: &str = "SPIKE_HMAC_KEY";
@@ -28,8 +27,6 @@ const STORE_TIMEOUT_MS: &str = "SPIKE_STORE_TIMEOUT_MS";
 const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const NO_PROXIES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
-/// The key and LF or CR LF.
-const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
 /// More than the longest URL: the setter has the better message.
 const URL_FILE_MAX: u64 = 4096;
 /// Ten times the largest known trust store.
@@ -53,6 +50,10 @@ pub(super) fn load(
         named(APPLICATION_ID, config.set_application_id(id.as_encoded_bytes()))?;
     }
     load_secret(&mut config, &var, HMAC_KEY, (HMAC_KEY_FILE, KEY_FILE_MAX), Config::set_hmac_key)?;
+    if let Some(path) = var(HMAC_KEY_FILE) {
+        // The working directory may be another when it is read again.
+        config.hmac_key_file = std::path::absolute(path).ok();
+    }
     if let Some(url) = var(API_BASE_URL) {
         named(API_BASE_URL, config.set_base_url(url.as_encoded_bytes()))?;
     }
@@ -64,7 +65,8 @@ pub(super) fn load(
         config.set_max_rate(per_second);
     }
     if let Some(path) = var(CA_FILE) {
-        let pem = read_file(CA_FILE, &path, CA_FILE_MAX, &|_| Ok(()))?;
+        let read = |path: &Path| read_small(path, CA_FILE_MAX, |_| Ok(()));
+        let pem = read_file(CA_FILE, &path, read)?;
         named(CA_FILE, config.set_ca_pem(&pem))?;
     }
     // Unlike the setter's, an empty one is an error.
@@ -95,8 +97,8 @@ fn load_secret(
         (None, None) => Ok(()),
         (Some(value), None) => named(variable, set(config, &value)),
         (None, Some(path)) => {
-            let content = read_file(file, &path, max, &check_private)?;
-            named(file, set(config, without_newline(&content)))
+            let content = read_file(file, &path, |path| read_secret(path, max))?;
+            named(file, set(config, &content))
         }
         (Some(_), Some(_)) => Err(Error::new(
             ErrorKind::InvalidEnvironment,
@@ -143,38 +145,31 @@ fn parse_number(text: &OsStr, unit: &str) -> Result<u32, Error> {
     })
 }
 
-/// Without the newline that an editor or `echo` adds.
-fn without_newline(content: &[u8]) -> &[u8] {
-    let content = content.strip_suffix(b"\n").unwrap_or(content);
-    content.strip_suffix(b"\r").unwrap_or(content)
-}
-
-/// The content of the file that `variable` names.
-fn read_file(
+/// What `read` finds in the file that `variable` names.
+fn read_file<T>(
     variable: &str,
     path: &OsStr,
-    max: u64,
-    check: &dyn Fn(&Metadata) -> Result<(), &'static str>,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
+    read: impl FnOnce(&Path) -> Result<T, String>,
+) -> Result<T, Error> {
     if path.is_empty() {
         return named(
             variable,
             Err(Error::new(ErrorKind::File, "It is empty. Name a file, or unset it.")),
         );
     }
-    let content = read_small(Path::new(path), max, check).map_err(|why| {
+    read(Path::new(path)).map_err(|why| {
         // Without the path: the variable may hold the key itself by mistake.
         Error::new(
             ErrorKind::File,
             format!("The file in the environment variable {variable} cannot be used: {why}."),
         )
-    })?;
-    Ok(Zeroizing::new(content))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing::KEY_MAX;
     use crate::user_id::UserId;
     use std::path::PathBuf;
 
@@ -217,7 +212,7 @@ mod tests {
     fn signs_like(config: &Config, key: &[u8]) -> bool {
         let user = UserId::new(b"alice").unwrap();
         let expected = crate::signing::HmacKey::new(key).unwrap().signature(user);
-        config.hmac_key.as_ref().unwrap().verify(user, &expected)
+        config.key.as_ref().unwrap().hmac.verify(user, &expected)
     }
 
     #[test]
@@ -241,7 +236,7 @@ mod tests {
         assert_eq!(config.max_rate, 500);
 
         let untouched = load_from(&[]).unwrap();
-        assert!(untouched.application_id.is_none() && untouched.hmac_key.is_none());
+        assert!(untouched.application_id.is_none() && untouched.key.is_none());
     }
 
     #[test]

@@ -36,8 +36,20 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).and_then(above_stdio)
 }
 
+/// The content of a file that only its owner can write to, without the newline that an editor or `echo` adds.
+pub(super) fn read_secret(path: &Path, max: u64) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut content = Zeroizing::new(read_small(path, max, check_private)?);
+    for end in [b'\n', b'\r'] {
+        if content.last() != Some(&end) {
+            break;
+        }
+        content.pop();
+    }
+    Ok(content)
+}
+
 /// A user who can write to the key file can choose the key.
-pub(super) fn check_private(metadata: &Metadata) -> Result<(), &'static str> {
+fn check_private(metadata: &Metadata) -> Result<(), &'static str> {
     if metadata.permissions().mode() & 0o022 != 0 {
         return Err("its group or others can write to it (make it private with chmod go-w)");
     }

@@ -3,6 +3,7 @@
 mod algorithms;
 mod application_id;
 mod base_url;
+mod client_key;
 mod environment;
 mod files;
 pub(crate) mod pem;
@@ -11,11 +12,13 @@ mod proxy;
 mod store_url;
 mod tls_roots;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use algorithms::{USABLE_KEYS, name_of};
 pub(crate) use application_id::ApplicationId;
 pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host, host_and_port};
+pub(crate) use client_key::ClientKey;
 pub(crate) use files::read_small;
 pub(crate) use privileges::are_raised as privileges_are_raised;
 use proxy::ProxyChoice;
@@ -25,7 +28,6 @@ pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
 
 use crate::error::{Error, ErrorKind};
-use crate::signing::{DerivedKey, HmacKey};
 
 /// The timeout of one call.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,9 +52,6 @@ pub(crate) const DEFAULT_CACHE_TTL: Duration = Duration::from_secs(3600);
 pub(crate) const DEFAULT_STORE_TIMEOUT: Duration = Duration::from_millis(250);
 const STORE_TIMEOUT_MAX_MS: u32 = 10_000;
 
-/// The salt of the keys of the store's records: the version of their format.
-const STORE_SALT: &[u8] = b"spike_auth store 1";
-
 /// Ten minutes.
 const TIMEOUT_MAX_MS: u32 = 600_000;
 
@@ -74,9 +73,9 @@ pub(crate) struct CacheLimits {
 #[derive(Clone)]
 pub struct Config {
     pub(crate) application_id: Option<ApplicationId>,
-    pub(crate) hmac_key: Option<HmacKey>,
-    /// Made with the HMAC key, which is not kept.
-    pub(crate) store_key: Option<DerivedKey>,
+    pub(crate) key: Option<ClientKey>,
+    /// Where the environment said that the key is.
+    pub(crate) hmac_key_file: Option<PathBuf>,
     pub(crate) base_url: BaseUrl,
     pub(crate) timeout: Duration,
     /// `None`: the default.
@@ -99,8 +98,8 @@ impl Config {
     pub fn new() -> Result<Self, Error> {
         Ok(Self {
             application_id: None,
-            hmac_key: None,
-            store_key: None,
+            key: None,
+            hmac_key_file: None,
             base_url: BaseUrl::new(DEFAULT_BASE_URL.as_bytes())?,
             timeout: DEFAULT_TIMEOUT,
             connect_timeout: None,
@@ -129,8 +128,8 @@ impl Config {
 
     /// Sets the HMAC key: 1 to 4096 raw bytes.
     pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
-        self.hmac_key = Some(HmacKey::new(key)?);
-        self.store_key = Some(DerivedKey::extract(STORE_SALT, key));
+        self.key = Some(ClientKey::new(key)?);
+        self.hmac_key_file = None;
         Ok(())
     }
 

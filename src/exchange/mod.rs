@@ -21,6 +21,7 @@ use crate::config::{ApplicationId, Config};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::http::{HttpClient, Permit, Settings};
+use crate::keyring::Keyring;
 use crate::random;
 use crate::signing::Signature;
 use crate::token::{AccessToken, TokenResponse};
@@ -45,6 +46,7 @@ pub(crate) struct Exchange {
     budget: Budget,
     hold: Hold,
     rate: Option<Arc<RateLimit>>,
+    ring: Arc<Keyring>,
 }
 
 /// A user and that user's signature.
@@ -60,7 +62,11 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Exchange {
-    pub(crate) fn new(config: &Config, application_id: &ApplicationId) -> Result<Self, Error> {
+    pub(crate) fn new(
+        config: &Config,
+        application_id: &ApplicationId,
+        ring: &Arc<Keyring>,
+    ) -> Result<Self, Error> {
         let http = HttpClient::new(Settings {
             base_url: &config.base_url,
             path: PATH,
@@ -78,6 +84,7 @@ impl Exchange {
             budget: Budget::new(),
             hold: Hold::new(),
             rate: RateLimit::new(config.max_rate),
+            ring: Arc::clone(ring),
         })
     }
 
@@ -198,6 +205,21 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether the client has another key by now, with which the next attempt is made.
+    fn sign_anew(
+        &self,
+        user: &SignedUser<'_>,
+        progress: &mut Progress,
+        sign: impl Fn(&Keyring, UserId<'_>, &Signature) -> Option<Signature>,
+    ) -> bool {
+        let anew = sign(&self.ring, user.user, progress.signature_of(user));
+        let has_other = anew.is_some();
+        if let Some(anew) = anew {
+            progress.signature = Some(Box::new(anew));
+        }
+        has_other
+    }
+
     /// Closes the connections that are idle.
     pub(crate) fn close_idle(&self) {
         self.http.close_idle();
@@ -251,7 +273,9 @@ impl Fetcher for Exchange {
         if self.rate.as_ref().is_some_and(|rate| !rate.spend(&mut progress.slot, now)) {
             return None;
         }
-        let (result, requests) = self.send(turn, user, context);
+        self.sign_anew(user, progress, Keyring::sign_anew);
+        let signed = SignedUser { signature: progress.signature_of(user), ..*user };
+        let (result, requests) = self.send(turn, &signed, context);
         progress.attempts += 1;
         progress.sent += requests;
         let failure = match result {
@@ -267,6 +291,11 @@ impl Fetcher for Exchange {
             progress.break_off(requests, self.max_attempts);
             return Some(Outcome::Interrupted(failure));
         }
+        if failure.kind() == ErrorKind::Unauthorized
+            && self.sign_anew(user, progress, Keyring::after_refusal)
+        {
+            return None; // one more attempt, however many there were
+        }
         let wait = retry::wait_before_next(
             &failure,
             progress.attempts,
@@ -276,7 +305,8 @@ impl Fetcher for Exchange {
         let Some(wait) = wait else {
             return Some(Outcome::Failed(failure));
         };
-        progress.pause = Some(Pause { until: Instant::now() + wait, failure, paid: false });
+        let until = Instant::now() + wait;
+        progress.pause = Some(Box::new(Pause { until, failure, paid: false }));
         None
     }
 }

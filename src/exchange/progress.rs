@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::rate::Slot;
-use super::{Outcome, retry};
+use super::{Outcome, SignedUser, retry};
 use crate::error::Error;
+use crate::signing::Signature;
 use crate::store::Sharing;
 
 /// How far an exchange has come. Another call may go on with it from here.
@@ -15,11 +16,13 @@ pub(crate) struct Progress {
     /// Requests that were sent.
     pub(super) sent: u32,
     /// The wait between the last attempt and the next.
-    pub(super) pause: Option<Pause>,
+    pub(super) pause: Option<Box<Pause>>,
     /// The part of the store.
     pub(super) sharing: Sharing,
     /// It was counted as an exchange.
     pub(super) is_counted: bool,
+    /// In place of the caller's, since the client's key has changed.
+    pub(super) signature: Option<Box<Signature>>,
     /// The next request's place in the rate limit.
     pub(super) slot: Option<Slot>,
 }
@@ -36,7 +39,7 @@ impl Progress {
     /// After an attempt that failed; no other before `until`.
     #[cfg(test)]
     pub(crate) fn paused(until: Instant, failure: Error) -> Self {
-        let pause = Some(Pause { until, failure, paid: false });
+        let pause = Some(Box::new(Pause { until, failure, paid: false }));
         Self { attempts: 1, sent: 1, pause, ..Self::default() }
     }
 
@@ -60,6 +63,11 @@ impl Progress {
         !self.asks_store() && !std::mem::replace(&mut self.is_counted, true)
     }
 
+    /// What the next attempt is signed with.
+    pub(super) fn signature_of<'a>(&'a self, user: &SignedUser<'a>) -> &'a Signature {
+        self.signature.as_deref().unwrap_or(user.signature)
+    }
+
     /// How many requests were sent.
     pub(crate) fn requests(&self) -> u32 {
         self.sent
@@ -80,7 +88,7 @@ impl Progress {
     /// The client may not send before `until`. A call without so much time fails with `failure`.
     pub(super) fn wait_until(&mut self, until: Instant, failure: Error) {
         let failure = failure.with_attempts(self.sent);
-        self.pause = Some(Pause { until, failure, paid: true });
+        self.pause = Some(Box::new(Pause { until, failure, paid: true }));
     }
 
     pub(super) fn interrupted(&self, error: Error) -> Outcome {

@@ -9,6 +9,7 @@ use crate::config::{ApplicationId, Config};
 use crate::context::Context;
 use crate::error::Error;
 use crate::http::Permit;
+use crate::keyring::Keyring;
 use crate::store::Store;
 
 /// Without a store it costs a branch.
@@ -25,9 +26,13 @@ pub(crate) enum Turn<'a> {
 }
 
 impl SharedExchange {
-    pub(crate) fn new(config: &Config, application_id: &ApplicationId) -> Result<Self, Error> {
-        let direct = Exchange::new(config, application_id)?;
-        Ok(Self { direct, store: Store::new(config, application_id)? })
+    pub(crate) fn new(
+        config: &Config,
+        application_id: &ApplicationId,
+        ring: &Arc<Keyring>,
+    ) -> Result<Self, Error> {
+        let direct = Exchange::new(config, application_id, ring)?;
+        Ok(Self { direct, store: Store::new(config, application_id, ring)? })
     }
 
     /// Closes the connections that are idle.

@@ -18,8 +18,12 @@ impl Wake for Woken {
 }
 
 fn exchange() -> Exchange {
-    let config = Config::new().unwrap();
-    Exchange::new(&config, &ApplicationId::new(b"1").unwrap()).unwrap()
+    exchange_of(&Config::new().unwrap())
+}
+
+fn exchange_of(config: &Config) -> Exchange {
+    let ring = Arc::new(Keyring::new(config));
+    Exchange::new(config, &ApplicationId::new(b"1").unwrap(), &ring).unwrap()
 }
 
 fn context(timeout: Duration) -> Context {
@@ -47,7 +51,7 @@ fn a_turn_that_has_to_wait_says_until_when() {
     assert!(poll(SECOND, &mut Progress::default()).is_ok());
     // The pause of its own, and no time for it.
     let paused = |until| {
-        let pause = Pause { until, failure: wish(SECOND), paid: true };
+        let pause = Box::new(Pause { until, failure: wish(SECOND), paid: true });
         Progress { attempts: 1, sent: 1, pause: Some(pause), ..Progress::default() }
     };
     let until = now + 20 * SECOND;
@@ -89,7 +93,7 @@ fn a_turn_behind_the_first_is_woken() {
 fn a_turn_beyond_the_rate_says_until_when() {
     let mut config = Config::new().unwrap();
     config.set_max_rate(1);
-    let exchange = Exchange::new(&config, &ApplicationId::new(b"1").unwrap()).unwrap();
+    let exchange = exchange_of(&config);
     let poll = |timeout, progress: &mut Progress| {
         exchange.poll_turn(&context(timeout), progress, Waker::noop()).map(drop)
     };

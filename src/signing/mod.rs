@@ -72,28 +72,47 @@ impl<'a> Key<'a> {
 /// It is a permanent credential: it has no nonce and no time. So it is wiped on drop, and has no
 /// `Debug` and no `Display`.
 #[derive(Clone)]
-pub struct Signature([u8; SIGNATURE_LEN]);
+pub struct Signature {
+    text: [u8; SIGNATURE_LEN],
+    /// The number of the client's key that made it; 0: made elsewhere.
+    key: u32,
+}
 
 impl Signature {
     /// Takes 64 hex characters in either case; fails with [`ErrorKind::InvalidSignature`].
     pub fn parse(text: &[u8]) -> Result<Self, Error> {
-        let mut this = Self(text.try_into().map_err(|_| invalid_signature(text))?);
-        if !this.0.iter().all(u8::is_ascii_hexdigit) {
+        let mut this = Self::new(text.try_into().map_err(|_| invalid_signature(text))?);
+        if !this.text.iter().all(u8::is_ascii_hexdigit) {
             return Err(invalid_signature(text));
         }
-        this.0.make_ascii_lowercase(); // the service takes lowercase only
+        this.text.make_ascii_lowercase(); // the service takes lowercase only
         Ok(this)
+    }
+
+    fn new(text: [u8; SIGNATURE_LEN]) -> Self {
+        Self { text, key: 0 }
     }
 
     /// The 64 characters.
     pub fn as_bytes(&self) -> &[u8; SIGNATURE_LEN] {
-        &self.0
+        &self.text
+    }
+
+    /// Notes which of a client's keys made it.
+    pub(crate) fn by_key(mut self, number: u32) -> Self {
+        self.key = number;
+        self
+    }
+
+    /// The number of the client's key that made it.
+    pub(crate) fn key(&self) -> Option<u32> {
+        (self.key != 0).then_some(self.key)
     }
 }
 
 impl Drop for Signature {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.text.zeroize();
     }
 }
 

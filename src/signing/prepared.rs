@@ -85,7 +85,7 @@ impl HmacKey {
         self.sign_column(PROOF_IDS.into_iter(), rows.as_mut_slice(), |_, _| {});
         PROOF_IDS.into_iter().zip(rows.iter()).all(|(id, row)| {
             UserId::check(id).is_ok_and(|user| {
-                key.verify(user, &Signature(*row)) && key.verify(user, &self.signature(user))
+                key.verify(user, &Signature::new(*row)) && key.verify(user, &self.signature(user))
             })
         })
     }
@@ -169,13 +169,18 @@ impl HmacKey {
 
     /// Whether `signature` is this key's signature of `user`, compared in constant time.
     pub fn verify(&self, user: UserId<'_>, signature: &Signature) -> bool {
-        self.signature(user).0.ct_eq(&signature.0).into()
+        self.signature(user).text.ct_eq(&signature.text).into()
+    }
+
+    /// Whether both are made of the same key, compared in constant time.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        (self.inner.ct_eq(&other.inner) & self.outer.ct_eq(&other.outer)).into()
     }
 
     /// Signs `user` into a [`Signature`] of its own.
     pub(crate) fn signature(&self, user: UserId<'_>) -> Signature {
-        let mut signature = Signature([0; SIGNATURE_LEN]);
-        self.sign(user, &mut signature.0);
+        let mut signature = Signature::new([0; SIGNATURE_LEN]);
+        self.sign(user, &mut signature.text);
         signature
     }
 
@@ -353,7 +358,8 @@ mod tests {
             let mut config = Config::new().unwrap();
             config.set_application_id(b"1").unwrap();
             config.set_base_url(b"http://localhost:1").unwrap();
-            config.hmac_key = Some(key);
+            config.set_hmac_key(b"key").unwrap();
+            config.key.as_mut().unwrap().hmac = key;
             match crate::Client::new(&config) {
                 Ok(_) => assert!(agrees),
                 Err(error) => {
@@ -380,7 +386,7 @@ mod tests {
             let mut batch = vec![[1u8; SIGNATURE_LEN]; ids.len()];
             key.sign_batch(&users, &mut batch);
             for (user, signature) in users.iter().zip(&batch) {
-                let expected = user.map_or([0; SIGNATURE_LEN], |user| key.signature(user).0);
+                let expected = user.map_or([0; SIGNATURE_LEN], |user| key.signature(user).text);
                 prop_assert_eq!(&expected, signature);
             }
         }

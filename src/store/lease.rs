@@ -146,7 +146,8 @@ impl Store {
         again: bool,
         context: &Context,
     ) -> Result<Step, Failure> {
-        let (keys, lease) = (self.keys.of(user), self.process().lease);
+        let keys = self.keys.of(user).map_err(Failure::Unusable)?;
+        let lease = self.process().lease;
         let asked = Instant::now();
         let name = keys.name;
         let write = |out: &mut Commands| {
@@ -341,14 +342,17 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::context::CancelToken;
+    use crate::keyring::Keyring;
 
     fn keys() -> UserKeys {
         let mut config = Config::new().unwrap();
         config.set_application_id(b"1").unwrap();
         config.set_hmac_key(b"key").unwrap();
         config.set_store(b"redis://localhost").unwrap();
-        let store = Store::new(&config, config.application_id.as_ref().unwrap()).unwrap().unwrap();
-        store.keys.of(UserId::new(b"alice").unwrap())
+        let ring = Arc::new(Keyring::new(&config));
+        let store =
+            Store::new(&config, config.application_id.as_ref().unwrap(), &ring).unwrap().unwrap();
+        store.keys.of(UserId::new(b"alice").unwrap()).unwrap()
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::config::{ApplicationId, Config, StoreUrl};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::fork::PerProcess;
+use crate::keyring::Keyring;
 use crate::random;
 use crate::token;
 use crate::user_id::UserId;
@@ -90,12 +91,13 @@ pub(crate) struct StoreStats {
 }
 
 impl Store {
-    /// The store of a configuration that has one, and a key. Connects to nothing yet.
+    /// The store of a configuration that has one. Connects to nothing yet.
     pub(crate) fn new(
         config: &Config,
         application_id: &ApplicationId,
+        ring: &Arc<Keyring>,
     ) -> Result<Option<Arc<Self>>, Error> {
-        let (Some(url), Some(key)) = (&config.store, &config.store_key) else {
+        let Some(url) = &config.store else {
             return Ok(None);
         };
         let endpoint = Endpoint::new(&url.address, config.tls_roots, &config.ca_certificates)?;
@@ -104,7 +106,7 @@ impl Store {
             timeout: config.store_timeout,
             idle_max: config.max_concurrency as usize,
             age_max: config.cache.ttl.map_or(AGE_MAX, |ttl| ttl.min(AGE_MAX)),
-            keys: Keys::new(key.clone(), application_id, &config.base_url),
+            keys: Keys::new(Arc::clone(ring), application_id, &config.base_url),
             process: PerProcess::empty(),
             endpoint,
         })))
@@ -154,7 +156,7 @@ impl Store {
 
     /// Deletes what stands there for `user`.
     pub(crate) fn forget(&self, user: UserId<'_>, context: &Context) -> Result<(), Error> {
-        shown(self.delete(&self.keys.of(user).name, true, context))
+        shown(self.delete(&self.keys.of(user)?.name, true, context))
     }
 
     fn delete(&self, name: &[u8], always: bool, context: &Context) -> Result<(), Failure> {

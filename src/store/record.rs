@@ -4,14 +4,16 @@
 //! the operator of the store can delete, delay or repeat a record, but can neither read a token nor hand one
 //! user another's. The version stands in the names: formats never meet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use crate::config::{ApplicationId, BaseUrl};
+use crate::error::Error;
+use crate::keyring::Keyring;
 use crate::random;
-use crate::signing::DerivedKey;
 use crate::token::AccessToken;
 use crate::user_id::UserId;
 
@@ -38,29 +40,30 @@ pub(super) fn new_lease() -> Lease {
 
 /// Makes the keys of users.
 pub(super) struct Keys {
-    derived: DerivedKey,
+    ring: Arc<Keyring>,
     /// The application and the base URL, each after its length.
     scope: Vec<u8>,
 }
 
 impl Keys {
-    pub(super) fn new(derived: DerivedKey, application_id: &ApplicationId, url: &BaseUrl) -> Self {
+    pub(super) fn new(ring: Arc<Keyring>, application_id: &ApplicationId, url: &BaseUrl) -> Self {
         let mut scope = Vec::new();
         for part in [application_id.text(), &url.join("")] {
             scope.extend_from_slice(&(part.len() as u16).to_be_bytes());
             scope.extend_from_slice(part.as_bytes());
         }
-        Self { derived, scope }
+        Self { ring, scope }
     }
 
-    /// Two HMACs: about a microsecond.
-    pub(super) fn of(&self, user: UserId<'_>) -> UserKeys {
+    /// Two HMACs: about a microsecond. Fails if the client has no key.
+    pub(super) fn of(&self, user: UserId<'_>) -> Result<UserKeys, Error> {
         let mut out = Zeroizing::new([0; 48]);
-        self.derived.expand(&[&self.scope, user.as_bytes()], out.as_mut_slice());
+        let info = [&self.scope, user.as_bytes()];
+        self.ring.with(|key| key.store().expand(&info, out.as_mut_slice()))?;
         let (name, secret) = out.split_at(16);
         let mut this = UserKeys { name: name_of(name), secret: Zeroizing::default() };
         this.secret.copy_from_slice(secret);
-        this
+        Ok(this)
     }
 }
 
@@ -136,8 +139,9 @@ mod tests {
             config.set_base_url(url.as_bytes()).unwrap();
         }
         let application = config.application_id.as_ref().unwrap();
-        Keys::new(config.store_key.clone().unwrap(), application, &config.base_url)
+        Keys::new(Arc::new(Keyring::new(&config)), application, &config.base_url)
             .of(UserId::new(user.as_bytes()).unwrap())
+            .unwrap()
     }
 
     fn known() -> UserKeys {

@@ -190,21 +190,9 @@ static inline int becomes_single_threaded(int ms)
 /* Faults for a user from now on; "" removes them. */
 static inline void set_fault(const char *user, const char *spec)
 {
-    char host[64], path[64], body[256], request[600], reply[256];
-    unsigned port;
-    struct sockaddr_in to = {.sin_family = AF_INET};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    REQUIRE(sscanf(address("control"), "http://%63[^:]:%u%63s", host, &port, path) == 3);
-    to.sin_port = htons((uint16_t)port);
-    REQUIRE(inet_pton(AF_INET, host, &to.sin_addr) == 1);
-    REQUIRE(connect(fd, (struct sockaddr *)&to, sizeof to) == 0);
+    char body[256];
     snprintf(body, sizeof body, "{\"user\":\"%s\",\"spec\":\"%s\"}", user, spec);
-    snprintf(request, sizeof request,
-             "POST %s/faults HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Type: application/json\r\n"
-             "Content-Length: %zu\r\n\r\n%s", path, host, strlen(body), body);
-    REQUIRE(send(fd, request, strlen(request), MSG_NOSIGNAL) == (ssize_t)strlen(request));
-    REQUIRE(recv(fd, reply, sizeof reply, 0) > 12 && memcmp(reply + 9, "2", 1) == 0);
-    close(fd);
+    control("faults", body);
 }
 
 #endif

@@ -85,6 +85,7 @@ NETWORK = [
     "cache",
     "process",
     "descriptors",
+    "rotation",
     "fork",
 ]
 # Measures what only glibc counts, and compares times.

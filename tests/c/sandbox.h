@@ -49,12 +49,12 @@ static inline void sleep_ms(long ms)
     nanosleep(&time, NULL);
 }
 
-/* ---- counters -------------------------------------------------------------------------------------- */
+/* ---- control and counters -------------------------------------------------------------------------- */
 
-/* GET {control}/counters, without the library under test. */
-static inline void get_counters(char *reply, size_t size)
+/* A request to {control}/name, without the library under test. The reply is cut to size - 1 bytes. */
+static inline void ask_control(const char *method, const char *name, const char *body, char *reply, size_t size)
 {
-    char host[64], path[64], request[256];
+    char host[64], path[64], request[600];
     unsigned port;
     size_t used = 0;
     ssize_t got;
@@ -64,12 +64,30 @@ static inline void get_counters(char *reply, size_t size)
     to.sin_port = htons((uint16_t)port);
     REQUIRE(inet_pton(AF_INET, host, &to.sin_addr) == 1);
     REQUIRE(connect(fd, (struct sockaddr *)&to, sizeof to) == 0);
-    snprintf(request, sizeof request, "GET %s/counters HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host);
+    snprintf(request, sizeof request,
+             "%s %s/%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Type: application/json\r\n"
+             "Content-Length: %zu\r\n\r\n%s", method, path, name, host, strlen(body), body);
     REQUIRE(send(fd, request, strlen(request), MSG_NOSIGNAL) == (ssize_t)strlen(request));
     while (used + 1 < size && (got = recv(fd, reply + used, size - 1 - used, 0)) > 0)
         used += (size_t)got;
     reply[used] = 0;
     close(fd);
+}
+
+/* POST {control}/name, which must succeed. */
+static inline void control(const char *name, const char *body)
+{
+    char reply[256];
+    ask_control("POST", name, body, reply, sizeof reply);
+    REQUIRE(strlen(reply) > 12 && reply[9] == '2');
+}
+
+/* The sandbox's key from now on. It refuses signatures by the one before, unless that is kept. */
+static inline void set_sandbox_key(const char *key, int keeps_old)
+{
+    char body[256];
+    snprintf(body, sizeof body, "{\"hmac_key\":\"%s\",\"keep_old\":%s}", key, keeps_old ? "true" : "false");
+    control("key", body);
 }
 
 /* The sandbox's count of this name, or -1. */
@@ -81,7 +99,7 @@ static inline long find_counter(const char *name)
     const char *found;
     long count;
     REQUIRE(reply != NULL);
-    get_counters(reply, SIZE);
+    ask_control("GET", "counters", "", reply, SIZE);
     snprintf(member, sizeof member, "\"%s\":", name);
     found = strstr(reply, member);
     count = found ? strtol(found + strlen(member), NULL, 10) : -1;

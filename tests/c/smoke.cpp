@@ -290,11 +290,13 @@ void throwing(const std::string &url, const std::string &pem)
     client.invalidate("b", token);
     client.forget("b");
     client.forget_shared("b");
+    client.set_hmac_key(KEY);
     client.clear();
     expect(status_of([] { spike_auth::config().set_base_url("nonsense"); }) == SPIKE_AUTH_STATUS_INVALID_URL &&
                status_of([] { spike_auth::client{spike_auth::config()}; }) == SPIKE_AUTH_STATUS_INCOMPLETE_CONFIG &&
                status_of([&] { client.peek_token("al ice"); }) == SPIKE_AUTH_STATUS_INVALID_USER_ID &&
                status_of([&] { client.check_store(); }) == SPIKE_AUTH_STATUS_STORE &&
+               status_of([&] { client.set_hmac_key(""); }) == SPIKE_AUTH_STATUS_INVALID_KEY &&
                status_of([&] { client.invalidate("a", ""); }) == SPIKE_AUTH_STATUS_INVALID_ARGUMENT &&
                status_of([] { spike_auth::call(-1ms); }) == SPIKE_AUTH_STATUS_INVALID_ARGUMENT,
            "failures are exceptions");

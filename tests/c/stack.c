@@ -256,6 +256,7 @@ static void all_that_only_uses_the_cache(void)
     CHECK_STATUS(spike_auth_client_peek_token(client, "alice", 5, OUT), 0);
     CHECK_STATUS(spike_auth_client_invalidate(client, "alice", 5, outputs.text, outputs.len, err), 0);
     CHECK_STATUS(spike_auth_client_forget(client, "alice", 5, err), 0);
+    CHECK_STATUS(spike_auth_client_set_hmac_key(client, KEY, KEY_LEN, err), 0);
     CHECK_STATUS(spike_auth_client_stats(client, &stats, err), 0);
     CHECK_EQ_INT(stats.invalidations, 1);
     CHECK_STATUS(spike_auth_client_clear(client, err), 0);

@@ -244,6 +244,23 @@ fn a_user_is_forgotten_in_the_store_too() {
 }
 
 #[test]
+fn another_key_looks_under_another_name() {
+    let Some(redis) = Redis::start(&[]) else { return };
+    let service = service(Duration::ZERO);
+    let (one, other) = (client(&service, &redis.url()), client(&service, &redis.url()));
+    assert_eq!(get(&one), "token-0");
+    one.set_hmac_key(b"another").unwrap();
+    assert_eq!(get(&one), "token-0", "a kept token stays");
+    one.clear().unwrap();
+    assert_eq!((get(&one), get(&other)), ("token-1".into(), "token-0".into()));
+    other.set_hmac_key(b"another").unwrap();
+    other.clear().unwrap();
+    assert_eq!(get(&other), "token-1");
+    one.forget_shared(USER.as_bytes(), None).unwrap();
+    assert_eq!(redis.run(&[b"DBSIZE"]), ":1\r\n", "the old key's record stays until it ends");
+}
+
+#[test]
 fn exchange_and_peek_leave_the_store_alone() {
     let Some(redis) = Redis::start(&[]) else { return };
     let service = service(Duration::ZERO);

@@ -32,8 +32,9 @@ class Stats(ctypes.Structure):
             "hits", "misses", "coalesced", "exchanges", "requests", "retries", "failures", "invalidations",
             "evictions", "entries", "bytes", "forks", "pending",
             "store_hits", "store_misses", "store_waits", "store_errors", "store_skipped",
+            "key_changes",
         )
-    ] + [("reserved", ctypes.c_uint64 * 14)]
+    ] + [("reserved", ctypes.c_uint64 * 13)]
 
 
 _HANDLE, _SIZE, _ERROR = POINTER(c_void_p), POINTER(c_size_t), POINTER(Error)

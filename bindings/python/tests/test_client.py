@@ -89,6 +89,7 @@ def test_a_closed_client(sandbox):
         lambda: client.invalidate("alice", token),
         lambda: client.forget("alice"),
         lambda: client.forget_shared("alice"),
+        lambda: client.set_hmac_key("key"),
         client.check_store,
         client.clear,
         client.stats,
@@ -232,6 +233,24 @@ time.sleep(0.1)
 def test_the_end_of_the_interpreter_prints_nothing(sandbox, more):
     code = f"from spike_auth import Client\nclient = Client.from_env()\nprint(len(client.token('alice')))\n{more}"
     assert script(code, environment(sandbox)) == "119\n"
+
+
+# A free-threaded interpreter clears the globals of modules while their objects are in use.
+WITHOUT_GLOBALS = """
+import os, sys
+from spike_auth import Client, _async, _calls, _client, _prototypes
+client, queue, shared = Client.from_env(), _calls.Queue(), _async._SharedCall(_calls.new_call(0).value)
+descriptor, config = queue.fd, _prototypes.ConfigHandle()
+for name, module in [*sys.modules.items()]:
+    if name.startswith("spike_auth"):
+        vars(module).update(dict.fromkeys((each for each in vars(module) if not each.startswith("__"))))
+del client, queue, shared, config
+print(os.path.exists(f"/proc/self/fd/{descriptor}"))
+"""
+
+
+def test_handles_are_freed_without_the_globals_of_their_modules(sandbox):
+    assert script(WITHOUT_GLOBALS, environment(sandbox)) == "False\n"
 
 
 GARBAGE = """

@@ -110,6 +110,12 @@ def test_the_error_is_an_import_error(tmp_path):
     assert f"\nspike_auth.LibraryLoadError: {FAILED}" in done.stderr
 
 
+def test_another_implementation_of_python_is_refused_before_it_loads_anything(tmp_path):
+    code = f"import sys; sys.implementation.name = 'pypy'\n{LOAD}"
+    absent = environment(SPIKE_AUTH_LIBRARY=str(tmp_path / "absent"))
+    assert script(code, absent) == "spike_auth runs on CPython, and this is pypy.\n"
+
+
 def test_the_library_is_loaded_once_for_all_threads(package):
     shutil.copy(LIBRARY, package / "spike_auth" / "libspike_auth.so")
     code = (

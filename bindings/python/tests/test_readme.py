@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import builtins
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+
+import pyarrow as pa
 
 import spike_auth
 from helpers import environment, python, without_library
-from spike_auth import Status
+from spike_auth import Status, arrow
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -29,6 +34,23 @@ def test_the_program_runs(sandbox):
 def test_the_calls_run(client):
     names = {"client": client, "token": "token", "signature": client.sign("alice"), "user_ids": ["alice"]}
     exec(blocks("python")[1], names)
+
+
+def test_the_columns_run(client, monkeypatch):
+    monkeypatch.setitem(arrow._made, "client", client)
+    (program,) = (block for block in blocks("python") if "arrow" in block)
+    names = {"client": client, "column": pa.array(["alice", None])}
+    exec(program, names)
+    assert names["signatures"].to_pylist() == [client.sign("alice"), None]
+    assert names["statuses"].to_pylist() == names["batch"]["status"].to_pylist() == [0, None]
+
+
+def test_the_command_runs(sandbox, tmp_path):
+    (line,) = (line for block in blocks("sh") for line in block.splitlines() if " provision " in line)
+    (tmp_path / "users.csv").write_text("user_id\nalice\n")
+    command = [sys.executable, *shlex.split(line)[1:]]
+    for _ in range(2):
+        subprocess.run(command, env=environment(sandbox), cwd=tmp_path, check=True, capture_output=True, timeout=60)
 
 
 def test_the_table_lists_the_exceptions():

@@ -17,6 +17,14 @@ struct SetFaults {
     spec: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetKey {
+    hmac_key: String,
+    #[serde(default)]
+    keep_old: bool,
+}
+
 pub async fn answer(sandbox: &Sandbox, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     let Some(body) = endpoint::read(body, BODY_LIMIT).await else {
@@ -40,7 +48,8 @@ pub async fn answer(sandbox: &Sandbox, request: Request<Incoming>) -> Answer {
             sandbox.book.clear();
             faults(sandbox)
         }
-        ("counters" | "last" | "last-connect" | "reset" | "faults", _) => problem(
+        ("key", &Method::POST) => set_key(sandbox, &body),
+        ("counters" | "last" | "last-connect" | "reset" | "faults" | "key", _) => problem(
             StatusCode::METHOD_NOT_ALLOWED,
             "see --help for the methods of the control endpoints",
         ),
@@ -60,6 +69,16 @@ fn set_faults(sandbox: &Sandbox, body: &[u8]) -> Answer {
     match sandbox.book.set(request.user.as_deref(), &request.spec) {
         Ok(()) => faults(sandbox),
         Err(message) => problem(StatusCode::UNPROCESSABLE_ENTITY, &message),
+    }
+}
+
+fn set_key(sandbox: &Sandbox, body: &[u8]) -> Answer {
+    match serde_json::from_slice::<SetKey>(body) {
+        Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        Ok(request) if sandbox.set_key(&request.hmac_key, request.keep_old) => {
+            Answer::json(&serde_json::json!({}))
+        }
+        Ok(_) => problem(StatusCode::UNPROCESSABLE_ENTITY, "the HMAC key cannot be used"),
     }
 }
 

@@ -81,9 +81,10 @@ fn check(sandbox: &Sandbox, parts: &Parts, body: Option<&[u8]>) -> Result<Exchan
     check_head(parts)?;
     let body =
         body.ok_or_else(|| refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"))?;
-    let exchange = sandbox.application.parse(body).map_err(explain)?;
+    let application = sandbox.application();
+    let exchange = application.parse(body).map_err(explain)?;
     sandbox.counters.count_user(&exchange.user);
-    if sandbox.application.accepts(&exchange) {
+    if application.accepts(&exchange) {
         Ok(exchange)
     } else {
         Err(refuse(StatusCode::UNAUTHORIZED, "invalid signature"))
@@ -136,7 +137,8 @@ fn prepare(sandbox: &Sandbox, exchange: &Exchange, body: &[u8], spec: Option<&Sp
             shape(&mut plan, fault.argument);
         }
     }
-    let case = Case::new(exchange, body, &sandbox.key, &sandbox.mint, plan);
+    let application = sandbox.application();
+    let case = Case::new(exchange, body, &application.key, &sandbox.mint, plan);
     let mut answer = case.answer();
     for fault in faults {
         if let Effect::Answer(spoil) = fault.entry.effect {

@@ -31,12 +31,22 @@ pub enum Refusal {
 /// What the sandbox knows of the application.
 pub struct Application {
     id: Value,
+    pub key: String,
     hash: Hmac<Sha256>,
+    /// Accepted too.
+    old: Option<Hmac<Sha256>>,
 }
 
 impl Application {
-    pub fn new(id: &str, key: &[u8]) -> Option<Self> {
-        Some(Self { id: expected_id(id), hash: Hmac::new_from_slice(key).ok()? })
+    pub fn new(id: &str, key: &str) -> Option<Self> {
+        let hash = Hmac::new_from_slice(key.as_bytes()).ok()?;
+        Some(Self { id: expected_id(id), key: key.to_owned(), hash, old: None })
+    }
+
+    /// The same with another key.
+    pub fn with_key(&self, key: &str, keeps_old: bool) -> Option<Self> {
+        let old = keeps_old.then(|| self.hash.clone());
+        Some(Self { id: self.id.clone(), old, ..Self::new("", key)? })
     }
 
     pub fn parse(&self, body: &[u8]) -> Result<Exchange, Refusal> {
@@ -51,8 +61,12 @@ impl Application {
 
     /// Whether the application is the configured one and the signature is the user's.
     pub fn accepts(&self, exchange: &Exchange) -> bool {
-        let tag = self.hash.clone().chain_update(&exchange.user).finalize();
-        exchange.application == self.id && exchange.signature == hex::encode(tag.into_bytes())
+        let is_by = |hash: &Hmac<Sha256>| {
+            let tag = hash.clone().chain_update(&exchange.user).finalize();
+            exchange.signature == hex::encode(tag.into_bytes())
+        };
+        exchange.application == self.id
+            && (is_by(&self.hash) || self.old.as_ref().is_some_and(is_by))
     }
 }
 
@@ -236,7 +250,7 @@ mod tests {
     const SIGNATURE: &str = "269d9708f584a186a5c8a37badf3a7a98ba1234d4f64d6d876816830ae85df16";
 
     fn parse(body: &str) -> Result<Exchange, Refusal> {
-        Application::new("9999", KEY).unwrap().parse(body.as_bytes())
+        Application::new("9999", std::str::from_utf8(KEY).unwrap()).unwrap().parse(body.as_bytes())
     }
 
     /// Location and message of the only flaw.

@@ -1,12 +1,14 @@
 //! What all connections share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use crate::{counters::Counters, fault::Book, options::Options, request::Application, token::Mint};
 
 pub struct Sandbox {
-    pub application: Application,
-    pub key: String,
+    application: Mutex<Arc<Application>>,
     pub mint: Mint,
     /// Passes before every reply.
     pub delay: Duration,
@@ -23,14 +25,28 @@ impl Sandbox {
             book.set(Some(user), spec)?;
         }
         Ok(Self {
-            application: Application::new(id, options.hmac_key.as_bytes())
-                .ok_or("the HMAC key cannot be used")?,
-            key: options.hmac_key.clone(),
+            application: Mutex::new(Arc::new(
+                Application::new(id, &options.hmac_key).ok_or("the HMAC key cannot be used")?,
+            )),
             mint: Mint::new(id, options.token_lifetime, options.fresh_tokens)
                 .ok_or("the token key cannot be used")?,
             delay: options.delay,
             book,
             counters: Arc::default(),
         })
+    }
+
+    pub fn application(&self) -> Arc<Application> {
+        Arc::clone(&self.application.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The key from now on. Signatures by the one before are refused, unless it is kept. Returns whether the key can be used.
+    pub fn set_key(&self, key: &str, keeps_old: bool) -> bool {
+        let next = (!key.is_empty()).then(|| self.application().with_key(key, keeps_old)).flatten();
+        let can_be_used = next.is_some();
+        if let Some(next) = next {
+            *self.application.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        }
+        can_be_used
     }
 }

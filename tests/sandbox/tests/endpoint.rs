@@ -185,6 +185,20 @@ fn faults_can_be_set_and_removed_at_run_time() {
 }
 
 #[test]
+fn the_key_can_be_changed_at_run_time() {
+    let sandbox = Sandbox::start(&[]);
+    let status = || sandbox.connect().exchange("a").status();
+    let set = |body: &str| assert_eq!(sandbox.control("POST", "key", body).0, 200);
+    assert_eq!(status(), 200);
+    set(r#"{"hmac_key":"another","keep_old":true}"#);
+    assert_eq!(status(), 200);
+    set(r#"{"hmac_key":"a third"}"#);
+    assert_eq!(status(), 401);
+    set(r#"{"hmac_key":"HMAC_KEY_FROM_ADMIN_CONSOLE"}"#);
+    assert_eq!(status(), 200);
+}
+
+#[test]
 fn a_bad_control_request_is_refused() {
     let sandbox = Sandbox::start(&[]);
     let status = |method, name, body| sandbox.control(method, name, body).0;
@@ -192,6 +206,8 @@ fn a_bad_control_request_is_refused() {
     assert_eq!(status("POST", "counters", ""), 405);
     assert_eq!(status("POST", "faults", "{}"), 400);
     assert_eq!(status("POST", "faults", r#"{"spec":"nope"}"#), 422);
+    assert_eq!(status("POST", "key", "{}"), 400);
+    assert_eq!(status("POST", "key", r#"{"hmac_key":""}"#), 422);
     assert_eq!(sandbox.counters()["connections"], 0);
 }
 

@@ -60,8 +60,8 @@ def _queue_of(loop: asyncio.AbstractEventLoop) -> _LoopQueue:
 class _SharedCall(CallHandle):
     """The call of a task, made by another thread. Freed by the last of the two that lets it go."""
 
-    def __del__(self) -> None:
-        lib.call_free(self)
+    def __del__(self, free: Callable[[CallHandle], None] = lib.call_free) -> None:  # bound, as that of `Handle`
+        free(self)
 
 
 class AsyncClient(BaseClient):

@@ -148,6 +148,18 @@ class BaseClient:
         finally:
             memset(addressof(out), 0, size)
 
+    def set_hmac_key(self, hmac_key: str | bytes) -> None:
+        """Sign with another key from now on, while other threads use the client.
+
+        Kept tokens stay, and exchanges under way finish: one whose signature the service refuses is repeated with the
+        new key. A client whose key came from ``SPIKE_HMAC_KEY_FILE`` reads that file again after a 401, at most once in
+        five seconds; after this call it does not.
+
+        Raises `ConfigurationError` if the key is not 1 to 4096 bytes long, and `ClientClosed`.
+        """
+        key = key_bytes("hmac_key", hmac_key)
+        check(lib.client_set_hmac_key, self._require_open(), key, len(key))
+
     def invalidate(self, user_id: str, rejected: str) -> None:
         """Report that a service refused a token with a 401. The next `token` call returns another one.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from ctypes import c_char_p, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,8 @@ def _declare(path: str) -> SimpleNamespace:
 
 
 def _load() -> tuple[SimpleNamespace, Source, str]:
+    if sys.implementation.name != "cpython":  # PyPy's ctypes has no PyDLL, and corrupts the heap with the rest
+        raise LibraryLoadError(f"spike_auth runs on CPython, and this is {sys.implementation.name}.")
     tried: list[str] = []
     source: Source
     for source, path in _candidates():

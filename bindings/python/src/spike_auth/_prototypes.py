@@ -93,7 +93,7 @@ class StatsStruct(Structure):
 
     _fields_: ClassVar = [
         *((name, c_uint64) for name in Stats.__dataclass_fields__),
-        ("reserved", c_uint64 * 14),
+        ("reserved", c_uint64 * 13),
     ]
 
 
@@ -117,11 +117,12 @@ class Handle(c_void_p):
 
     free: ClassVar[Any]  # set when the library is loaded; takes the address
 
-    def __del__(self) -> None:
+    # The class is bound, because globals can be None while the interpreter ends.
+    def __del__(self, finalizer: type[_Finalizer] = _Finalizer) -> None:
         # In a garbage cycle this may run before the `__del__` of an object that uses the handle. So it does not free
         # the handle, but attaches a finalizer, which is not part of that garbage and runs after all these `__del__`.
         if self.value:
-            self._finalizer = _Finalizer(type(self).free, self.value)
+            self._finalizer = finalizer(type(self).free, self.value)
 
 
 class ConfigHandle(Handle):
@@ -185,6 +186,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "client_new": (c_int32, (ConfigHandle, POINTER(ClientHandle), _ERROR)),
     "client_close": (None, (ClientHandle,)),
     "client_free": (None, (ClientHandle,)),
+    "client_set_hmac_key": (c_int32, (ClientHandle, *_TEXT, _ERROR)),
     "client_sign_user": (c_int32, (ClientHandle, *_TEXT, *_OUT, _ERROR)),
     "client_sign_users": (c_int32, (ClientHandle, *_TEXT, *_TEXTS, c_void_p, c_size_t, POINTER(c_int32), _ERROR)),
     "client_exchange": (c_int32, (ClientHandle, *_TEXT, CallHandle, *_OUT, _ERROR)),

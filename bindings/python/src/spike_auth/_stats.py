@@ -50,3 +50,5 @@ class Stats:
     """Operations of the store that failed."""
     store_skipped: int
     """Exchanges made without a look into the store, because it had failed three times in a row."""
+    key_changes: int
+    """How often the key was changed, by `set_hmac_key` or in its file."""

@@ -41,6 +41,12 @@ _idle: list[Queue] = []
 _last_wait = -math.inf
 
 
+def note_end() -> None:
+    """Say that a started call has ended just now."""
+    global _last_wait  # noqa: PLW0603  a race changes nothing
+    _last_wait = monotonic()
+
+
 def _idle_queue() -> Queue:
     try:
         return _idle.pop()
@@ -49,7 +55,6 @@ def _idle_queue() -> Queue:
 
 
 def _wait(client: ClientHandle, request: Request) -> str | SpikeAuthError:
-    global _last_wait  # noqa: PLW0603  a race changes nothing
     queue, call = _idle_queue(), new_call(request.timeout_ms)
     try:
         while (error := queue.start(client, request, call, 0)) and not queue.is_usable():
@@ -65,7 +70,7 @@ def _wait(client: ClientHandle, request: Request) -> str | SpikeAuthError:
         return outcome
     finally:
         lib.call_free(call)
-        _last_wait = monotonic()
+        note_end()
         if len(_idle) < _IDLE_QUEUES:
             _idle.append(queue)
 

@@ -1,0 +1,46 @@
+# Where the parts go in a prefix, and the files that lead a compiler to them.
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DESTDIR ?=
+
+.PHONY: install
+install: all ## install libraries, headers, pkg-config file and CMake package (PREFIX=, DESTDIR=)
+	@$(MAKE) --no-print-directory place
+
+# The only recipe for what goes where. `make dist` calls it with the libraries of each platform.
+.PHONY: place
+place: PC = $(DESTDIR)$(LIBDIR)/pkgconfig
+place: CMAKE = $(DESTDIR)$(LIBDIR)/cmake/spike_auth
+place:
+	install -d $(PC) $(CMAKE) $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION)
+	ln -sf libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI)
+	ln -sf libspike_auth.so.$(ABI) $(DESTDIR)$(LIBDIR)/libspike_auth.so
+	install -m 644 $(ARCHIVE) $(DESTDIR)$(LIBDIR)/libspike_auth.a
+	install -m 644 include/spike_auth.h include/spike_auth.hpp $(DESTDIR)$(INCLUDEDIR)
+	$(call fill,$(call below,$${pcfiledir}/..,$(PREFIX)),$${pcfiledir}/..,$(call headers,$${prefix})) \
+	  packaging/spike_auth.pc.in > $(PC)/spike_auth.pc
+	$(call fill,,../..,$(call headers,$(call below,../..,$(PREFIX)))) \
+	  packaging/spike_auth-config.cmake.in > $(CMAKE)/spike_auth-config.cmake
+	$(call fill) packaging/spike_auth-config-version.cmake.in > $(CMAKE)/spike_auth-config-version.cmake
+
+.PHONY: uninstall
+uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
+	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
+	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
+	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h \
+	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
+	rm -rf $(DESTDIR)$(LIBDIR)/cmake/spike_auth
+
+# $(call fill,PREFIX,LIBDIR,INCLUDEDIR) fills in a template. -lgcc_s of rustc's list is left out: the compiler adds
+# its unwinder itself, and that is libgcc_eh.a with -static.
+fill = sed -e 's|@PREFIX@|$(1)|; s|@LIBDIR@|$(2)|; s|@INCLUDEDIR@|$(3)|; s|@VERSION@|$(VERSION)|; s|@ABI@|$(ABI)|' \
+  -e "s|@NATIVE@|$$(sed 's/-lgcc_s *//' $(NATIVE))|"
+
+# A prefix can be moved: a path in it is relative to the file that names it. One outside of the prefix is absolute.
+# $(call below,LIB,PREFIX) is the way from LIB, which is LIBDIR, up to the prefix.
+below = $(if $(inside),$(1)/$(subst $() ,/,$(patsubst %,..,$(subst /, ,$(inside)))),$(2))
+inside = $(patsubst $(PREFIX)/%,%,$(filter $(PREFIX)/%,$(LIBDIR)))
+headers = $(patsubst $(PREFIX)/%,$(1)/%,$(INCLUDEDIR))
