@@ -162,7 +162,7 @@ lint-go: export GOTOOLCHAIN := local
 lint-go: export PATH := $(dir $(GO)):$(PATH)
 lint-go: go .venv/staticcheck
 	cd bindings/go && { ! "$$(go env GOROOT)/bin/gofmt" -l . | grep .; }
-	cd bindings/go && for build in 1: 1:spikeauth_static 0:; do export CGO_ENABLED=$${build%:*}; \
+	cd bindings/go && for build in 1: 1:spikeauth_dynamic 1:spikeauth_static 0:; do export CGO_ENABLED=$${build%:*}; \
 	  go vet -tags "$${build#*:}" ./...; ../../.venv/staticcheck -tags "$${build#*:}" ./...; done
 	cd bindings/go/integration && go vet ./... && ../../../.venv/staticcheck ./...
 
@@ -173,7 +173,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-include packaging/platforms.mk packaging/install.mk packaging/dist.mk
+include packaging/platforms.mk packaging/install.mk packaging/dist.mk packaging/go-module.mk
 
 .PHONY: clean
 clean: ## remove all build results

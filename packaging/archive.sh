@@ -29,6 +29,6 @@ if [ -s "$work/native" ]; then mv "$work/native" "$native"; fi
 "${NM:-${tool}nm}" -D --defined-only "$shared" | awk '{ print "-u", $3 }' > "$work/functions"
 # shellcheck disable=SC2046
 "${LD:-${tool}ld}" -r $(cat "$work/functions") -o "$work/spike_auth.o" "$built" ${UNWIND:+"$UNWIND"}
-"${OBJCOPY:-${tool}objcopy}" -w --keep-global-symbol='spike_auth_*' -R .llvmbc -R .llvmcmd --strip-debug "$work/spike_auth.o"
+"${OBJCOPY:-${tool}objcopy}" -w --keep-global-symbol='spike_auth_*' -R .llvmbc -R .llvmcmd --strip-unneeded "$work/spike_auth.o"
 "${AR:-${tool}ar}" rcsD "$work/libspike_auth.a" "$work/spike_auth.o"
 mv "$work/libspike_auth.a" "$archive"

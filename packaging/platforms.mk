@@ -20,5 +20,5 @@ check-macos: .venv/zig ## whether the library compiles for macOS; nothing runs i
 	else echo "SKIPPED: macOS: $$reason" >&2; fi
 
 .PHONY: cross
-cross: platforms check-macos sandbox .venv/zig $(GO_READY) ## the suites of the platforms: on musl, and arm64 under qemu
+cross: platforms go-module check-macos sandbox .venv/zig $(GO_READY) ## the suites of the platforms: on musl, and arm64 under qemu
 	PYTHONPATH=tests $(PYTHON) -m unittest discover --verbose --start-directory tests/platforms --top-level-directory tests

@@ -29,7 +29,8 @@
 //
 // # Linking
 //
-// pkg-config must find the installed library as spike_auth. The build tag spikeauth_static links its archive instead of
-// the shared library. Without cgo, which Go disables if it finds no C compiler, the package compiles and every call
-// returns [ErrNoCgo]. The README lists linking errors and their fixes.
+// The module holds the library for Linux on x86-64 and arm64, with glibc, and with the build tag musl for musl. The tags
+// spikeauth_dynamic and spikeauth_static link an installed library, which pkg-config must find as spike_auth. A checkout
+// holds none, and always links an installed one. Without cgo, which Go disables if it finds no C compiler, the package
+// compiles and every call returns [ErrNoCgo]. The README lists linking errors and their fixes.
 package spikeauth

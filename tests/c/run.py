@@ -6,9 +6,9 @@
 
 With names, only the tests whose name contains one of them: `run.py "fork (shared)" header`.
 
-The second form is for a library of another platform, whose programs this machine runs (see tests/platforms.py): only the
-programs, without those that need glibc's or this processor's tools. --fully-static also links them with no shared
-library at all.
+The second form is for a library of another platform, whose programs this machine runs (see tests/platforms): only the
+programs, without those that need glibc's or this processor's tools, and with names only those of that very name.
+--fully-static also links them with no shared library at all.
 
 Each program runs against the shared library and the archive; one that needs a server gets a sandbox of its own.
 The last line is `N passed, N failed, N skipped` and counts each variant. A skipped test is named; with the variable
@@ -678,7 +678,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="spike-auth-c-") as work:
         paths = (arguments.lib_dir, arguments.panic_lib_dir, arguments.sandbox, Path(work))
         setup = Setup(*(path.resolve() for path in paths), compiler=arguments.cc or "gcc")
-        missing = [str(path) for path in (setup.shared.path, setup.lib_dir / "libspike_auth.a", HEADER) if not path.exists()]
+        needed = (setup.lib_dir / "libspike_auth.so", setup.lib_dir / "libspike_auth.a", HEADER)
+        missing = [str(path) for path in needed if not path.exists()]
         if missing:
             sys.exit(f"missing: {', '.join(missing)} (build with: make)")
         if not arguments.cc:
@@ -686,7 +687,8 @@ def main() -> int:
         kinds = {"shared": setup.shared, "static": setup.archive}
         if arguments.fully_static:
             kinds["fully static"] = setup.fully_static
-        return run_all(list(platform_tasks(setup, kinds)), arguments.names)
+        tasks = platform_tasks(setup, kinds)
+        return run_all([task for task in tasks if task.name in arguments.names or not arguments.names], [])
 
 
 if __name__ == "__main__":

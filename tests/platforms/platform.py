@@ -74,7 +74,10 @@ class Platform:
             # musl's own folders have no headers of the kernel.
             kernel = ["/usr/include", f"/usr/include/{self.machine}-linux-gnu"]
             return " ".join([need("musl-gcc", "musl-tools"), *(f"-idirafter {folder}" for folder in kernel)])
-        return f"{PYTHON} -m ziglang cc -target {self.machine}-linux-musl -fno-sanitize=undefined"
+        # The C suite keeps HOME from what it runs. There zig has built musl for cargo already.
+        cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR", Path.home() / ".cache/zig")
+        zig = f"env ZIG_GLOBAL_CACHE_DIR={cache} {PYTHON} -m ziglang cc"
+        return f"{zig} -target {self.machine}-linux-musl -fno-sanitize=undefined"
 
     def loaders(self) -> Path:
         """The root with the loader and the C library of another processor."""

@@ -1,4 +1,4 @@
-"""What is built for each platform: what it needs of the system, what it shows, and that it holds no path of the builder."""
+"""What is built for each platform: what it needs of the system, what it shows, and that no path is in it."""
 
 import os
 import re

@@ -78,7 +78,8 @@ def go_program(platform: Platform, kind: str):
         (Path(folder) / "libspike_auth.so.1").symlink_to(platform.shared)
         program = Path(folder) / "command"
         env = clean_env(GOOS="linux", GOARCH=platform.arch, CGO_ENABLED="1", CC=platform.compiler, GOFLAGS="",
-                        PKG_CONFIG_PATH=folder, PKG_CONFIG_LIBDIR=folder, GOPROXY="off", GOTOOLCHAIN="local", GOWORK="off")
+                        PKG_CONFIG_PATH=folder, PKG_CONFIG_LIBDIR=folder, GOPROXY="off", GOTOOLCHAIN="local",
+                        GOWORK="off")
         build = [GO, "build", "-tags", tags, "-ldflags", f"-linkmode external -extldflags '{external}'", "-o", program,
                  "./examples/command"]
         done = subprocess.run(build, cwd=BINDING, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -120,13 +121,14 @@ class PythonPrograms(unittest.TestCase):
         library = platform.shared
         python = debian_root("python3") / "usr/bin/python3"
         with sandbox() as addresses:
-            env = clean_env(**settings(addresses, "https"), SPIKE_AUTH_LIBRARY=str(library), PYTHONDONTWRITEBYTECODE="1",
-                            PYTHONPATH=str(ROOT / "bindings/python/src"))
+            env = clean_env(**settings(addresses, "https"), SPIKE_AUTH_LIBRARY=str(library),
+                            PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=str(ROOT / "bindings/python/src"))
             machine = platform.run(python, "-c", "import platform; print(platform.machine())", env=env, timeout=60)
             self.assertEqual(machine.strip(), "aarch64")
             said = platform.run(python, "-c", LIBRARY_IN_PYTHON, env=env, timeout=60).splitlines()
-            here = subprocess.run([PYTHON, "-c", LIBRARY_IN_PYTHON], text=True, capture_output=True, check=True, timeout=60,
-                                  env=env | {"SPIKE_AUTH_LIBRARY": str(BY_NAME[f"linux-{NATIVE}-gnu"].shared)})
+            env["SPIKE_AUTH_LIBRARY"] = str(BY_NAME[f"linux-{NATIVE}-gnu"].shared)
+            here = subprocess.run([PYTHON, "-c", LIBRARY_IN_PYTHON], env=env, text=True, capture_output=True,
+                                  check=True, timeout=60)
             self.assertEqual(said[1:], here.stdout.splitlines()[1:])
 
 
