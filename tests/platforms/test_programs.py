@@ -68,7 +68,7 @@ def go_program(platform: Platform, kind: str):
     """An example of the Go binding, linked with a platform's library."""
     with scratch() as folder:
         native = (platform.folder / "native-static-libs").read_text().strip()
-        description = (ROOT / "spike_auth.pc.in").read_text()
+        description = (ROOT / "packaging" / "spike_auth.pc.in").read_text()
         for name, value in {"PREFIX": ROOT, "LIBDIR": platform.folder, "INCLUDEDIR": ROOT / "include", "VERSION": "1",
                             "NATIVE": native}.items():
             description = description.replace(f"@{name}@", str(value))
