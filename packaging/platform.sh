@@ -73,6 +73,7 @@ install -m 755 "$built/libspike_auth.so" "$result"
 CROSS=$cross packaging/archive.sh "$result/libspike_auth.so" "$built/libspike_auth.a" "$result/libspike_auth.a" "$native" \
   cargo-zigbuild rustc "${options[@]}" --lib
 cp "$native" "$result"
-# For musl a program that runs anywhere.
-RUSTFLAGS=$remap cargo-zigbuild build "${options[@]}" -p spike-auth-sandbox
-install -m 755 "$built/spike-auth-sandbox" "$result"
+# For musl a program that runs anywhere. With other flags cargo builds all crates anew: these go into a folder of their own.
+if [ "$libc" = musl ]; then zig+=/static; fi
+CARGO_TARGET_DIR=$zig RUSTFLAGS=$remap cargo-zigbuild build "${options[@]}" -p spike-auth-sandbox
+install -m 755 "$zig/$triple/release/spike-auth-sandbox" "$result"
