@@ -14,7 +14,7 @@ import pytest
 
 from helpers import async_client_of, client_of, environment, script, settings_of, wait_until
 from spike_auth import AsyncClient, Client, ClientClosed, InvalidInput, NetworkError, Status
-from spike_auth._library import lib
+from spike_auth._async import _SharedCall
 from support import project
 from support.peers import Peer
 
@@ -145,11 +145,11 @@ def test_calls_go_on_without_it(client, sandbox):
 
 @pytest.fixture
 def freed_calls(monkeypatch):
-    """One item for each call handle that is freed."""
+    """One item for each call handle of a task that is freed."""
     gc.collect()  # those of other tests
     freed = []
-    free = lib.call_free
-    monkeypatch.setattr(lib, "call_free", lambda call: freed.append(1) or free(call))
+    free = _SharedCall.__del__
+    monkeypatch.setattr(_SharedCall, "__del__", lambda call: freed.append(1) or free(call))
     return freed
 
 
