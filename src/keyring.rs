@@ -81,8 +81,8 @@ impl Keyring {
 
     /// Later signatures are made with `key`, and the file is not looked at any more. Returns whether it is another key.
     pub(crate) fn set(&self, key: &ClientKey) -> bool {
-        self.watches_file.store(false, Ordering::Relaxed);
-        self.change_to(key)
+        self.watches_file.store(false, Ordering::SeqCst);
+        self.change_to(key, || true)
     }
 
     /// How often the key was changed.
@@ -120,7 +120,8 @@ impl Keyring {
             return;
         }
         if let Some(key) = ClientKey::in_file(path) {
-            self.change_to(&key);
+            // Asked again at the change: a key may have been set while the file was read.
+            self.change_to(&key, || self.watches_file.load(Ordering::SeqCst));
         }
         // Afterwards: who is refused meanwhile must not miss the new key.
         self.looked.store(self.now(), Ordering::Release);
@@ -132,12 +133,12 @@ impl Keyring {
     }
 
     /// Returns whether it is another key.
-    fn change_to(&self, key: &ClientKey) -> bool {
+    fn change_to(&self, key: &ClientKey, may_change: impl Fn() -> bool) -> bool {
         let (mut is_other, mut number) = (false, 0);
         self.current.rcu(|current| {
             number = current.as_ref().map_or(0, |current| current.number);
-            is_other =
-                current.as_ref().is_none_or(|current| !current.key.hmac.is_same_as(&key.hmac));
+            is_other = may_change()
+                && current.as_ref().is_none_or(|current| !current.key.hmac.is_same_as(&key.hmac));
             match is_other {
                 true => Some(Arc::new(Numbered { key: key.clone(), number: number + 1 })),
                 false => current.clone(),
