@@ -58,6 +58,7 @@ nginx                       optional  nginx                    nginx            
 tinyproxy                   optional  tinyproxy-bin            tinyproxy        tinyproxy            a real proxy
 unshare                     optional  util-linux               util-linux-misc  util-linux-core      a system without a trust store
 node                        optional  nodejs                   nodejs           nodejs               signatures compared with the documented Node form
+npm                         optional  npm                      npm              nodejs-npm           koffi, by which Node calls the library
 php                         optional  php-cli                  -                php-cli              signatures compared with the documented PHP form
 redis-server,valkey-server  optional  redis-server             redis            valkey               real stores, and Celery with a real broker
 cmake                       optional  cmake                    cmake            cmake                the CMake package
