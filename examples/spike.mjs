@@ -21,7 +21,9 @@ function declare(name, parameters) {
   const call = library.func(`int32_t spike_auth_${name}(${parameters}, _Out_ spike_auth_error *err)`);
   return (...inputs) => {
     const error = {};
-    if (call(...inputs, error) !== 0) throw Object.assign(new Error(error.message), error);
+    if (call(...inputs, error) === 0) return;
+    const { message, reserved, ...detail } = error;
+    throw Object.assign(new Error(message), detail);
   };
 }
 
