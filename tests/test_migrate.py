@@ -204,6 +204,15 @@ class Node(Guide):
         self.assertEqual(said, "300 true\n")
         self.assertEqual(counters(self.addresses)["requests"], 300)
 
+    def test_a_worker_thread_has_a_client_of_its_own(self):
+        said = self.said("""
+            import { isMainThread, Worker } from "node:worker_threads";
+            import { token } from "./spike.mjs";
+            if (isMainThread) await new Promise((ended) => new Worker(new URL(import.meta.url)).on("exit", ended));
+            console.log(isMainThread, (await token("alice")).length);""")
+        self.assertEqual(said, "false 119\ntrue 119\n")
+        self.assertEqual(counters(self.addresses)["users"], {"alice": 2})
+
     def test_failures_say_what_is_wrong(self):
         said = self.said("""
             import { invalidate, sign, token } from "./spike.mjs";
