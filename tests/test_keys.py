@@ -44,7 +44,7 @@ over.set()
 for thread in threads: thread.join()
 print(json.dumps([failures, client.stats().key_changes]))
 """
-# What consul-template, which is inside of Vault's agent, does with a template: Go's text/template with a function `secret`.
+# As consul-template, which is inside of Vault agent, renders: Go's text/template with a function `secret`.
 TEMPLATE = """\
 package main
 
@@ -95,7 +95,8 @@ class Guide(unittest.TestCase):
 
     def check_token(self, path: object) -> None:
         """A process that starts now gets a token with the key in a file."""
-        said = run(sys.executable, "-m", "spike_auth", "token", "alice", env={**self.env, "SPIKE_HMAC_KEY_FILE": str(path)})
+        env = {**self.env, "SPIKE_HMAC_KEY_FILE": str(path)}
+        said = run(sys.executable, "-m", "spike_auth", "token", "alice", env=env)
         self.assertRegex(said, r"\AeyJ")
 
     def wait_for_tokens(self, more: int) -> None:
@@ -178,7 +179,8 @@ class Kubernetes(Guide):
     def test_a_volume_that_is_swapped_costs_no_call(self):
         (pod,) = blocks("yaml", PAGE)
         secret, name = re.search(r"`kubectl create secret generic (\S+) --from-file=(\S+?)=\S+`", PAGE).groups()
-        mount, path = (re.search(pattern, pod)[1] for pattern in (r"mountPath: ([^,]+),", r"_KEY_FILE, value: ([^}]+)\}"))
+        mount = re.search(r"mountPath: ([^,]+),", pod)[1]
+        path = re.search(r"_KEY_FILE, value: ([^}]+)\}", pod)[1]
         self.assertEqual(path, f"{mount}/{name}")
         self.assertIn(f"secret: {{secretName: {secret}}}", pod)
         self.assertIn(f'SPIKE_APPLICATION_ID, value: "{self.addresses["application_id"]}"', pod)

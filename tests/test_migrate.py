@@ -1,6 +1,5 @@
 """docs/migrate.md: its programs as they are printed. By hand and with the library, signature and token are the same."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -114,7 +113,8 @@ class Pairs(Guide):
     def test_php(self):
         by_hand, ours = self.programs("php")
         shutil.copy(EXAMPLES / "Spike.php", self.folder)
-        self.check_same(*(self.said("php", self.file("main.php", f"<?php\n{program}{PHP_USE}")) for program in (by_hand, ours)))
+        files = [self.file(f"{number}.php", f"<?php\n{text}{PHP_USE}") for number, text in enumerate((by_hand, ours))]
+        self.check_same(*(self.said("php", file) for file in files))
 
     @need("node", "nodejs")
     @need("npm", "npm")
@@ -133,7 +133,8 @@ class Php(Guide):
     def said(self, program: str) -> str:
         # A stack shows the arguments of calls.
         options = ["-d", "zend.exception_ignore_args=0", "-d", "zend.exception_string_param_max_len=99"]
-        return super().said("php", *options, self.file("main.php", f"<?php\nrequire '{EXAMPLES}/Spike.php';\n{program}"))
+        text = f"<?php\nrequire '{EXAMPLES}/Spike.php';\n{program}"
+        return super().said("php", *options, self.file("main.php", text))
 
     def test_failures_say_what_is_wrong_and_hold_no_secret(self):
         self.settings["SPIKE_HMAC_KEY"] = "a key that is wrong"
