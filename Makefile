@@ -41,7 +41,7 @@ all: shared static ## the shared library and the archive, in target/release
 
 # Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
 PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
-NEEDS := $(addprefix needs-,build go venv wheel dist demo test)
+NEEDS := $(addprefix needs-,build go venv wheel dist demo docs test)
 .PHONY: $(NEEDS)
 $(NEEDS): needs-%: $(filter setup,$(MAKECMDGOALS))
 	@$(PREREQUISITES) check $*
@@ -173,7 +173,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-include packaging/platforms.mk packaging/install.mk packaging/dist.mk packaging/go-module.mk
+include packaging/platforms.mk packaging/install.mk packaging/dist.mk packaging/go-module.mk packaging/docs.mk
 
 .PHONY: clean
 clean: ## remove all build results
