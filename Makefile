@@ -41,7 +41,7 @@ all: shared static ## the shared library and the archive, in target/release
 
 # Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
 PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
-NEEDS := $(addprefix needs-,build go venv wheel dist demo docs test)
+NEEDS := $(addprefix needs-,build go venv wheel dist demo docs engines test)
 .PHONY: $(NEEDS)
 $(NEEDS): needs-%: $(filter setup,$(MAKECMDGOALS))
 	@$(PREREQUISITES) check $*
@@ -119,8 +119,8 @@ test: needs-test all go sandbox gos .venv/python ## run every suite, then print 
 	$(PYTHON) tests/run.py
 
 .PHONY: engines
-engines: all sandbox .venv/made ## run the recipes of docs/columns.md in Spark, Ray and Dask (downloads some 700 MB, once)
-	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/columns/test_engines.py
+engines: needs-engines all sandbox .venv/made ## run the recipes of docs/columns.md in Spark, Ray and Dask, and docs/migrate.md in Node (downloads some 700 MB, once)
+	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/columns/test_engines.py tests/node.py
 
 SECONDS ?= 60
 .PHONY: soak

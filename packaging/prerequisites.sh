@@ -27,6 +27,7 @@ kinds_of() {
     dist) echo compile build venv dist ;;
     demo) echo compile build link venv demo ;;
     docs) echo compile build venv docs ;;
+    engines) echo compile build venv engines ;;
     test) echo compile build link venv demo test optional ;;
     *) echo "prerequisites.sh does not know the goal $1." >&2 && exit 2 ;;
   esac
@@ -51,6 +52,7 @@ readelf                     test      binutils                 binutils         
 aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -                binutils-aarch64-linux-gnu  joins the archive for arm64
 doxygen                     docs      doxygen                  doxygen          doxygen              the reference of the C and C++ headers
 dpkg-deb                    dist      dpkg                     dpkg             dpkg                 packs Debian packages
+npm                         engines   npm                      npm              nodejs-npm           Node, and koffi, by which it calls the library
 clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
 valgrind                    optional  valgrind                 valgrind         valgrind             the C tests under memcheck
 openssl                     optional  openssl                  openssl          openssl              certificates for the TLS tests
@@ -58,7 +60,6 @@ nginx                       optional  nginx                    nginx            
 tinyproxy                   optional  tinyproxy-bin            tinyproxy        tinyproxy            a real proxy
 unshare                     optional  util-linux               util-linux-misc  util-linux-core      a system without a trust store
 node                        optional  nodejs                   nodejs           nodejs               signatures compared with the documented Node form
-npm                         optional  npm                      npm              nodejs-npm           koffi, by which Node calls the library
 php                         optional  php-cli                  -                php-cli              signatures compared with the documented PHP form
 redis-server,valkey-server  optional  redis-server             redis            valkey               real stores, and Celery with a real broker
 cmake                       optional  cmake                    cmake            cmake                the CMake package

@@ -1,4 +1,5 @@
-"""docs/migrate.md: its programs as they are printed. By hand and with the library, signature and token are the same."""
+"""docs/migrate.md: its programs as they are printed. By hand and with the library, signature and token are the same. Those for
+Node are in node.py."""
 
 import re
 import shutil
@@ -44,7 +45,6 @@ GO_OURS = (
     f'\tsigned, _ := signature("{USER}")\n\ttoken, err := accessToken(context.Background(), "{USER}")',
 )
 PHP_USE = f"\necho signature('{USER}'), ' ', accessToken('{USER}'), PHP_EOL;\n"
-NODE_USE = f'\nconsole.log(signature("{USER}"), await accessToken("{USER}"));\n'
 
 
 def need(tool: str, package: str):
@@ -116,15 +116,6 @@ class Pairs(Guide):
         files = [self.file(f"{number}.php", f"<?php\n{text}{PHP_USE}") for number, text in enumerate((by_hand, ours))]
         self.check_same(*(self.said("php", file) for file in files))
 
-    @need("node", "nodejs")
-    @need("npm", "npm")
-    def test_node(self):
-        by_hand, ours = self.programs("js")
-        (install,) = [block for block in blocks("sh", PAGE) if block.startswith("npm ")]
-        shutil.copy(EXAMPLES / "spike.mjs", self.folder)
-        self.said("sh", "-ec", install)
-        self.check_same(*(self.said("node", self.file("main.mjs", program + NODE_USE)) for program in (by_hand, ours)))
-
 
 @need("php", "php-cli")
 class Php(Guide):
@@ -183,49 +174,6 @@ class Php(Guide):
                 yield re.search(r"http://\S+?(?=\))", started)[0]
             finally:
                 process.kill()
-
-
-@need("node", "nodejs")
-@need("npm", "npm")
-class Node(Guide):
-    """examples/spike.mjs"""
-
-    def said(self, program: str) -> str:
-        if not (self.folder / "spike.mjs").exists():
-            shutil.copy(EXAMPLES / "spike.mjs", self.folder)
-            super().said("npm", "install", "--prefer-offline", "koffi@3")
-        return super().said("node", self.file("main.mjs", program))
-
-    def test_calls_wait_together(self):
-        said = self.said("""
-            import { token } from "./spike.mjs";
-            const users = Array.from({ length: 300 }, (_, number) => `user-${number}`);
-            const all = await Promise.all([...users, ...users].map((user) => token(user)));
-            console.log(new Set(all).size, all.every((each) => each.startsWith("eyJ")));""")
-        self.assertEqual(said, "300 true\n")
-        self.assertEqual(counters(self.addresses)["requests"], 300)
-
-    def test_a_worker_thread_has_a_client_of_its_own(self):
-        said = self.said("""
-            import { isMainThread, Worker } from "node:worker_threads";
-            import { token } from "./spike.mjs";
-            if (isMainThread) await new Promise((ended) => new Worker(new URL(import.meta.url)).on("exit", ended));
-            console.log(isMainThread, (await token("alice")).length);""")
-        self.assertEqual(said, "false 119\ntrue 119\n")
-        self.assertEqual(counters(self.addresses)["users"], {"alice": 2})
-
-    def test_failures_say_what_is_wrong(self):
-        said = self.said("""
-            import { invalidate, sign, token } from "./spike.mjs";
-            const failed = async (call) => { try { await call(); } catch (error) {
-                console.log(error.status, error.http_status, error.attempts, error.retryable, error.message); } };
-            await failed(() => token("fault.status.403"));
-            await failed(() => token("not valid"));
-            await failed(() => sign("z\\u00fcrich"));
-            await failed(async () => invalidate("alice", await token("alice")) ?? token("alice"));""")
-        self.assertEqual(re.findall(r"^([\d ]+) (\w+ \w+)", said, re.M),
-                         [("62 403 1 0", "403 Forbidden"), ("3 0 0 0", "Invalid user"), ("3 0 0 0", "Invalid user"),
-                          ("68 200 1 1", "The new")])
 
 
 if __name__ == "__main__":
