@@ -11,8 +11,9 @@
  *     ...
  *     spike_auth_sandbox_stop(&sandbox);
  *
- * A header without a library, for POSIX. It needs neither spike_auth.h nor a link flag. No argument may be NULL unless that
- * is said. What can fail returns 0, or -1 with the reason and what to do in `error`. A sandbox is for one thread at a time.
+ * A header without a library, for POSIX. It needs neither spike_auth.h nor a link flag. No argument may be NULL unless
+ * that is said. What can fail returns 0, or -1 with the reason and what to do in `error`. A sandbox is for one thread
+ * at a time.
  *
  * The sandbox is not the service: what it accepts or refuses proves nothing about Spike. `spike-auth-sandbox --help`
  * documents its options, its faults and the line that it prints; docs/testing.md has an example.
@@ -30,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -56,12 +58,12 @@ typedef struct spike_auth_sandbox {
  * `program` is its path; NULL stands for the variable SPIKE_AUTH_SANDBOX, or for spike-auth-sandbox in the PATH.
  * `arguments` are its options, such as "--fresh-tokens", with a NULL after the last; NULL stands for none.
  *
- * It ends with spike_auth_sandbox_stop, and by itself within a second of the end of this process, however that comes. */
+ * It ends with spike_auth_sandbox_stop, and by itself within a second of the end of this process. */
 static inline int spike_auth_sandbox_start(spike_auth_sandbox *sandbox, const char *program,
                                            const char *const *arguments);
 
-/* Sets the variables that spike_auth_config_load_env reads, with the base URL `http`, and removes those that would conflict
- * with them or lead to a store. For https set SPIKE_API_BASE_URL to `https` afterwards. */
+/* Sets the variables that spike_auth_config_load_env reads, with the base URL `http`, and removes those that would
+ * conflict with them or lead to a store. For https set SPIKE_API_BASE_URL to `https` afterwards. */
 static inline int spike_auth_sandbox_setenv(spike_auth_sandbox *sandbox);
 
 /* Sets the faults that a user's requests meet from now on, or with the user NULL everyone's, such as "status:503*2" or
@@ -188,15 +190,18 @@ static inline int spike_auth_sandbox_read_ready(spike_auth_sandbox *sandbox, int
 {
     char line[8192];
     if (spike_auth_sandbox_read_line(fd, line, sizeof line) != 0)
-        return spike_auth_sandbox_fail(sandbox, "The sandbox did not become ready. Its message, if any, is on stderr.", "");
+        return spike_auth_sandbox_fail(sandbox, "The sandbox did not become ready. Its message, if any, is on stderr.",
+                                       "");
     if (spike_auth_sandbox_member(line, "http", sandbox->http, sizeof sandbox->http) != 0 ||
         spike_auth_sandbox_member(line, "https", sandbox->https, sizeof sandbox->https) != 0 ||
         spike_auth_sandbox_member(line, "control", sandbox->control, sizeof sandbox->control) != 0 ||
         spike_auth_sandbox_member(line, "ca_file", sandbox->ca_file, sizeof sandbox->ca_file) != 0 ||
         spike_auth_sandbox_member(line, "hmac_key", sandbox->hmac_key, sizeof sandbox->hmac_key) != 0 ||
         spike_auth_sandbox_member(line, "application_id", sandbox->application_id, sizeof sandbox->application_id) != 0)
-        return spike_auth_sandbox_fail(sandbox, "The program printed another line than a sandbox, or a setting is too long "
-                                                "or has control characters.", "");
+        return spike_auth_sandbox_fail(sandbox,
+                                       "The program printed another line than a sandbox, or a setting is too long "
+                                       "or has control characters.",
+                                       "");
     return 0;
 }
 
@@ -219,7 +224,8 @@ static inline int spike_auth_sandbox_start(spike_auth_sandbox *sandbox, const ch
     if (failed != 0) {
         sandbox->pid = 0;
         snprintf(sandbox->error, sizeof sandbox->error,
-                 "%.100s cannot be started: %.80s. Pass its path, or set SPIKE_AUTH_SANDBOX.", program, strerror(failed));
+                 "%.100s cannot be started: %.80s. Pass its path, or set SPIKE_AUTH_SANDBOX.", program,
+                 strerror(failed));
     } else if ((failed = spike_auth_sandbox_read_ready(sandbox, ends[0])) != 0) {
         spike_auth_sandbox_stop(sandbox);
     }
@@ -251,11 +257,14 @@ static inline int spike_auth_sandbox_connect(const spike_auth_sandbox *sandbox)
     if (getaddrinfo(host, port, &hints, &found) != 0)
         return -1;
     fd = socket(found->ai_family, SOCK_STREAM, 0);
-    if (fd >= 0)
+    if (fd >= 0) {
+        const struct timeval patience = {5, 0};
         fcntl(fd, F_SETFD, FD_CLOEXEC);
-    if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) != 0) {
-        close(fd);
-        fd = -1;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        if (connect(fd, found->ai_addr, found->ai_addrlen) != 0) {
+            close(fd);
+            fd = -1;
+        }
     }
     freeaddrinfo(found);
     return fd;
@@ -270,9 +279,10 @@ static inline char *spike_auth_sandbox_ask(const spike_auth_sandbox *sandbox, co
     char *reply = SPIKE_AUTH_SANDBOX_CAST(char *, malloc(size));
     const int fd = spike_auth_sandbox_connect(sandbox);
     const char *path = strchr(sandbox->control + sizeof "http://" - 1, '/');
-    const int asked = snprintf(request, sizeof request,
-                               "%s %s/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
-                               method, path == NULL ? "" : path, name, strlen(body), body);
+    const int asked = snprintf(
+        request, sizeof request,
+        "%s %s/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s", method,
+        path == NULL ? "" : path, name, strlen(body), body);
     ssize_t got = -1;
     if (reply != NULL && fd >= 0 && send(fd, request, SPIKE_AUTH_SANDBOX_CAST(size_t, asked), MSG_NOSIGNAL) == asked) {
         while ((got = recv(fd, reply + len, size - 1 - len, 0)) > 0 || (got < 0 && errno == EINTR)) {

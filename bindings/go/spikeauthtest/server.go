@@ -73,8 +73,9 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 	s.Reset()
 	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(func() {
-		close(s.closing) // ends delays, which Close would wait for
-		s.http.Close()
+		close(s.closing) // ends delays
+		s.http.CloseClientConnections()
+		s.http.Close() // waits for what is left
 	})
 	return s
 }
