@@ -6,6 +6,7 @@ The suites of the bindings test spike_auth.testing and spikeauthtest themselves.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import unittest
 from itertools import product
@@ -72,6 +73,22 @@ class Header(Case):
                 run(CC, "-std=gnu11", *flags, *WARNINGS, HERE / "helper.c", f"-I{ROOT / 'tests' / 'c'}", *LINK, "-o", program)
                 self.assertRegex(run(program, SANDBOX, env=clean_env(TMPDIR=str(self.folder))), r"\A\d+ passed, 0 failed\n\Z")
                 self.assertEqual(list(self.folder.glob("spike-auth-sandbox-*")), [])
+
+
+class Variables(unittest.TestCase):
+    def test_all_remove_what_would_conflict_with_their_environment(self):
+        """A second source of the key, and the stores, as the library names them."""
+        library = (ROOT / "src" / "config" / "environment.rs").read_text()
+        expected = set(re.findall(r'"(SPIKE_HMAC_KEY_FILE|SPIKE_STORE_URL(?:_FILE)?)"', library))
+        self.assertEqual(len(expected), 3)
+        for path, pattern in [
+            ("bindings/python/src/spike_auth/testing/__init__.py", r"(?m)^CONFLICTING = \((.*)\)$"),
+            ("bindings/go/spikeauthtest/server.go", r"(?m)^var conflicting = \[\]string\{(.*)\}$"),
+            ("include/spike_auth_sandbox.h", r'(?s)\bunsetenv\(.*unsetenv\("\w+"\)'),
+        ]:
+            with self.subTest(path):
+                found = re.search(pattern, (ROOT / path).read_text())[0]
+                self.assertEqual(set(re.findall(r'"(SPIKE_\w+)"', found)), expected)
 
 
 class Examples(Case):
