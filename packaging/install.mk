@@ -3,7 +3,11 @@
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+BINDIR ?= $(PREFIX)/bin
 DESTDIR ?=
+
+# The last two start the sandbox, for the tests of users.
+HEADERS := include/spike_auth.h include/spike_auth.hpp include/spike_auth_sandbox.h include/spike_auth_sandbox.hpp
 
 .PHONY: install
 install: all ## install libraries, headers, pkg-config file and CMake package (PREFIX=, DESTDIR=)
@@ -19,19 +23,30 @@ place:
 	ln -sf libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI)
 	ln -sf libspike_auth.so.$(ABI) $(DESTDIR)$(LIBDIR)/libspike_auth.so
 	install -m 644 $(ARCHIVE) $(DESTDIR)$(LIBDIR)/libspike_auth.a
-	install -m 644 include/spike_auth.h include/spike_auth.hpp $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	$(call fill,$(call below,$${pcfiledir}/..,$(PREFIX)),$${pcfiledir}/..,$(call headers,$${prefix})) \
 	  packaging/spike_auth.pc.in > $(PC)/spike_auth.pc
 	$(call fill,,../..,$(call headers,$(call below,../..,$(PREFIX)))) \
 	  packaging/spike_auth-config.cmake.in > $(CMAKE)/spike_auth-config.cmake
 	$(call fill) packaging/spike_auth-config-version.cmake.in > $(CMAKE)/spike_auth-config-version.cmake
 
+# A program for tests, so not a part of `install`.
+.PHONY: install-sandbox
+install-sandbox: needs-build ## install spike-auth-sandbox, the stand-in for the service (same PREFIX=, DESTDIR=)
+	$(CARGO) build --release --locked -p spike-auth-sandbox
+	@$(MAKE) --no-print-directory place-sandbox
+
+.PHONY: place-sandbox
+place-sandbox:
+	install -d $(DESTDIR)$(BINDIR)
+	install -m 755 $(RELEASE)/spike-auth-sandbox $(DESTDIR)$(BINDIR)
+
 .PHONY: uninstall
 uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
 	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
 	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
-	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(DESTDIR)$(INCLUDEDIR)/spike_auth.h \
-	      $(DESTDIR)$(INCLUDEDIR)/spike_auth.hpp
+	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) \
+	      $(DESTDIR)$(BINDIR)/spike-auth-sandbox
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/spike_auth
 
 # $(call fill,PREFIX,LIBDIR,INCLUDEDIR) fills in a template. -lgcc_s of rustc's list is left out: the compiler adds

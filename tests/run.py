@@ -88,6 +88,7 @@ SUITES = [
     Suite("python", [sys.executable, "tests/python.py"], PYTEST,
           ["--once", "-k", "ctrl_c or signal or multiprocessing or fastapi_makes"]),
     Suite("columns", [sys.executable, "-m", "unittest", "-v", "tests/columns/test_recipes.py"], PYTHON, ["-k", "sign"]),
+    Suite("doubles", [sys.executable, "-m", "unittest", "-v", "tests/doubles/test_doubles.py"], PYTHON, ["-k", "starts"]),
     Suite("servers", [sys.executable, "tests/servers/run.py"], PLAIN, ["patched", "nested"]),
     Suite("go", [sys.executable, "tests/go.py"], PLAIN, ["--once", "-run=Program$|TestCancel|TestWaitingCalls"]),
     Suite("demo", [sys.executable, "tests/demo.py"], "", []),

@@ -64,6 +64,8 @@ class Install(Prefix):
             {
                 "include/spike_auth.h",
                 "include/spike_auth.hpp",
+                "include/spike_auth_sandbox.h",
+                "include/spike_auth_sandbox.hpp",
                 "lib/cmake/spike_auth/spike_auth-config-version.cmake",
                 "lib/cmake/spike_auth/spike_auth-config.cmake",
                 "lib/libspike_auth.a",
@@ -80,7 +82,9 @@ class Install(Prefix):
     def test_destdir_and_uninstall(self):
         with scratch() as stage:
             make("install", PREFIX="/opt/x", DESTDIR=stage)
+            make("place-sandbox", PREFIX="/opt/x", DESTDIR=stage, RELEASE="target/debug")  # a release takes minutes to build
             self.assertTrue((Path(stage) / "opt/x/lib/pkgconfig/spike_auth.pc").exists())
+            self.assertIn("--hmac-key", run(Path(stage) / "opt/x/bin/spike-auth-sandbox", "--help"))
             make("uninstall", PREFIX="/opt/x", DESTDIR=stage)
             self.assertEqual(files_below(Path(stage)), set())
 

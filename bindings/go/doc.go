@@ -27,6 +27,10 @@
 // If the context ended the call, the error also matches [context.DeadlineExceeded] or [context.Canceled]. Errors and
 // [Stats] log as groups in log/slog.
 //
+// # Tests
+//
+// The package spikeauthtest beside this one has a server that stands in for the service.
+//
 // # Linking
 //
 // The module holds the library for Linux on x86-64 and arm64, with glibc, and with the build tag musl for musl. The tags

@@ -90,7 +90,7 @@ def package(folder: Path, holds: str) -> None:
 
 
 def sources(module: Path) -> None:
-    for path in [*BINDING.glob("*"), *BINDING.glob("examples/**/*.go")]:
+    for path in [*BINDING.glob("*"), *BINDING.glob("spikeauthtest/*"), *BINDING.glob("examples/**/*.go")]:
         if path.is_file() and path.name != "link.go" and not path.name.endswith("_test.go"):
             target = module / path.relative_to(BINDING)
             target.parent.mkdir(parents=True, exist_ok=True)

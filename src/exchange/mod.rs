@@ -114,17 +114,22 @@ impl Exchange {
     }
 
     /// One request, its response, and how many requests were sent: none, one, or two where a kept
-    /// connection was dead.
+    /// connection was dead. `date` receives the response's own.
+    #[inline(never)] // two callers
     fn send(
         &self,
         turn: Turn<'_>,
         user: &SignedUser<'_>,
         context: &Context,
+        date: Option<&mut Option<String>>,
     ) -> (Result<TokenResponse, Error>, u32) {
         let body = self.body.with(user.user, user.signature);
         let (result, requests) = match self.http.post_json(&turn.permit, &body, context) {
             Ok(response) => {
                 let requests = response.requests;
+                if let Some(date) = date {
+                    date.clone_from(&response.date);
+                }
                 (classify::classify(response, user), requests)
             }
             Err(error) => {
@@ -277,7 +282,7 @@ impl Fetcher for Exchange {
         }
         self.sign_anew(user, progress, Keyring::sign_anew);
         let signed = SignedUser { signature: progress.signature_of(user), ..*user };
-        let (result, requests) = self.send(turn, &signed, context);
+        let (result, requests) = self.send(turn, &signed, context, None);
         progress.attempts += 1;
         progress.sent += requests;
         let failure = match result {

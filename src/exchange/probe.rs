@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::{Exchange, Fetcher, Outcome, Progress, SignedUser, classify};
+use super::{Exchange, Fetcher, Outcome, Progress, SignedUser};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::http::Route;
@@ -66,14 +66,10 @@ impl Exchange {
         if self.rate.as_ref().is_some_and(|rate| !rate.spend(&mut progress.slot, now)) {
             return Ok(None);
         }
-        let body = self.body.with(user.user, user.signature);
-        let response = self.http.post_json(&turn.permit, &body, context);
-        let clock_ahead = response.as_ref().ok().and_then(|response| {
-            let date = httpdate::parse_http_date(response.date.as_deref()?.trim()).ok()?;
-            Some(seconds_ahead(SystemTime::now(), date))
-        });
-        let result = response.and_then(|response| classify::classify(response, user));
-        turn.pass.end(result.as_ref().err(), Instant::now());
+        let mut date = None;
+        let (result, _) = self.send(turn, user, context, Some(&mut date));
+        let date = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
+        let clock_ahead = date.map(|date| seconds_ahead(SystemTime::now(), date));
         Ok(Some(Trial { result, clock_ahead }))
     }
 }

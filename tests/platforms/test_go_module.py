@@ -25,6 +25,22 @@ HERE, MUSL, ARM64, ARM64_MUSL = (BY_NAME[name] for name in (
     f"linux-{NATIVE}-gnu", f"linux-{NATIVE}-musl", "linux-arm64-gnu", "linux-arm64-musl"))
 STATIC = ["-ldflags", "-linkmode external -extldflags -static"]
 ZIP_AT_MOST = 7_000_000
+TEST = """
+package main
+
+import (
+	"testing"
+
+	"%s/spikeauthtest"
+)
+
+func TestToken(t *testing.T) {
+	server := spikeauthtest.NewServer(t)
+	if token, err := server.Client().Token(t.Context(), "alice"); err != nil || token != server.Token("alice") {
+		t.Error(token, err)
+	}
+}
+"""
 
 
 def go_env(**extra: str) -> dict[str, str]:
@@ -94,6 +110,11 @@ class Programs(User):
         vendored = self.folder / "vendor" / MODULE
         self.assertEqual(tree(vendored, r"lib/"), tree(TREE, r"lib/"))
         self.check(self.build("-mod=vendor", GOFLAGS="", GOPROXY="off", GOMODCACHE="/nonexistent"))
+
+    def test_a_users_test_has_the_test_server(self):
+        (self.folder / "main_test.go").write_text(TEST % MODULE)
+        self.addCleanup((self.folder / "main_test.go").unlink)
+        run(GO, "test", ".", cwd=self.folder, env=go_env())
 
     def test_static_with_musl(self):
         need("musl-gcc", "musl-tools")
@@ -173,7 +194,9 @@ class Contents(User):
         self.assertEqual({name for name in names if re.fullmatch(r"\w+\.go", name)}, binding - {"link.go"} | links)
         self.assertLessEqual({"README.md", "go.mod", "LICENSE-APACHE", "LICENSE-MIT", "THIRD_PARTY_LICENSES",
                               "spike_auth.cdx.json", "lib/spike_auth.h"}, names)
-        self.assertEqual({name.split("/")[0] for name in names if "/" in name}, {"examples", "lib"})
+        self.assertEqual({name.split("/")[0] for name in names if "/" in name}, {"examples", "lib", "spikeauthtest"})
+        double = {path.name for path in (ROOT / "bindings/go/spikeauthtest").glob("*") if not path.name.endswith("_test.go")}
+        self.assertEqual({name.split("/")[1] for name in names if name.startswith("spikeauthtest/")}, double)
         self.assertEqual(digest(TREE / "lib/spike_auth.h"), digest(HEADER))
         for platform in BY_NAME.values():
             folder = f"linux_{platform.arch}" + ("_musl" if platform.libc == "musl" else "")
