@@ -19,6 +19,7 @@ const DAYS_FEW: u64 = 14;
 const CLOCK_OFF: u64 = 300;
 const CLOCK_INEXACT: u64 = 30;
 
+#[inline(never)]
 pub(super) fn settings(known: &Known) -> Check {
     let list = array(known.settings.iter().map(|setting| {
         let (name, from) = (setting.name, setting.from);
@@ -30,6 +31,7 @@ pub(super) fn settings(known: &Known) -> Check {
 }
 
 /// `place`: where the key came from. `None`: there is no key.
+#[inline(never)]
 pub(super) fn key(shape: Option<KeyShape>, place: &str, is_needed: bool) -> Check {
     let Some(shape) = shape else {
         return match is_needed {
@@ -76,6 +78,7 @@ fn flaw(shape: &KeyShape) -> Option<(&'static str, String)> {
     shape.is_quoted.then(|| ("it stands in quotation marks", remove("the quotation marks")))
 }
 
+#[inline(never)]
 pub(super) fn proxy(known: &Known) -> Check {
     let named = known.settings.iter().find(|setting| setting.name == "proxy");
     let value = named.map_or("none", |setting| &setting.value);
@@ -86,6 +89,7 @@ pub(super) fn proxy(known: &Known) -> Check {
     Check::ok("proxy", message).with("proxy", text(value))
 }
 
+#[inline(never)]
 pub(super) fn resolve(route: &Route) -> Check {
     step("resolve", &route.resolve, |addresses| {
         let shown = addresses.iter().take(ADDRESSES_MAX).map(|address| address.ip().to_string());
@@ -98,6 +102,7 @@ pub(super) fn resolve(route: &Route) -> Check {
     })
 }
 
+#[inline(never)]
 pub(super) fn connect(route: &Route, known: &Known, is_proxied: bool) -> Check {
     step("connect", &route.connect, |peer| {
         let peer = peer.as_ref().map_or("the host".to_owned(), SocketAddr::to_string);
@@ -109,6 +114,7 @@ pub(super) fn connect(route: &Route, known: &Known, is_proxied: bool) -> Check {
     })
 }
 
+#[inline(never)]
 pub(super) fn tls(route: &Route, now: SystemTime) -> Check {
     step("tls", &route.tls, |facts| match facts {
         None => Check::skipped("tls", "The base URL is plain http."),
@@ -137,6 +143,7 @@ fn of_handshake(facts: &TlsFacts, now: SystemTime) -> Check {
         .with("roots_from", text(facts.roots_from))
 }
 
+#[inline(never)]
 pub(super) fn exchange(trial: &Trial, took: Duration) -> Check {
     let check = match &trial.result {
         Ok(_) => Check::ok("exchange", "The service gave a token for the user.")
@@ -146,6 +153,7 @@ pub(super) fn exchange(trial: &Trial, took: Duration) -> Check {
     check.took(took)
 }
 
+#[inline(never)]
 pub(super) fn clock(ahead: Option<i64>) -> Check {
     let Some(ahead) = ahead else {
         return Check::skipped("clock", "The service's reply had no date.");
@@ -164,6 +172,7 @@ pub(super) fn clock(ahead: Option<i64>) -> Check {
     check.with("ahead_s", ahead.to_string())
 }
 
+#[inline(never)]
 pub(super) fn store(result: &Result<(), Error>, took: Duration) -> Check {
     let check = match result {
         Ok(()) => Check::ok("store", "It carried out every command that is needed."),
