@@ -315,10 +315,13 @@ def test_no_record_shows_a_secret(own_sandbox, kept):
 
 def test_children_of_a_fork_log(own_sandbox):
     code = """
-import logging, os, sys, threading, time, warnings
+import logging, os, signal, sys, threading, warnings
 from spike_auth import Client
 warnings.simplefilter("ignore", DeprecationWarning)
-logging.basicConfig(level=logging.DEBUG, stream=open(os.devnull, "w"))
+class Unbuffered(logging.Handler):  # the lock of a buffered stream stays locked in a child
+    def emit(self, record):
+        os.write(2, b"")
+logging.basicConfig(level=logging.DEBUG, handlers=[Unbuffered()])
 client = Client.from_env()
 def work():
     while not over:
@@ -329,6 +332,7 @@ threads = [threading.Thread(target=work) for _ in range(4)]
 for number in range(20):  # also while a thread holds a lock of logging
     child = os.fork()
     if child == 0:
+        signal.alarm(30)
         printer = logging.StreamHandler(sys.stdout)
         printer.setFormatter(logging.Formatter("%(levelname)s %(status)s %(attempts)d"))
         logging.getLogger("spike_auth").addHandler(printer)
