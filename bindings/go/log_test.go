@@ -232,6 +232,26 @@ func TestAPauseOfProvisionHasTheLinesOfItsExchanges(t *testing.T) {
 	log.expect(t, append(slices.Repeat([]string{exchanged}, 31), "WARN call failed RATE_LIMITED 1")...)
 }
 
+// They fail without a request, because the pause is longer than their timeout, and start again after it.
+func TestUsersThatProvisionHoldsBackHaveOneLine(t *testing.T) {
+	var log lines
+	client := envClient(t, WithMaxAttempts(1), WithTimeout(time.Second), WithLogger(log.logger()))
+	if _, err := client.Token(t.Context(), newUser("fault.status.429.and.retry-after.2.x1.")); !errors.Is(err, StatusRateLimited) {
+		t.Error(err)
+	}
+	log.expect(t, "WARN call failed RATE_LIMITED 1")
+	began := time.Now()
+	for _, err := range client.Provision(t.Context(), newUsers(5, "")) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if time.Since(began) < time.Second {
+		t.Error("nobody was held back")
+	}
+	log.expect(t, slices.Repeat([]string{exchanged}, 5)...)
+}
+
 func TestALoggerOfNilAndALevelAreHeeded(t *testing.T) {
 	client := envClient(t, WithLogger(slog.Default()), WithLogger(nil))
 	if client.handle.logger != nil {

@@ -215,6 +215,18 @@ def test_a_pause_of_provisioning_has_the_lines_of_its_exchanges(own_sandbox, kep
     assert lines.count(("WARNING", FAILED, "RATE_LIMITED", 1)) == len(lines) - 31 == 1
 
 
+def test_users_that_provisioning_holds_back_have_one_line(own_sandbox, kept):
+    # They fail without a request, because the pause is longer than their timeout, and start again after it.
+    with client_of(own_sandbox, max_attempts=1, timeout=1) as client:
+        with pytest.raises(SpikeAuthError):
+            client.token("fault.status.429.and.retry-after.2.x1")
+        assert kept.take() == [("WARNING", FAILED, "RATE_LIMITED", 1)]
+        began = time.monotonic()
+        assert {*provision(client, *"abcde").values()} == {None}
+        assert time.monotonic() - began > 1
+    assert kept.take() == [OK] * 5
+
+
 def test_only_the_level_that_is_wanted_is_logged(own_client, kept):
     LOGGER.setLevel(logging.INFO)
     own_client.token("alice")
