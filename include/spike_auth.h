@@ -396,9 +396,18 @@ typedef struct spike_auth_error {
      */
     char message[424];
     /**
+     * 1 if another call made the exchange, and this one only waited for its result; else 0. So exchanges are
+     * the results with `attempts` over 0 and without `shared`.
+     */
+    uint32_t shared;
+    /**
+     * On success with the old token, whose renewal this call tried: the status with which that failed. Else 0.
+     */
+    int32_t renewal_status;
+    /**
      * Zero. Reserved for later versions.
      */
-    uint64_t reserved[8];
+    uint64_t reserved[7];
 } spike_auth_error;
 
 /**

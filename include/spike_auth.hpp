@@ -71,6 +71,10 @@ public:
     }
     /** How many requests were sent, also on success. */
     std::uint32_t attempts() const noexcept { return detail_.attempts; }
+    /** Whether another call made the exchange, and this one only waited for its result. */
+    bool shared() const noexcept { return detail_.shared != 0; }
+    /** On success with the old token: why its renewal failed. Else SPIKE_AUTH_STATUS_OK. */
+    spike_auth_status_t renewal_status() const noexcept { return detail_.renewal_status; }
     /** Whether the same call may succeed later. */
     bool retryable() const noexcept { return detail_.retryable != 0; }
     /** What failed and what to do about it. Never contains a secret or the user id. */

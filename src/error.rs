@@ -90,6 +90,7 @@ struct Facts {
     http_status: Option<u16>,
     retry_after: Option<Duration>,
     attempts: u32,
+    is_shared: bool,
     retryable: bool,
     timed_out: bool,
 }
@@ -110,6 +111,7 @@ impl Error {
             http_status: None,
             retry_after: None,
             attempts: 0,
+            is_shared: false,
             retryable: false,
             timed_out: false,
         }))
@@ -145,6 +147,12 @@ impl Error {
 
     pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
         self.0.attempts = attempts;
+        self
+    }
+
+    /// Marks the failure of an exchange for a call that only waited for it.
+    pub(crate) fn with_shared(mut self) -> Self {
+        self.0.is_shared = true;
         self
     }
 
@@ -197,6 +205,11 @@ impl Error {
     /// How many requests were sent for this result.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// Whether another call made the exchange that failed.
+    pub fn is_shared(&self) -> bool {
+        self.0.is_shared
     }
 
     /// Whether the same call may succeed later.

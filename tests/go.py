@@ -35,7 +35,7 @@ LATER = "-skip=TestVendoredModule"
 AT_THE_ENDS = [
     Build("race detector", ["-race"]),
     Build("no cgo", [], {"CGO_ENABLED": "0"}),
-    Build("with oauth2 and gRPC", ["-race"], {"GOPROXY": os.environ.get("GOPROXY", "")}, INTEGRATION),
+    Build("with the modules of others", ["-race"], {"GOPROXY": os.environ.get("GOPROXY", "")}, INTEGRATION),
 ]
 # With the newest.
 MORE = [

@@ -35,6 +35,8 @@ type order struct {
 	op                string
 	prefix            string // of the result
 	userID, signature string
+
+	done work // when it has ended
 }
 
 // function is what an order calls, waiting or started.
@@ -69,8 +71,16 @@ func takePlace() bool {
 
 func leavePlace() { blocking.Add(-1) }
 
-// fetch makes a call. It blocks a thread if a place is free; otherwise the call is started, and waits as a goroutine.
-func (h *handle) fetch(ctx context.Context, o *order) (text string, err error) {
+// fetch makes a call, and logs it.
+func (h *handle) fetch(ctx context.Context, o *order) (string, error) {
+	began := time.Now()
+	text, err := h.perform(ctx, o)
+	h.log(ctx, began, o.done, err)
+	return text, err
+}
+
+// perform blocks a thread if a place is free; otherwise the call is started, and waits as a goroutine.
+func (h *handle) perform(ctx context.Context, o *order) (text string, err error) {
 	timeout, err := timeLeft(ctx, o.op)
 	if err != nil {
 		return "", err
@@ -136,7 +146,7 @@ func (h *handle) start(ctx context.Context, o *order, timeout time.Duration) (st
 	case <-ended:
 		return q.result(call, o)
 	case <-ctx.Done():
-		return "", &Error{Op: o.op, Status: StatusCancelled} // fetch sets the reason
+		return "", &Error{Op: o.op, Status: StatusCancelled} // perform sets the reason
 	}
 }
 

@@ -1,6 +1,7 @@
 package spikeauth
 
 import (
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ type handle struct {
 	directPlaces chan struct{}
 
 	window int // how many exchanges the library has in flight at most
+	logger *slog.Logger
 
 	mutex sync.Mutex
 	queue *queue // nil until a call was started
@@ -78,7 +80,7 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{native: native, directPlaces: make(chan struct{}, placesMax), window: s.window()}
+	h := &handle{native: native, directPlaces: make(chan struct{}, placesMax), window: s.window(), logger: s.logger}
 	h.refs.Store(oneCall)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.

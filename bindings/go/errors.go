@@ -30,6 +30,8 @@ type Error struct {
 	RetryAfter time.Duration
 	// Attempts is the number of requests sent. Calls that shared an exchange report the same number.
 	Attempts int
+	// Shared reports whether another call made the exchange, and this one only waited for its result.
+	Shared bool
 	// Retryable reports whether the same call may succeed later. The client has already retried transient failures
 	// within the deadline.
 	Retryable bool
@@ -80,6 +82,7 @@ func (e *Error) LogValue() slog.Value {
 		slog.Int("http_status", e.HTTPStatus),
 		slog.Duration("retry_after", e.RetryAfter),
 		slog.Int("attempts", e.Attempts),
+		slog.Bool("shared", e.Shared),
 		slog.Bool("retryable", e.Retryable),
 		slog.String("message", e.Message),
 	)

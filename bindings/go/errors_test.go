@@ -151,7 +151,7 @@ func TestAnErrorIsLoggedAsAGroup(t *testing.T) {
 		Attempts: 2, Retryable: true, Message: "What failed."}
 	logger.Error("no token", "error", error(e))
 	const want = `"error":{"op":"token","status":"SERVER_ERROR","http_status":503,"retry_after":60000000000,"attempts":2,` +
-		`"retryable":true,"message":"What failed."}}`
+		`"shared":false,"retryable":true,"message":"What failed."}}`
 	if !strings.Contains(out.String(), want) {
 		t.Error(out.String())
 	}

@@ -155,7 +155,7 @@ func ExampleError_LogValue() {
 	if _, err := client.Token(context.Background(), "fault.status.403"); err != nil {
 		logger.Error("no token", "error", err)
 	}
-	// Output: level=ERROR msg="no token" error.op=token error.status=FORBIDDEN error.http_status=403 error.retry_after=0s error.attempts=1 error.retryable=false
+	// Output: level=ERROR msg="no token" error.op=token error.status=FORBIDDEN error.http_status=403 error.retry_after=0s error.attempts=1 error.shared=false error.retryable=false
 }
 
 func ExampleClient_AppendSignature() {

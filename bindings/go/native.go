@@ -128,6 +128,7 @@ func failure(op string, e *C.spike_auth_error) *Error {
 		HTTPStatus: int(e.http_status),
 		RetryAfter: time.Duration(max(e.retry_after_ms, 0)) * time.Millisecond,
 		Attempts:   int(e.attempts),
+		Shared:     e.shared != 0,
 		Retryable:  e.retryable != 0,
 		Message:    string(message[:end]),
 	}
@@ -272,7 +273,13 @@ func (o *order) wait(client nativeClient, call nativeCall, out []byte) (int, err
 		status = C.spike_auth_client_exchange_signature(client, user, userLen, chars(o.signature), size(o.signature), call,
 			to, room, &n, &e)
 	}
-	return int(n), check(o.op, status, &e)
+	return int(n), o.end(status, &e)
+}
+
+// end also keeps the details of a success.
+func (o *order) end(status C.spike_auth_status_t, e *C.spike_auth_error) error {
+	o.done = work{int(e.attempts), e.shared != 0, Status(e.renewal_status)}
+	return check(o.op, status, e)
 }
 
 // start starts the call. The queue hands out tag when it has ended.
@@ -293,10 +300,10 @@ func (o *order) start(client nativeClient, call nativeCall, queue nativeQueue, t
 }
 
 // callResult writes the token of a started call that has ended to out.
-func callResult(call nativeCall, out []byte, op string) (int, error) {
+func callResult(call nativeCall, out []byte, o *order) (int, error) {
 	var n C.size_t
 	var e C.spike_auth_error
-	err := check(op, C.spike_auth_call_get_token(call, rawChars(out), C.size_t(len(out)), &n, &e), &e)
+	err := o.end(C.spike_auth_call_get_token(call, rawChars(out), C.size_t(len(out)), &n, &e), &e)
 	return int(n), err
 }
 

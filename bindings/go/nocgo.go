@@ -49,7 +49,7 @@ func (*order) wait(nativeClient, nativeCall, []byte) (int, error) { return 0, ni
 
 func (*order) start(nativeClient, nativeCall, nativeQueue, uint64) error { return nil }
 
-func callResult(nativeCall, []byte, string) (int, error) { return 0, nil }
+func callResult(nativeCall, []byte, *order) (int, error) { return 0, nil }
 
 func newQueue(string) (nativeQueue, *os.File, error) { return nil, nil, nil }
 

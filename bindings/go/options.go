@@ -2,6 +2,7 @@ package spikeauth
 
 import (
 	"fmt"
+	"log/slog"
 	"math"
 	"time"
 )
@@ -33,6 +34,7 @@ type settings struct {
 	store          *string
 	storeTimeoutMS *uint32
 	userAgent      *string
+	logger         *slog.Logger
 }
 
 // TLSRoots selects the trusted root certificates.
@@ -172,6 +174,18 @@ func WithStoreTimeout(timeout time.Duration) Option {
 func WithUserAgent(suffix string) Option {
 	return func(s *settings) error {
 		s.userAgent = &suffix
+		return nil
+	}
+}
+
+// WithLogger logs a line for each exchange, at [slog.LevelDebug], and for each call that fails by network or service, at
+// [slog.LevelWarn], with the attributes status, attempts and ms: no id and no secret. A hit has no line; nor has a call that
+// shared another's exchange, or that its context cancelled. The default, also for nil, is no log.
+//
+// The handler is called by the goroutine of the call, with its context. A panic of the handler is dropped.
+func WithLogger(logger *slog.Logger) Option {
+	return func(s *settings) error {
+		s.logger = logger
 		return nil
 	}
 }

@@ -35,7 +35,7 @@ func (c *Client) Provision(ctx context.Context, userIDs []string) []error {
 		return errs
 	}
 	p := provisioning{
-		client: c.handle.native, queue: queue, userIDs: userIDs, errs: errs,
+		handle: c.handle, queue: queue, userIDs: userIDs, errs: errs,
 		refusals: make(map[int]int),
 		window:   c.handle.window,
 		inFlight: make(map[uint64]provisioned),
@@ -48,7 +48,7 @@ func (c *Client) Provision(ctx context.Context, userIDs []string) []error {
 
 // provisioning is the state of one call of Provision. Only its goroutine uses it.
 type provisioning struct {
-	client  nativeClient
+	handle  *handle
 	queue   *queue
 	userIDs []string
 	errs    []error
@@ -67,6 +67,7 @@ type provisioning struct {
 type provisioned struct {
 	call  startedCall
 	index int
+	began time.Time
 }
 
 // run returns when all users have a result, or ctx is done.
@@ -78,7 +79,7 @@ func (p *provisioning) run(ctx context.Context) {
 		}
 		select {
 		case tag := <-p.ended:
-			p.settle(tag)
+			p.settle(ctx, tag)
 		case <-p.paused():
 			p.pause = nil
 		case <-ctx.Done():
@@ -106,28 +107,34 @@ func (p *provisioning) feed(ctx context.Context) {
 }
 
 func (p *provisioning) isCached(index int) (isHit bool) {
-	unread(func(out []byte) (n int) { n, isHit = clientPeek(p.client, p.userIDs[index], out); return n })
+	unread(func(out []byte) (n int) { n, isHit = clientPeek(p.handle.native, p.userIDs[index], out); return n })
 	return isHit
 }
 
 // start starts a call with the client's timeout.
 func (p *provisioning) start(index int) {
 	o := order{function: getToken, op: opProvision, userID: p.userIDs[index]}
-	call, err := p.queue.start(p.client, &o, 0, p.ended)
+	began := time.Now()
+	call, err := p.queue.start(p.handle.native, &o, 0, p.ended)
 	if err != nil {
 		p.errs[index] = err
 		return
 	}
-	p.inFlight[call.tag] = provisioned{call, index}
+	p.inFlight[call.tag] = provisioned{call, index, began}
 }
 
 // settle takes the outcome of a call that has ended.
-func (p *provisioning) settle(tag uint64) {
-	one := p.inFlight[tag]
+func (p *provisioning) settle(ctx context.Context, tag uint64) {
+	one, o := p.inFlight[tag], order{op: opProvision}
 	delete(p.inFlight, tag)
-	err := p.queue.outcome(one.call, opProvision)
+	err := p.queue.outcome(one.call, &o)
 	p.queue.free(one.call)
-	if failed, ok := err.(*Error); ok && isPause(failed) && p.mayTryAgain(one.index, failed) {
+	failed, _ := err.(*Error)
+	startsAgain := failed != nil && isPause(failed) && p.mayTryAgain(one.index, failed)
+	if !startsAgain || failed.Attempts > 0 { // else the client held it back
+		p.handle.log(ctx, one.began, o.done, err)
+	}
+	if startsAgain {
 		p.again = append(p.again, one.index)
 		p.wait(failed.RetryAfter)
 		return

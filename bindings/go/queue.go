@@ -77,15 +77,15 @@ func (q *queue) start(client nativeClient, o *order, timeout time.Duration, ende
 func (q *queue) result(call startedCall, o *order) (text string, err error) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	text = read(o.prefix, func(out []byte) (n int) { n, err = callResult(call.native, out, o.op); return n })
+	text = read(o.prefix, func(out []byte) (n int) { n, err = callResult(call.native, out, o); return n })
 	return text, err
 }
 
 // outcome returns the error of a call that has ended, and no token.
-func (q *queue) outcome(call startedCall, op string) (err error) {
+func (q *queue) outcome(call startedCall, o *order) (err error) {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	unread(func(out []byte) (n int) { n, err = callResult(call.native, out, op); return n })
+	unread(func(out []byte) (n int) { n, err = callResult(call.native, out, o); return n })
 	return err
 }
 

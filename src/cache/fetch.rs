@@ -11,7 +11,9 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use super::entry::{Entry, Key};
-use super::flights::{Fetched, Flight, FlightResult, Flights, HandOff, Waiter, WaiterId, Waiters};
+use super::flights::{
+    Fetched, Flight, FlightResult, Flights, HandOff, Waiter, WaiterId, Waiters, shared,
+};
 use super::{Cache, Clock};
 use crate::context::Context;
 use crate::error::Error;
@@ -31,7 +33,7 @@ impl<C: Clock> Cache<C> {
         let key = self.key(user.user);
         let id = WaiterId::new(context.deadline.at);
         match self.enter(key, context, |flights| flights.join(key.user, id))? {
-            Entered::Found(entry) => Ok(Fetched { entry, attempts: 0 }),
+            Entered::Found(entry) => Ok(Fetched::held(entry)),
             Entered::Leads => self.lead(key, user, fetcher.begin(None), fetcher, context),
             Entered::Waits(flight) => match self.wait(key, &flight, id, context)? {
                 Joined::Completed(result) => result,
@@ -191,14 +193,15 @@ impl<C: Clock> Cache<C> {
                 let place = place.filter(|_| shard.state.flights.may_keep(key.user));
                 let (entry, left_behind) = shard.add(key, response.token, place);
                 retired = left_behind;
-                Ok(Fetched { entry, attempts: progress.requests() })
+                Ok(Fetched::sent(entry, progress.requests()))
             }
         };
-        let waiting = shard.state.flights.complete(key.user, result.clone());
+        let for_waiters = shared(&result);
+        let waiting = shard.state.flights.complete(key.user, for_waiters.clone());
         drop(shard);
         drop(retired);
         self.count_end(progress, result.is_ok());
-        wake(waiting, &result);
+        wake(waiting, &for_waiters);
         result
     }
 
@@ -215,9 +218,10 @@ impl<C: Clock> Cache<C> {
             self.breaker.note_refusal(key.hash, self.clock.now());
         }
         let result = Err(error);
-        let waiting = self.lock(key).state.flights.complete(key.user, result.clone());
+        let for_waiters = shared(&result);
+        let waiting = self.lock(key).state.flights.complete(key.user, for_waiters.clone());
         self.count_end(progress, false);
-        wake(waiting, &result);
+        wake(waiting, &for_waiters);
         result
     }
 

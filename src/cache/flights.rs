@@ -10,19 +10,43 @@ use std::time::Instant;
 
 use super::entry::Entry;
 use super::sync::{self, AtomicBool, OnceLock, Ordering, Thread};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::exchange::Progress;
 use crate::random::Keyed;
 
-/// A token that an exchange brought, and the number of requests that were sent for it.
+/// A token, and what was done for it.
 #[derive(Clone)]
 pub(crate) struct Fetched {
     pub(crate) entry: Arc<Entry>,
+    /// How many requests were sent.
     pub(crate) attempts: u32,
+    /// Another call made the exchange.
+    pub(crate) is_shared: bool,
+    /// It is the old token, because its renewal failed so.
+    pub(crate) renewal: Option<ErrorKind>,
+}
+
+impl Fetched {
+    /// A token for which nothing was done.
+    pub(crate) fn held(entry: Arc<Entry>) -> Self {
+        Self::sent(entry, 0)
+    }
+
+    pub(crate) fn sent(entry: Arc<Entry>, attempts: u32) -> Self {
+        Self { entry, attempts, is_shared: false, renewal: None }
+    }
 }
 
 /// The result that all callers of a flight share.
 pub(crate) type FlightResult = Result<Fetched, Error>;
+
+/// The result of a leader, for those that waited for it.
+pub(super) fn shared(result: &FlightResult) -> FlightResult {
+    match result.clone() {
+        Ok(fetched) => Ok(Fetched { is_shared: true, ..fetched }),
+        Err(error) => Err(error.with_shared()),
+    }
+}
 
 /// The part of a flight that waiters read without a lock.
 #[derive(Default)]

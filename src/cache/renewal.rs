@@ -66,7 +66,7 @@ impl<C: Clock> Cache<C> {
     /// `held`, which is due, for a call that does not renew it.
     pub(crate) fn use_as_it_is(&self, held: Arc<Entry>) -> Fetched {
         self.counters.hit();
-        Fetched { entry: held, attempts: 0 }
+        Fetched::held(held)
     }
 
     /// The result of a renewal that failed: the old token, unless the service refused a new one (401,
@@ -93,7 +93,7 @@ impl<C: Clock> Cache<C> {
         if is_stopped || held.is_revoked() || held.stage(&self.clock) == Stage::Expired {
             return Err(error);
         }
-        Ok(Fetched { entry: held, attempts: error.attempts() })
+        Ok(Fetched { renewal: Some(error.kind()), ..Fetched::sent(held, error.attempts()) })
     }
 }
 

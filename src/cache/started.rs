@@ -50,7 +50,7 @@ impl<C: Clock> Cache<C> {
     ) -> Start {
         let key = self.key(user);
         match self.enter(key, context, |flights| flights.follow(key.user, id, call)) {
-            Ok(Entered::Found(entry)) => Start::Ended(Ok(Fetched { entry, attempts: 0 })),
+            Ok(Entered::Found(entry)) => Start::Ended(Ok(Fetched::held(entry))),
             Ok(Entered::Waits(())) => Start::Follow,
             Ok(Entered::Leads) => Start::Lead,
             Err(error) => Start::Ended(Err(error)),

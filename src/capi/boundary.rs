@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::error::{Attempts, Failure, spike_auth_error, write_error};
+use super::error::{Failure, Work, spike_auth_error, write_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
 
 /// Runs the body of a function that returns a status, and always writes `err`.
@@ -10,7 +10,7 @@ use super::status::{spike_auth_status, spike_auth_status_t};
 /// # Safety
 /// `err` is NULL or points to memory for one `spike_auth_error`, which may be uninitialised.
 #[inline]
-pub(super) unsafe fn run<T: Into<Attempts>>(
+pub(super) unsafe fn run<T: Into<Work>>(
     err: *mut spike_auth_error,
     body: impl FnOnce() -> Result<T, Failure>,
 ) -> spike_auth_status_t {

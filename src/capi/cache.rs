@@ -7,7 +7,7 @@ use super::buffer::{TextOut, handle, text};
 use super::call::{optional, spike_auth_call};
 use super::client::spike_auth_client;
 use super::config::{set, spike_auth_config};
-use super::error::{Attempts, Failure, spike_auth_error};
+use super::error::{Failure, Work, spike_auth_error};
 use super::status::spike_auth_status_t;
 use super::version::{SPIKE_AUTH_AUTHORIZATION_SIZE, SPIKE_AUTH_TOKEN_SIZE};
 use crate::call::Call;
@@ -307,12 +307,12 @@ fn write_token(
     out: &TextOut,
     prefix: &[u8],
     size_max: usize,
-) -> Result<Attempts, Failure> {
+) -> Result<Work, Failure> {
     let user = client.signable(user_id)?;
     let found = client.look_up(user, call)?;
     if let Some(token) = found.live_token() {
         out.write_both(prefix, token.as_bytes())?;
-        return Ok(Attempts(0));
+        return Ok(Work::NONE);
     }
     let fetched = match out.require(size_max) {
         Ok(()) => client.fetch(user, found, call)?,
@@ -320,5 +320,5 @@ fn write_token(
         Err(too_small) => client.without_fetch(found).ok_or(too_small)?,
     };
     out.write_both(prefix, fetched.entry.token().as_bytes())?;
-    Ok(Attempts(fetched.attempts))
+    Ok(Work::from(&fetched))
 }

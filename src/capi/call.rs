@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::boundary::{panicked, run, run_quietly};
 use super::buffer::{HandleOut, TextOut, free_shared, handle};
 use super::cache::SCHEME;
-use super::error::{Attempts, Failure, spike_auth_error};
+use super::error::{Failure, Work, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
 use crate::call::Call;
 use crate::error::Error;
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn spike_auth_call_get_authorization(
     }
 }
 
-fn write_result(call: &Call, out: &TextOut, prefix: &[u8]) -> Result<Attempts, Failure> {
+fn write_result(call: &Call, out: &TextOut, prefix: &[u8]) -> Result<Work, Failure> {
     let ending = match call.peek() {
         Some(Peeked::Ended(ending)) => ending,
         Some(Peeked::Inherited) => return Err(Error::cancelled().into()),
@@ -159,14 +159,14 @@ fn write_result(call: &Call, out: &TextOut, prefix: &[u8]) -> Result<Attempts, F
             ));
         }
     };
-    let (token, attempts) = match &ending {
-        Ending::Cached(entry, attempts) => (entry.token(), *attempts),
-        Ending::Exchanged(token, attempts) => (&**token, *attempts),
+    let (token, work) = match &ending {
+        Ending::Cached(fetched) => (fetched.entry.token(), Work::from(fetched)),
+        Ending::Exchanged(token, attempts) => (&**token, Work::of(*attempts)),
         Ending::Failed(error) => return Err(error.clone().into()),
         Ending::Panicked => return Err(panicked()),
     };
     out.write_both(prefix, token.as_bytes())?;
-    Ok(Attempts(attempts))
+    Ok(work)
 }
 
 /// The call of a handle, or `None` for NULL.

@@ -7,7 +7,7 @@ use super::buffer::{HandleOut, TextOut, bytes, free, handle, text};
 use super::call::{optional, spike_auth_call};
 use super::column::{BadIds, Column, rows};
 use super::config::spike_auth_config;
-use super::error::{Attempts, spike_auth_error};
+use super::error::{Work, spike_auth_error};
 use super::status::{spike_auth_status, spike_auth_status_t};
 use super::version::SPIKE_AUTH_TOKEN_SIZE;
 use crate::client::Client;
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn spike_auth_client_exchange(
             out.require(SPIKE_AUTH_TOKEN_SIZE)?;
             let (token, attempts) = client.exchange_counted(user_id, optional(call))?;
             out.write(token.as_bytes())?;
-            Ok(Attempts(attempts))
+            Ok(Work::of(attempts))
         })
     }
 }
@@ -281,7 +281,7 @@ pub unsafe extern "C" fn spike_auth_client_exchange_signature(
             let (token, attempts) =
                 client.exchange_signature_counted(user_id, signature, optional(call))?;
             out.write(token.as_bytes())?;
-            Ok(Attempts(attempts))
+            Ok(Work::of(attempts))
         })
     }
 }

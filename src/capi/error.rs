@@ -5,6 +5,7 @@ use std::ffi::c_char;
 use std::mem::size_of;
 
 use super::status::spike_auth_status;
+use crate::cache::Fetched;
 use crate::error::{Error, cut};
 
 /// The detail of a failure. The caller owns it: put one on the stack, pass its address, and read it when a
@@ -26,8 +27,13 @@ pub struct spike_auth_error {
     /// What failed and what to do about it. UTF-8, NUL-terminated, cut at a character boundary. Never contains a
     /// key, a signature, a token, or the user id.
     pub message: [c_char; 424],
+    /// 1 if another call made the exchange, and this one only waited for its result; else 0. So exchanges are
+    /// the results with `attempts` over 0 and without `shared`.
+    pub shared: u32,
+    /// On success with the old token, whose renewal this call tried: the status with which that failed. Else 0.
+    pub renewal_status: i32,
     /// Zero. Reserved for later versions.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 7],
 }
 
 const _: () = assert!(size_of::<spike_auth_error>() == 512);
@@ -43,7 +49,9 @@ impl spike_auth_error {
             attempts: 0,
             retryable: 0,
             message: [0; 424],
-            reserved: [0; 8],
+            shared: 0,
+            renewal_status: 0,
+            reserved: [0; 7],
         }
     }
 
@@ -57,6 +65,7 @@ impl spike_auth_error {
                     .retry_after()
                     .map_or(-1, |wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
                 this.attempts = error.attempts();
+                this.shared = error.is_shared().into();
                 this.retryable = error.retryable().into();
                 this.set_message(error.message());
             }
@@ -98,30 +107,56 @@ impl From<Error> for Failure {
     }
 }
 
-/// How many requests were sent for a result; 0 for a function that sends none.
+/// What was done for a result.
 #[derive(Clone, Copy)]
-pub(super) struct Attempts(pub(super) u32);
+pub(super) struct Work {
+    attempts: u32,
+    is_shared: bool,
+    renewal: spike_auth_status,
+}
 
-impl From<()> for Attempts {
+impl Work {
+    pub(super) const NONE: Self = Self::of(0);
+
+    /// The requests of an exchange.
+    pub(super) const fn of(attempts: u32) -> Self {
+        Self { attempts, is_shared: false, renewal: spike_auth_status::Ok }
+    }
+}
+
+impl From<&Fetched> for Work {
+    fn from(fetched: &Fetched) -> Self {
+        Self {
+            is_shared: fetched.is_shared,
+            renewal: fetched.renewal.map_or(spike_auth_status::Ok, Into::into),
+            ..Self::of(fetched.attempts)
+        }
+    }
+}
+
+/// A function that sends nothing.
+impl From<()> for Work {
     fn from((): ()) -> Self {
-        Self(0)
+        Self::NONE
     }
 }
 
 /// # Safety
 /// `err` is NULL or points to memory for one `spike_auth_error`, which may be uninitialised.
 #[inline]
-pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<Attempts, Failure>) {
+pub(super) unsafe fn write_error(err: *mut spike_auth_error, outcome: &Result<Work, Failure>) {
     if err.is_null() {
         return;
     }
     match outcome {
         // In place: the common case, without a copy of 512 bytes on the stack.
         // SAFETY: not NULL, and writable as the caller promises; need not be aligned.
-        Ok(Attempts(attempts)) => unsafe {
+        Ok(work) => unsafe {
             err.cast::<u8>().write_bytes(0, size_of::<spike_auth_error>());
             (&raw mut (*err).retry_after_ms).write_unaligned(-1);
-            (&raw mut (*err).attempts).write_unaligned(*attempts);
+            (&raw mut (*err).attempts).write_unaligned(work.attempts);
+            (&raw mut (*err).shared).write_unaligned(work.is_shared.into());
+            (&raw mut (*err).renewal_status).write_unaligned(work.renewal as i32);
         },
         // SAFETY: as above.
         Err(failure) => unsafe { err.write_unaligned(spike_auth_error::of(failure)) },

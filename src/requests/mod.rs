@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::cache::{Entry, FlightResult, Follower, Start, WaiterId};
+use crate::cache::{Entry, Fetched, FlightResult, Follower, Start, WaiterId};
 use crate::context::Context;
 use crate::error::Error;
 use crate::signing::Signature;
@@ -61,7 +61,7 @@ enum Stage {
 /// The result of a started call.
 #[derive(Clone)]
 pub(crate) enum Ending {
-    Cached(Arc<Entry>, u32),
+    Cached(Fetched),
     Exchanged(Box<AccessToken>, u32),
     Failed(Error),
     Panicked,
@@ -70,7 +70,7 @@ pub(crate) enum Ending {
 impl Ending {
     fn of_flight(result: FlightResult) -> Self {
         match result {
-            Ok(fetched) => Self::Cached(fetched.entry, fetched.attempts),
+            Ok(fetched) => Self::Cached(fetched),
             Err(error) => Self::Failed(error),
         }
     }
@@ -108,7 +108,7 @@ impl Request {
 
     /// A call whose token is in the cache.
     pub(crate) fn hit(order: Order<'_>, entry: Arc<Entry>) -> Arc<Self> {
-        let this = Self::new(order, None, State::Ended(Ending::Cached(entry, 0)));
+        let this = Self::new(order, None, State::Ended(Ending::Cached(Fetched::held(entry))));
         this.queue.put(Arc::clone(&this));
         this
     }

@@ -313,6 +313,8 @@ static void check_same_result(struct result *started, struct result *waited)
     CHECK_STATUS(started->status, waited->status);
     CHECK_EQ_INT(started->err.http_status, waited->err.http_status);
     CHECK_EQ_INT(started->err.attempts, waited->err.attempts);
+    CHECK_EQ_INT(started->err.shared, 0);
+    CHECK_EQ_INT(waited->err.shared, 0);
     CHECK_EQ_INT(started->err.retryable, waited->err.retryable);
     CHECK_EQ_INT(started->err.retry_after_ms < 0, waited->err.retry_after_ms < 0);
     without_digits(started->err.message);
@@ -374,6 +376,54 @@ static void results_equal_those_of_the_waiting_functions(void)
     }
 }
 
+/* Threads and started calls, whose exchange ends well or with a failure. */
+static void of_the_calls_that_share_an_exchange_one_made_it(void)
+{
+    enum { EACH = 3 };
+    static const struct {
+        const char *user;
+        int32_t status;
+    } ROWS[] = {{"fault.delay.500.together", SPIKE_AUTH_STATUS_OK},
+                {"fault.delay.500.and.status.422.together", SPIKE_AUTH_STATUS_REFUSED}};
+    for (int starts_first = 0; starts_first < 2; starts_first++)
+        for (size_t row = 0; row < COUNT_OF(ROWS); row++) {
+            static struct running waiting[EACH];
+            spike_auth_client *client = client_with_attempts(1);
+            spike_auth_queue *queue = new_queue();
+            spike_auth_call *calls[EACH];
+            uint64_t tags[EACH];
+            int made = 0, shared = 0;
+            in_round("%s, %d", ROWS[row].user, starts_first);
+            for (int i = 0; i < EACH; i++) {
+                calls[i] = new_call();
+                if (!starts_first)
+                    start(&waiting[i], spike_auth_client_get_token, client, ROWS[row].user);
+                while (counter("in_flight") != 1 && !starts_first)
+                    sleep_ms(1);
+                start_token(client, ROWS[row].user, calls[i], queue, 1);
+                if (starts_first)
+                    start(&waiting[i], spike_auth_client_get_token, client, ROWS[row].user);
+            }
+            take_all(queue, tags, EACH);
+            for (int i = 0; i < EACH; i++) {
+                struct result started = result_of(calls[i]);
+                finish_with(&waiting[i], ROWS[row].status);
+                CHECK_STATUS(started.status, ROWS[row].status);
+                CHECK_EQ_INT(started.err.attempts, 1);
+                CHECK_EQ_INT(waiting[i].result.err.attempts, 1);
+                made += !started.err.shared + !waiting[i].result.err.shared;
+                shared += started.err.shared == 1;
+                shared += waiting[i].result.err.shared == 1;
+                spike_auth_call_free(calls[i]);
+            }
+            CHECK_EQ_INT(made, 1);
+            CHECK_EQ_INT(shared, 2 * EACH - 1);
+            CHECK_EQ_INT(stats_of(client).exchanges, 1);
+            spike_auth_queue_free(queue);
+            spike_auth_client_free(client);
+        }
+}
+
 static void a_peer_that_is_not_there_is_a_result_too(void)
 {
     static const char *const PLACES[] = {"refused", "silent", "tls_faults.expired", "tls_faults.untrusted"};
@@ -422,7 +472,7 @@ static struct result start_and_take(const spike_auth_client *client, const char 
 
 static void a_renewal_that_fails_gives_the_old_token(void)
 {
-    enum { WAYS = 6 };
+    enum { WAYS = 7 };
     for (int way = 0; way < WAYS; way++) {
         spike_auth_config *config = config_of_short_tokens();
         spike_auth_client *client;
@@ -441,16 +491,19 @@ static void a_renewal_that_fails_gives_the_old_token(void)
             result = start_and_take(client, user, 1000);
             check_own(&result, user);
             CHECK(strcmp(result.token, first.token) != 0);
+            CHECK_EQ_INT(result.err.renewal_status, 0);
             break;
         case 1: /* the service fails */
             set_fault(user, "status:500");
             result = start_and_take(client, user, 1000);
             CHECK_STR(result.token, first.token);
             CHECK_EQ_INT(result.err.attempts, 1);
+            CHECK_EQ_INT(result.err.renewal_status, SPIKE_AUTH_STATUS_SERVER_ERROR);
             /* And is not asked again. */
             result = start_and_take(client, user, 1000);
             CHECK_STR(result.token, first.token);
             CHECK_EQ_INT(result.err.attempts, 0);
+            CHECK_EQ_INT(result.err.renewal_status, 0);
             CHECK_EQ_INT(requests_for(user), 2);
             break;
         case 2: /* it refuses */
@@ -465,6 +518,7 @@ static void a_renewal_that_fails_gives_the_old_token(void)
             result = start_and_take(client, user, 100);
             CHECK_STR(result.token, first.token);
             CHECK(result.took_ms >= 99 && (argument("quick") || result.took_ms < 400));
+            CHECK_EQ_INT(result.err.renewal_status, SPIKE_AUTH_STATUS_TIMEOUT);
             take_one(queue, 1);
             break;
         case 4: /* the service has asked all calls to wait */
@@ -479,6 +533,12 @@ static void a_renewal_that_fails_gives_the_old_token(void)
             result = start_and_take(client, user, 1000);
             CHECK_STR(result.token, first.token);
             atomic_store(&threads_left, -1);
+            break;
+        case 6: /* the service fails, and the call waits */
+            set_fault(user, "status:500");
+            result = get(client, user);
+            CHECK_STR(result.token, first.token);
+            CHECK_EQ_INT(result.err.renewal_status, SPIKE_AUTH_STATUS_SERVER_ERROR);
             break;
         }
         set_fault(user, "");
@@ -1078,6 +1138,7 @@ int main(int argc, char **argv)
     RUN(a_result_is_there_as_often_as_asked);
     RUN(tags_need_no_alignment_and_stay_within_their_room);
     RUN(results_equal_those_of_the_waiting_functions);
+    RUN(of_the_calls_that_share_an_exchange_one_made_it);
     RUN(a_peer_that_is_not_there_is_a_result_too);
     RUN(a_renewal_that_fails_gives_the_old_token);
     RUN(a_cancelled_renewal_can_be_tried_at_once);

@@ -90,7 +90,8 @@ spike_auth::config configure(const std::string &url, const std::string &pem)
     const auto refused = config.try_set_base_url("nonsense");
     expect(!refused && refused.status() == SPIKE_AUTH_STATUS_INVALID_URL && std::strlen(refused.message()) > 0 &&
                std::string(refused.status_name()) == "SPIKE_AUTH_STATUS_INVALID_URL" && !refused.retry_after() &&
-               refused.http_status() == 0 && !refused.retryable() && refused.attempts() == 0 &&
+               refused.http_status() == 0 && !refused.retryable() && refused.attempts() == 0 && !refused.shared() &&
+               refused.renewal_status() == SPIKE_AUTH_STATUS_OK &&
                refused.detail().status == refused.status(),
            "a failure has all fields");
     return config;

@@ -7,6 +7,7 @@ Calls in the main greenlet and in others, with signals, programs and forks meanw
 import base64
 import importlib
 import json
+import logging
 import os
 import random
 import resource
@@ -79,6 +80,27 @@ before = ticks
 at_once(["fault.delay.500.another"])
 assert ticks > before + 5, ticks
 seen("others run while a greenlet waits")
+
+logged = []
+
+
+def log_slowly(_: object) -> bool:
+    logged.append(1)
+    deadline = time.monotonic() + 8
+    while len(logged) == 1 and time.monotonic() < deadline:
+        green.sleep(0.01)
+    return False
+
+
+logger = logging.getLogger("spike_auth")
+logger.addFilter(log_slowly)
+logger.setLevel(logging.DEBUG)
+start = time.monotonic()
+at_once(["fault.delay.200.logs-slowly", "fault.delay.500.meanwhile"])
+assert time.monotonic() - start < 3  # a greenlet that is not woken looks after 5 s
+logger.setLevel(logging.NOTSET)
+logger.removeFilter(log_slowly)
+seen("others run while a greenlet logs")
 ticking.kill()
 
 # With fewer descriptors than greenlets.

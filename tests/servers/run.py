@@ -228,6 +228,7 @@ a call in the main greenlet
 a program ends
 others run while the main greenlet waits
 others run while a greenlet waits
+others run while a greenlet logs
 1000 at once
 1000 at once for one user
 greenlets killed at any moment

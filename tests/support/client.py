@@ -21,7 +21,9 @@ class Error(ctypes.Structure):
         ("attempts", ctypes.c_uint32),
         ("retryable", ctypes.c_uint32),
         ("message", ctypes.c_char * 424),
-        ("reserved", ctypes.c_uint64 * 8),
+        ("shared", ctypes.c_uint32),
+        ("renewal_status", ctypes.c_int32),
+        ("reserved", ctypes.c_uint64 * 7),
     ]
 
 

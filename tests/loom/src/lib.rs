@@ -27,7 +27,15 @@ mod error {
         pub(crate) fn with_attempts(self, _: u32) -> Self {
             self
         }
+
+        pub(crate) fn with_shared(self) -> Self {
+            self
+        }
     }
+
+    /// Of a renewal that failed, which no model makes.
+    #[derive(Clone, Copy)]
+    pub(crate) enum ErrorKind {}
 }
 
 mod fork {

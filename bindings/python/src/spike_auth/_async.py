@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -12,13 +13,14 @@ from ._buffers import error_of, text_of
 from ._calls import Queue, Request, new_call, result_of
 from ._client import BaseClient, text_or_raise
 from ._library import lib
+from ._log import logged
 from ._prototypes import CallHandle
 from ._settings import encode, milliseconds
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ._errors import SpikeAuthError
+    from ._buffers import Ending
 
 
 class _LoopQueue(Queue):
@@ -77,14 +79,14 @@ class AsyncClient(BaseClient):
 
     async def exchange(self, user_id: str, signature: str | None = None, *, timeout: float | None = None) -> str:
         """Request a new token from the service, as `Client.exchange` does."""
-        return text_or_raise(await self._perform(self._exchange_request(user_id, signature, timeout)))
+        return await self._get(self._exchange_request(user_id, signature, timeout))
 
     async def token(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the access token of a user, as `Client.token` does."""
         timeout_ms = milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
-        return cached or text_or_raise(await self._perform(self._token_request(user, timeout_ms)))
+        return cached or await self._get(self._token_request(user, timeout_ms))
 
     async def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
@@ -116,18 +118,22 @@ class AsyncClient(BaseClient):
         """Close the client. Calls in flight raise `ClientClosed` at once, and so do later ones."""
         self._close()
 
-    async def _perform(self, request: Request) -> str | SpikeAuthError:
+    async def _get(self, request: Request) -> str:
+        began = monotonic()
+        return text_or_raise(logged(await self._perform(request), began))
+
+    async def _perform(self, request: Request) -> Ending:
         handle = self._require_open()
         loop = _running_loop()
         queue, future, call = _queue_of(loop), loop.create_future(), new_call(request.timeout_ms)
         tag = next(queue.tags)
         queue.waiting[tag] = future
         try:
-            outcome: str | SpikeAuthError | None = queue.start(handle, request, call, tag)
-            while outcome is None:
+            ending: Ending | None = queue.start(handle, request, call, tag)
+            while ending is None:
                 await future
-                outcome = result_of(call)
-            return outcome
+                ending = result_of(call)
+            return ending
         finally:
             del queue.waiting[tag]
             lib.call_free(call)

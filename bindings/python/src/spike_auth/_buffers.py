@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from ctypes import addressof, byref, c_char, c_size_t, c_void_p
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from ._errors import SpikeAuthError, error_from
 from ._prototypes import TOKEN_SIZE, ClientHandle, ErrorStruct
@@ -13,6 +13,18 @@ from ._prototypes import TOKEN_SIZE, ClientHandle, ErrorStruct
 _Text = c_char * TOKEN_SIZE
 _SIZE = c_size_t(TOKEN_SIZE)
 _ZEROS = bytes(TOKEN_SIZE)
+
+
+class Granted(NamedTuple):
+    """A text, and what was done for it."""
+
+    text: str
+    attempts: int = 0
+    shared: bool = False  # another call made the exchange
+    renewal_status: int = 0  # not 0: the old token, whose renewal failed so
+
+
+Ending: TypeAlias = Granted | SpikeAuthError
 
 
 class CallBuffers:
@@ -29,11 +41,13 @@ class CallBuffers:
         self.error = ErrorStruct()
         self.error_ref = byref(self.error)
 
-    def take_text(self) -> str:
-        """Return the text and wipe the buffer."""
-        text: bytes = self.text.value
-        self.text.raw = _ZEROS[: len(text)]
-        return text.decode()
+    def call(self, function: Callable[..., int], *inputs: Any, wants_text: bool = True) -> Ending:
+        """Return the text that a function writes, or its error. The text is wiped, and copied only if it is wanted."""
+        if function(*inputs, self.text_ref, _SIZE, self.length_ref, self.error_ref):
+            return error_from(self.error)
+        text: bytes = self.text.value if wants_text else b""
+        self.text.raw = _ZEROS[: len(text)] if wants_text else _ZEROS
+        return Granted(text.decode(), self.error.attempts, bool(self.error.shared), self.error.renewal_status)
 
 
 class _FreeBuffers(threading.local):
@@ -57,7 +71,7 @@ def text_of(function: Callable[..., int], handle: ClientHandle | None, user: byt
     buffers.user_len.value = len(user)
     result: str | None = None
     if not function(handle, user, buffers.user_len, buffers.text_ref, _SIZE, buffers.length_ref, None):
-        # take_text, inlined for speed
+        # CallBuffers.call, inlined for speed
         text = buffers.text
         value: bytes = text.value
         text.raw = _ZEROS[: len(value)]
@@ -66,20 +80,16 @@ def text_of(function: Callable[..., int], handle: ClientHandle | None, user: byt
     return result
 
 
-def outcome_of(function: Callable[..., int], *inputs: Any) -> str | SpikeAuthError:
+def ending_of(function: Callable[..., int], *inputs: Any) -> Ending:
     """Return the text that a function writes, or its error.
 
     The error is not raised here, because the call may be on another thread than its caller.
     """
     free = _free.stack
     buffers = free.pop() if free else CallBuffers()
-    outcome: str | SpikeAuthError
-    if function(*inputs, buffers.text_ref, _SIZE, buffers.length_ref, buffers.error_ref):
-        outcome = error_from(buffers.error)
-    else:
-        outcome = buffers.take_text()
+    ending = buffers.call(function, *inputs)
     free.append(buffers)  # skipped if a signal handler raises: the next call allocates new ones
-    return outcome
+    return ending
 
 
 def error_of(function: Callable[..., int], *inputs: Any) -> SpikeAuthError | None:

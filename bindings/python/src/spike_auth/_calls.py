@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ctypes import byref, c_size_t, c_uint64
 from typing import Any, NamedTuple
 
-from ._buffers import check, outcome_of
+from ._buffers import Ending, Granted, check, ending_of
 from ._errors import SpikeAuthError, error_from
 from ._library import lib
 from ._prototypes import CallHandle, ClientHandle, ErrorStruct, QueueHandle, Status
@@ -69,8 +69,7 @@ class Queue:
         return tags[: count.value]
 
 
-def result_of(call: CallHandle) -> str | SpikeAuthError | None:
+def result_of(call: CallHandle) -> Ending | None:
     """Return the token of a started call, or its error; None while it is under way."""
-    outcome = outcome_of(lib.call_get_token, call)
-    is_pending = isinstance(outcome, SpikeAuthError) and outcome.status is Status.PENDING
-    return None if is_pending else outcome
+    ending = ending_of(lib.call_get_token, call)
+    return ending if isinstance(ending, Granted) or ending.status is not Status.PENDING else None

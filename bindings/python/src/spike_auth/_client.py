@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from ctypes import addressof, byref, c_char, c_int64, memset
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from ._buffers import check, outcome_of, text_of
+from ._buffers import Ending, Granted, check, ending_of, text_of
 from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
 from ._calls import Request, new_call
-from ._errors import ClientClosed, InvalidInput, SpikeAuthError
+from ._errors import ClientClosed, InvalidInput
 from ._library import lib
+from ._log import logged
 from ._prototypes import ClientHandle, StatsStruct, Status
 from ._settings import DEFAULT_TIMEOUT, Settings, encode, key_bytes, milliseconds, open_client
 from ._stats import Stats
@@ -31,7 +33,7 @@ def sign_user(hmac_key: str | bytes, user_id: str) -> str:
     Raises `InvalidInput` for a bad user id, and `ConfigurationError` if the key is not 1 to 4096 bytes long.
     """
     key, user = key_bytes("hmac_key", hmac_key), encode("user_id", user_id)
-    return text_or_raise(outcome_of(lib.sign_user, key, len(key), user, len(user)))
+    return text_or_raise(ending_of(lib.sign_user, key, len(key), user, len(user)))
 
 
 def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
@@ -52,14 +54,14 @@ def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
     return True
 
 
-def text_or_raise(outcome: str | SpikeAuthError) -> str:
+def text_or_raise(ending: Ending) -> str:
     """Return the text, or raise the error."""
-    if isinstance(outcome, str):
-        return outcome
+    if isinstance(ending, Granted):
+        return ending.text
     try:
-        raise outcome
+        raise ending
     finally:
-        del outcome  # the traceback would make a reference cycle that keeps the client
+        del ending  # the traceback would make a reference cycle that keeps the client
 
 
 class BaseClient:
@@ -116,7 +118,7 @@ class BaseClient:
         """
         user = encode("user_id", user_id)
         signature = text_of(lib.unchecked_client_sign_user, self._handle, user)
-        return signature or text_or_raise(outcome_of(lib.client_sign_user, self._require_open(), user, len(user)))
+        return signature or text_or_raise(ending_of(lib.client_sign_user, self._require_open(), user, len(user)))
 
     def sign_many(self, user_ids: Iterable[str]) -> list[str]:
         """Sign many user ids with one call into the library, which is much faster than one by one.
@@ -271,7 +273,7 @@ class Client(BaseClient):
         Raises any `SpikeAuthError`: `InvalidInput` for bad arguments, `ClientClosed`, and for failures of network and
         service `NetworkError`, `ExchangeTimeout`, `Rejected`, `RateLimited`, `ServerError`, `InvalidResponse`.
         """
-        return text_or_raise(perform(self._require_open(), self._exchange_request(user_id, signature, timeout)))
+        return self._get(self._exchange_request(user_id, signature, timeout))
 
     def token(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the access token of a user: the cached one, or a new one, which is then cached.
@@ -284,11 +286,15 @@ class Client(BaseClient):
         timeout_ms = milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
-        return cached or text_or_raise(perform(self._require_open(), self._token_request(user, timeout_ms)))
+        return cached or self._get(self._token_request(user, timeout_ms))
 
     def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
         return f"Bearer {self.token(user_id, timeout=timeout)}"
+
+    def _get(self, request: Request) -> str:
+        began = monotonic()
+        return text_or_raise(logged(perform(self._require_open(), request), began))
 
     def check_store(self, *, timeout: float | None = None) -> None:
         """Try every command that the store needs, on a key of its own. The one way in which a wrong `store` is seen.

@@ -25,6 +25,8 @@ class SpikeAuthError(Exception):
     """Whether the same call may succeed later."""
     attempts: int
     """Requests sent; 0 if no connection could be made or none was needed."""
+    shared: bool
+    """Whether another call made the exchange, and this one only waited for its result."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class SpikeAuthError(Exception):
         retry_after: float | None = None,
         retryable: bool = False,
         attempts: int = 0,
+        shared: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = self.statuses[0] if status is None else Status(status)
@@ -42,6 +45,7 @@ class SpikeAuthError(Exception):
         self.retry_after = retry_after
         self.retryable = retryable
         self.attempts = attempts
+        self.shared = shared
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self.args, self.__dict__
@@ -147,4 +151,5 @@ def error_from(struct: ErrorStruct) -> SpikeAuthError:
         retry_after=struct.retry_after_ms / 1000 if struct.retry_after_ms >= 0 else None,
         retryable=bool(struct.retryable),
         attempts=struct.attempts,
+        shared=bool(struct.shared),
     )

@@ -13,7 +13,7 @@ from ._library import lib
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._errors import SpikeAuthError
+    from ._buffers import Ending
     from ._prototypes import ClientHandle
 
 # Not Python's own, because a program can have patched only some of its modules.
@@ -34,12 +34,12 @@ class _GreenletQueue(Queue):
         self._asleep: dict[int, Any] = {}  # to release one wakes its greenlet
         self.leader: object = None
 
-    def perform(self, client: ClientHandle, request: Request, greenlet: object) -> str | SpikeAuthError:
+    def perform(self, client: ClientHandle, request: Request, greenlet: object) -> Ending:
         tag, call, alarm = next(self._tags), new_call(request.timeout_ms), self._semaphore(0)
         self._asleep[tag] = alarm
         try:
-            outcome: str | SpikeAuthError | None = self.start(client, request, call, tag)
-            while outcome is None:
+            ending: Ending | None = self.start(client, request, call, tag)
+            while ending is None:
                 if self.leader is None:
                     self.leader = greenlet  # since the check, no signal handler has run
                     try:
@@ -50,8 +50,8 @@ class _GreenletQueue(Queue):
                         self._wake(ended)
                 else:
                     alarm.acquire(timeout=_LOST_SECONDS)
-                outcome = result_of(call)
-            return outcome
+                ending = result_of(call)
+            return ending
         finally:
             del self._asleep[tag]
             lib.call_free(call)
@@ -67,7 +67,7 @@ class _GreenletQueue(Queue):
 _queues: WeakKeyDictionary[Any, _GreenletQueue] = WeakKeyDictionary()
 
 
-def perform_in_greenlet(library: str, client: ClientHandle, request: Request) -> str | SpikeAuthError:
+def perform_in_greenlet(library: str, client: ClientHandle, request: Request) -> Ending:
     """Make a call and wait, while other greenlets run."""
     hubs, locks, selects = (import_module(f"{library}.{name}") for name in _MODULES[library])
     hub, greenlet = hubs.get_hub(), import_module("greenlet").getcurrent()

@@ -85,7 +85,9 @@ class ErrorStruct(Structure):
         ("attempts", c_uint32),
         ("retryable", c_uint32),
         ("message", c_char * 424),
-        ("reserved", c_uint64 * 8),
+        ("shared", c_uint32),
+        ("renewal_status", c_int32),
+        ("reserved", c_uint64 * 7),
     ]
 
 

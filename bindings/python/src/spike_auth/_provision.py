@@ -6,15 +6,15 @@ import select
 from collections import deque
 from collections.abc import Generator, Iterable
 from copy import copy
-from ctypes import byref
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._buffers import CallBuffers, text_of
-from ._calls import LOOK_SECONDS, Queue, Request, new_call, result_of
+from ._buffers import CallBuffers, Ending, Granted, text_of
+from ._calls import LOOK_SECONDS, Queue, Request, new_call
 from ._client import BaseClient
-from ._errors import Cancelled, ClientClosed, InvalidInput, SpikeAuthError, error_from
+from ._errors import Cancelled, ClientClosed, InvalidInput, SpikeAuthError
 from ._library import lib
+from ._log import logged
 from ._prototypes import CallHandle, Status
 from ._settings import milliseconds
 from ._waits import note_end
@@ -42,13 +42,14 @@ class _User(NamedTuple):
     position: int
     id: bytes
     refusals: int
+    began: float = 0.0  # its last call
 
 
 class Window:
     """Gets the tokens of many users, with at most `concurrency` calls under way.
 
     `users` are positions and ids. It is read only as far as calls can be started, so it may be endless. Unless
-    `wants_tokens`, no token leaves the library.
+    `wants_tokens`, no `str` is made of a token.
 
     A 429, or a 503 with Retry-After, is a pause and not an outcome: nobody new is started for the time that the error
     names, and then the user is started again. Only a user whose calls have ended ten times so gets it as an outcome.
@@ -134,7 +135,7 @@ class Window:
         request = Request(lib.client_start_token, lib.client_get_token, inputs, self._timeout_ms)
         error = self._queue.start(self._client, request, self._calls[index], index)
         if error is None:
-            self._under_way[self._idle.pop()] = user
+            self._under_way[self._idle.pop()] = user._replace(began=monotonic())
         elif error.status is not Status.INVALID_USER_ID:
             raise copy(error)  # one that no local holds: with its traceback that would be a cycle, and keep the client
         return error
@@ -154,14 +155,20 @@ class Window:
         ended: list[Outcome] = []
         while tags := self._queue.take():
             for index in tags:
-                result = self._result(self._calls[index])
+                ending = self._buffers.call(lib.call_get_token, self._calls[index], wants_text=self._wants_tokens)
                 user = self._under_way.pop(index)
                 self._idle.append(index)
-                if isinstance(result, str):
-                    ended.append(Outcome(user.position, None, result))
-                elif not self._starts_again(user, result):
-                    ended.append(Outcome(user.position, result, ""))
+                outcome = self._outcome(user, ending)
+                if outcome:
+                    ended.append(outcome)
+                if outcome or ending.attempts:  # else the client held it back, and it is to start again
+                    logged(ending, user.began)
         return ended
+
+    def _outcome(self, user: _User, ending: Ending) -> Outcome | None:
+        if isinstance(ending, Granted):
+            return Outcome(user.position, None, ending.text)
+        return None if self._starts_again(user, ending) else Outcome(user.position, ending, "")
 
     def _starts_again(self, user: _User, error: SpikeAuthError) -> bool:
         if isinstance(error, ClientClosed):
@@ -183,13 +190,6 @@ class Window:
         out = (self._buffers.text_ref, 0, self._buffers.length_ref)  # no room: the token is not copied
         status = lib.client_peek_token(self._client, user, len(user), *out, None)
         return "" if status == Status.BUFFER_TOO_SMALL else None
-
-    def _result(self, call: CallHandle) -> str | SpikeAuthError:
-        if self._wants_tokens:
-            return result_of(call) or ""
-        out = (self._buffers.text_ref, 0, self._buffers.length_ref)
-        status = lib.call_get_token(call, *out, byref(self._buffers.error))
-        return "" if status == Status.BUFFER_TOO_SMALL else error_from(self._buffers.error)
 
     def _free(self) -> None:
         while self._calls:

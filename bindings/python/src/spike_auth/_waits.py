@@ -10,17 +10,17 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from ._buffers import outcome_of
+from ._buffers import ending_of
 from ._calls import LOOK_SECONDS, Queue, Request, new_call, result_of
 from ._greenlets import perform_in_greenlet
 from ._library import lib
 
 if TYPE_CHECKING:
-    from ._errors import SpikeAuthError
+    from ._buffers import Ending
     from ._prototypes import ClientHandle
 
 
-def perform(client: ClientHandle, request: Request) -> str | SpikeAuthError:
+def perform(client: ClientHandle, request: Request) -> Ending:
     """Make a call and wait. The error is returned, not raised: the traceback would keep the client's handle."""
     for patched in (select.select, threading.Lock):
         library = patched.__module__.partition(".")[0]
@@ -30,7 +30,7 @@ def perform(client: ClientHandle, request: Request) -> str | SpikeAuthError:
         return _wait(client, request)
     call = new_call(request.timeout_ms)
     try:
-        return outcome_of(request.block, client, *request.inputs, call)
+        return ending_of(request.block, client, *request.inputs, call)
     finally:
         lib.call_free(call)
 
@@ -54,20 +54,20 @@ def _idle_queue() -> Queue:
         return Queue()
 
 
-def _wait(client: ClientHandle, request: Request) -> str | SpikeAuthError:
+def _wait(client: ClientHandle, request: Request) -> Ending:
     queue, call = _idle_queue(), new_call(request.timeout_ms)
     try:
         while (error := queue.start(client, request, call, 0)) and not queue.is_usable():
             queue.free()  # before another has the number of its descriptor
             queue = _idle_queue()
-        outcome: str | SpikeAuthError | None = error
-        while outcome is None:
+        ending: Ending | None = error
+        while ending is None:
             poll = select.poll()  # of its own too
             poll.register(queue.fd, select.POLLIN)
             poll.poll(LOOK_SECONDS * 1000)
             queue.take()
-            outcome = result_of(call)
-        return outcome
+            ending = result_of(call)
+        return ending
     finally:
         lib.call_free(call)
         note_end()
