@@ -51,6 +51,7 @@ c++                         demo      g++                      g++              
 readelf                     test      binutils                 binutils         binutils             looks at the shared library
 aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -                binutils-aarch64-linux-gnu  joins the archive for arm64
 doxygen                     docs      doxygen                  doxygen          doxygen              the reference of the C and C++ headers
+advzip                      dist      advancecomp              advancecomp      advancecomp          packs wheels smaller
 dpkg-deb                    dist      dpkg                     dpkg             dpkg                 packs Debian packages
 npm                         engines   npm                      npm              nodejs-npm           Node, and koffi, by which it calls the library
 clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
