@@ -68,7 +68,7 @@ class System:
         self.add("id", f"#!/bin/sh\necho {uid}\n")
         if manager:
             self.add(manager, MANAGER)
-        for name in ("cc", "c++", "ld", "objcopy", "nm", "readelf", "pkg-config", "make", "dpkg-deb",
+        for name in ("cc", "c++", "ld", "objcopy", "nm", "readelf", "pkg-config", "make", "advzip", "doxygen", "npm", "dpkg-deb",
                      "aarch64-linux-gnu-ld"):
             self.write(self.programs / name, "#!/bin/sh\n")
         # Each answer of these two is 3.11, or yes.
@@ -141,7 +141,7 @@ class Check(OnASystem):
     def test_a_complete_system_is_told_nothing(self):
         system = self.system()
         system.complete()
-        for goal in ("pip", "build", "go", "venv", "wheel", "dist", "demo"):
+        for goal in ("pip", "build", "go", "venv", "wheel", "dist", "demo", "docs", "engines"):
             self.assertEqual(system.said("check", goal), (0, ""), goal)
 
     def test_what_is_too_old_is_named_with_its_version_and_the_one_that_is_needed(self):
