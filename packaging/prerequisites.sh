@@ -51,6 +51,7 @@ aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -             
 dpkg-deb                    dist      dpkg                     dpkg             dpkg                 packs Debian packages
 clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
 valgrind                    optional  valgrind                 valgrind         valgrind             the C tests under memcheck
+gdb                         optional  gdb                      gdb              gdb                  core dumps that gdb writes
 openssl                     optional  openssl                  openssl          openssl              certificates for the TLS tests
 nginx                       optional  nginx                    nginx            nginx                a real server as the peer of TLS
 tinyproxy                   optional  tinyproxy-bin            tinyproxy        tinyproxy            a real proxy
