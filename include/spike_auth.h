@@ -683,7 +683,7 @@ spike_auth_status_t spike_auth_config_set_application_id(struct spike_auth_confi
  * @param key_len  length of key in bytes, 1 to 4096
  * @param err      receives the error detail; may be NULL
  *
- * Fails with INVALID_KEY.
+ * Fails with INVALID_KEY, INTERNAL (the system gives no memory for it).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE
@@ -1014,7 +1014,7 @@ spike_auth_status_t spike_auth_client_sign_user(const struct spike_auth_client *
  *
  * The old key is wiped when the last call that uses it has ended. A client whose key came from SPIKE_HMAC_KEY_FILE needs
  * no call: after a 401 it reads the file again, at most once in five seconds. After this call it does not. A client that
- * was made without a key has one from then on. Fails with INVALID_KEY, CLOSED.
+ * was made without a key has one from then on. Fails with INVALID_KEY, CLOSED, INTERNAL (the system gives no memory).
  */
 SPIKE_AUTH_API
 SPIKE_AUTH_MUST_USE

@@ -56,6 +56,7 @@ dpkg-deb                    dist      dpkg                     dpkg             
 npm                         engines   npm                      npm              nodejs-npm           Node, and koffi, by which it calls the library
 clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
 valgrind                    optional  valgrind                 valgrind         valgrind             the C tests under memcheck
+gdb                         optional  gdb                      gdb              gdb                  core dumps that gdb writes
 openssl                     optional  openssl                  openssl          openssl              certificates for the TLS tests
 nginx                       optional  nginx                    nginx            nginx                a real server as the peer of TLS
 tinyproxy                   optional  tinyproxy-bin            tinyproxy        tinyproxy            a real proxy

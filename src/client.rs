@@ -82,7 +82,7 @@ impl Client {
     /// Fails with [`ErrorKind::InvalidKey`] unless it has 1 to 4096 bytes.
     pub fn set_hmac_key(&self, key: &[u8]) -> Result<(), Error> {
         self.check_open()?;
-        let key = ClientKey::new(key)?;
+        let key = Arc::new(ClientKey::new(key)?);
         key.hmac.check_proof()?;
         if self.core.ring.set(&key) {
             self.cache().forget_refusals();

@@ -33,7 +33,7 @@ pub(crate) struct Keyring {
 
 /// A key, and which one of its client it is: from 1.
 pub(crate) struct Numbered {
-    key: ClientKey,
+    key: Arc<ClientKey>,
     number: u32,
 }
 
@@ -86,7 +86,7 @@ impl Keyring {
     }
 
     /// Later signatures are made with `key`, and the file is not looked at any more. Returns whether it is another key.
-    pub(crate) fn set(&self, key: &ClientKey) -> bool {
+    pub(crate) fn set(&self, key: &Arc<ClientKey>) -> bool {
         self.watches_file.store(false, Ordering::SeqCst);
         self.was_set.store(true, Ordering::Relaxed);
         self.change_to(key, || true)
@@ -133,7 +133,7 @@ impl Keyring {
         }
         if let Some(key) = ClientKey::in_file(path) {
             // Asked again at the change: a key may have been set while the file was read.
-            self.change_to(&key, || self.watches_file.load(Ordering::SeqCst));
+            self.change_to(&Arc::new(key), || self.watches_file.load(Ordering::SeqCst));
         }
         // Afterwards: who is refused meanwhile must not miss the new key.
         self.looked.store(self.now(), Ordering::Release);
@@ -145,14 +145,14 @@ impl Keyring {
     }
 
     /// Returns whether it is another key.
-    fn change_to(&self, key: &ClientKey, may_change: impl Fn() -> bool) -> bool {
+    fn change_to(&self, key: &Arc<ClientKey>, may_change: impl Fn() -> bool) -> bool {
         let (mut is_other, mut number) = (false, 0);
         self.current.rcu(|current| {
             number = current.as_ref().map_or(0, |current| current.number);
             is_other = may_change()
                 && current.as_ref().is_none_or(|current| !current.key.hmac.is_same_as(&key.hmac));
             match is_other {
-                true => Some(Arc::new(Numbered { key: key.clone(), number: number + 1 })),
+                true => Some(Arc::new(Numbered { key: Arc::clone(key), number: number + 1 })),
                 false => current.clone(),
             }
         });

@@ -43,6 +43,7 @@ mod signing;
 mod store;
 mod threads;
 mod token;
+mod undumped;
 mod user_id;
 
 pub use cache::Stats;

@@ -70,6 +70,7 @@ SUITES = [
             ("tls", "test_tls", []),
             ("proxy", "test_proxy", []),
             ("secrets", "test_secrets", None),
+            ("dumps", "test_dumps", ["-k", "no_key"]),
             ("artifact", "test_artifact", []),
             ("install", "test_install", []),
             ("notices", "test_notices", []),

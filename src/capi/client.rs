@@ -116,7 +116,7 @@ pub unsafe extern "C" fn spike_auth_client_sign_user(
 ///
 /// The old key is wiped when the last call that uses it has ended. A client whose key came from SPIKE_HMAC_KEY_FILE needs
 /// no call: after a 401 it reads the file again, at most once in five seconds. After this call it does not. A client that
-/// was made without a key has one from then on. Fails with INVALID_KEY, CLOSED.
+/// was made without a key has one from then on. Fails with INVALID_KEY, CLOSED, INTERNAL (the system gives no memory).
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_client_set_hmac_key(

@@ -153,7 +153,7 @@ pub unsafe extern "C" fn spike_auth_config_set_application_id(
 /// @param key_len  length of key in bytes, 1 to 4096
 /// @param err      receives the error detail; may be NULL
 ///
-/// Fails with INVALID_KEY.
+/// Fails with INVALID_KEY, INTERNAL (the system gives no memory for it).
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn spike_auth_config_set_hmac_key(

@@ -13,7 +13,6 @@ pub(super) const KEY_FILE_MAX: u64 = KEY_MAX as u64 + 2;
 const STORE_SALT: &[u8] = b"spike_auth store 1";
 
 /// The keys that are made of it. Its bytes are not kept.
-#[derive(Clone)]
 pub(crate) struct ClientKey {
     pub(crate) hmac: HmacKey,
     /// For the records of the store.
@@ -22,11 +21,11 @@ pub(crate) struct ClientKey {
 }
 
 impl ClientKey {
-    /// Takes 1 to 4096 raw bytes.
+    /// Takes 1 to 4096 raw bytes. Fails too if the system gives no memory.
     pub(crate) fn new(key: &[u8]) -> Result<Self, Error> {
         Ok(Self {
             hmac: HmacKey::new(key)?,
-            store: DerivedKey::extract(STORE_SALT, key),
+            store: DerivedKey::extract(STORE_SALT, key)?,
             shape: KeyShape::of(key),
         })
     }

@@ -145,13 +145,14 @@ fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) {
     config.proxy.set_environment(proxy, no_proxy);
 }
 
-/// Adds the name of the variable to an error.
+/// Adds the name of the variable to an error, unless the system is at fault.
 fn named<T>(variable: &str, result: Result<T, Error>) -> Result<T, Error> {
-    result.map_err(|error| {
-        Error::new(
+    result.map_err(|error| match error.kind() {
+        ErrorKind::Internal => error,
+        _ => Error::new(
             ErrorKind::InvalidEnvironment,
             format!("The environment variable {variable} is invalid. {}", error.message()),
-        )
+        ),
     })
 }
 

@@ -14,6 +14,7 @@ mod store_url;
 mod tls_roots;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use algorithms::{USABLE_KEYS, name_of, value_of};
@@ -76,7 +77,8 @@ pub(crate) struct CacheLimits {
 #[derive(Clone)]
 pub struct Config {
     pub(crate) application_id: Option<ApplicationId>,
-    pub(crate) key: Option<ClientKey>,
+    /// Shared with the clients: a copy would be another page of secrets.
+    pub(crate) key: Option<Arc<ClientKey>>,
     /// Where the environment said that the key is.
     pub(crate) hmac_key_file: Option<PathBuf>,
     pub(crate) base_url: BaseUrl,
@@ -134,7 +136,7 @@ impl Config {
 
     /// Sets the HMAC key: 1 to 4096 raw bytes.
     pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
-        self.key = Some(ClientKey::new(key)?);
+        self.key = Some(Arc::new(ClientKey::new(key)?));
         self.hmac_key_file = None;
         self.sources.program("hmac_key");
         Ok(())

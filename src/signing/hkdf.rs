@@ -2,45 +2,43 @@
 //!
 //! ring has it too, and does not wipe what it holds.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
-const BLOCK: usize = 32;
+use super::Digest;
+use super::states::States;
+use super::traces::without_traces;
+use crate::error::Error;
+use crate::undumped::Undumped;
 
-/// The pseudorandom key: the HMAC key cannot be computed from it. Wiped on drop.
-#[derive(Clone)]
-pub(crate) struct DerivedKey(Zeroizing<[u8; BLOCK]>);
+/// The pseudorandom key, prepared for HMAC. The HMAC key cannot be computed from it. Wiped on drop, and left
+/// out of core dumps.
+pub(crate) struct DerivedKey(Undumped<States>);
 
 impl DerivedKey {
-    /// HKDF-Extract.
-    pub(crate) fn extract(salt: &[u8], key: &[u8]) -> Self {
-        let mut this = Self(Zeroizing::default());
-        this.0.copy_from_slice(mac(salt, &[key]).as_slice());
-        this
+    /// HKDF-Extract. Fails if the system gives no memory.
+    pub(crate) fn extract(salt: &[u8], key: &[u8]) -> Result<Self, Error> {
+        let mut salted = States::default(); // no secret
+        salted.prepare(salt);
+        without_traces(|| States::undumped(salted.mac(key).as_slice()).map(Self))
     }
 
     /// HKDF-Expand, at most 255 blocks.
     pub(crate) fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
-        let mut last = Zeroizing::new([0; BLOCK]);
-        for (index, block) in out.chunks_mut(BLOCK).enumerate() {
-            let before: &[u8] = if index == 0 { &[] } else { last.as_slice() };
-            let count = [index as u8 + 1];
-            let parts = [&[before], info, &[&count[..]]].concat();
-            let next = mac(self.0.as_slice(), &parts);
-            last.copy_from_slice(next.as_slice());
-            block.iter_mut().zip(next.iter()).for_each(|(to, from)| *to = *from);
+        let mut message = Zeroizing::new(Vec::with_capacity(
+            size_of::<Digest>() + info.iter().map(|part| part.len()).sum::<usize>() + 1,
+        ));
+        let mut last = Zeroizing::new(Digest::default());
+        for (index, block) in out.chunks_mut(last.len()).enumerate() {
+            message.clear();
+            if index > 0 {
+                message.extend_from_slice(last.as_slice());
+            }
+            info.iter().for_each(|part| message.extend_from_slice(part));
+            message.push(index as u8 + 1);
+            last = without_traces(|| self.0.mac(&message));
+            block.iter_mut().zip(last.iter()).for_each(|(to, from)| *to = *from);
         }
     }
-}
-
-#[allow(clippy::expect_used, reason = "HMAC takes a key of any length")]
-fn mac(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; BLOCK]> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    parts.iter().for_each(|part| mac.update(part));
-    let mut out = Zeroizing::new([0; BLOCK]);
-    out.copy_from_slice(mac.finalize().as_bytes());
-    out
 }
 
 #[cfg(test)]
@@ -50,7 +48,7 @@ mod tests {
     fn check(salt: &[u8], key: &[u8], info: &[u8], expected: &str) {
         let mut out = vec![0; expected.len() / 2];
         let (first, second) = info.split_at(info.len() / 2);
-        DerivedKey::extract(salt, key).expand(&[first, second], &mut out);
+        DerivedKey::extract(salt, key).unwrap().expand(&[first, second], &mut out);
         assert_eq!(hex::encode(out), expected);
     }
 
