@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -59,8 +60,8 @@ const char *library_path(void)
     Dl_info found;
     if (!dladdr((void *)(uintptr_t)spike_auth_version, &found))
         return "unknown";
-    const char *resolved = realpath(found.dli_fname, NULL); /* kept until the end */
-    return resolved ? resolved : found.dli_fname;
+    static char path[PATH_MAX];
+    return realpath(found.dli_fname, path) ? path : found.dli_fname;
 #endif
 }
 

@@ -26,7 +26,8 @@ void screen_look(void)
 {
     const char *terminal = getenv("TERM");
     is_utf8 = locale_is_utf8();
-    is_coloured = isatty(STDOUT_FILENO) && !is_set("NO_COLOR") && terminal && *terminal && strcmp(terminal, "dumb") != 0;
+    bool is_able = terminal && *terminal && strcmp(terminal, "dumb") != 0;
+    is_coloured = is_able && isatty(STDOUT_FILENO) && !is_set("NO_COLOR");
 }
 
 /* Returns a character and moves behind it; -1 for a byte that begins none. */

@@ -11,8 +11,8 @@ void screen_look(void);
  * show become question marks. */
 void screen_put(const char *text, size_t width);
 
-/* Prints the first text if characters are UTF-8, else the second; in a colour, which is a parameter of SGR, if stdout is
- * a terminal. */
+/* Prints the first text if characters are UTF-8, else the second. Stdout that is a terminal shows it in a colour, which
+ * is a parameter of SGR. */
 void screen_mark(const char *utf8, const char *ascii, const char *colour);
 
 #endif

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from ._buffers import error_of, text_of
 from ._calls import Queue, Request, new_call, result_of
-from ._client import BaseClient, text_or_raise
+from ._client import BaseClient, value_or_raise
+from ._diagnosis import diagnosis
 from ._library import lib
 from ._prototypes import CallHandle
 from ._settings import encode, milliseconds
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._errors import SpikeAuthError
+
+_Value = TypeVar("_Value")
 
 
 class _LoopQueue(Queue):
@@ -77,14 +80,14 @@ class AsyncClient(BaseClient):
 
     async def exchange(self, user_id: str, signature: str | None = None, *, timeout: float | None = None) -> str:
         """Request a new token from the service, as `Client.exchange` does."""
-        return text_or_raise(await self._perform(self._exchange_request(user_id, signature, timeout)))
+        return value_or_raise(await self._perform(self._exchange_request(user_id, signature, timeout)))
 
     async def token(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the access token of a user, as `Client.token` does."""
         timeout_ms = milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
-        return cached or text_or_raise(await self._perform(self._token_request(user, timeout_ms)))
+        return cached or value_or_raise(await self._perform(self._token_request(user, timeout_ms)))
 
     async def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
@@ -99,18 +102,26 @@ class AsyncClient(BaseClient):
         user = encode("user_id", user_id)
         await self._ask_store(timeout, lib.client_forget_shared, user, len(user))
 
+    async def diagnose(self, user_id: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Look at everything that a token needs, as `Client.diagnose` does, on such a thread."""
+        user = encode("user_id", user_id)
+        return value_or_raise(await self._on_thread(timeout, diagnosis, self._require_open(), user))
+
     async def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
-        _running_loop()
-        call = _SharedCall(new_call(milliseconds("timeout", timeout)).value)
-        try:
-            error = await asyncio.to_thread(error_of, function, self._require_open(), *inputs, call)
-        finally:
-            lib.call_cancel(call)  # a task that is cancelled leaves a thread in the call
+        error = await self._on_thread(timeout, error_of, function, self._require_open(), *inputs)
         try:
             if error is not None:
                 raise error
         finally:
-            del error  # as in text_or_raise
+            del error  # as in value_or_raise
+
+    async def _on_thread(self, timeout: float | None, work: Callable[..., _Value], *inputs: Any) -> _Value:
+        _running_loop()
+        call = _SharedCall(new_call(milliseconds("timeout", timeout)).value)
+        try:
+            return await asyncio.to_thread(work, *inputs, call)
+        finally:
+            lib.call_cancel(call)  # a task that is cancelled leaves a thread in the call
 
     async def aclose(self) -> None:
         """Close the client. Calls in flight raise `ClientClosed` at once, and so do later ones."""

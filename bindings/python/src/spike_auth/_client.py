@@ -6,11 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from ctypes import addressof, byref, c_char, c_int64, memset
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from ._buffers import check, outcome_of, text_of
 from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
 from ._calls import Request, new_call
+from ._diagnosis import diagnosis
 from ._errors import ClientClosed, InvalidInput, SpikeAuthError
 from ._library import lib
 from ._prototypes import ClientHandle, StatsStruct, Status
@@ -20,6 +21,8 @@ from ._waits import perform
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+_Value = TypeVar("_Value")
 
 
 def sign_user(hmac_key: str | bytes, user_id: str) -> str:
@@ -31,7 +34,7 @@ def sign_user(hmac_key: str | bytes, user_id: str) -> str:
     Raises `InvalidInput` for a bad user id, and `ConfigurationError` if the key is not 1 to 4096 bytes long.
     """
     key, user = key_bytes("hmac_key", hmac_key), encode("user_id", user_id)
-    return text_or_raise(outcome_of(lib.sign_user, key, len(key), user, len(user)))
+    return value_or_raise(outcome_of(lib.sign_user, key, len(key), user, len(user)))
 
 
 def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
@@ -52,9 +55,9 @@ def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
     return True
 
 
-def text_or_raise(outcome: str | SpikeAuthError) -> str:
-    """Return the text, or raise the error."""
-    if isinstance(outcome, str):
+def value_or_raise(outcome: _Value | SpikeAuthError) -> _Value:
+    """Return the outcome, or raise it if it is an error."""
+    if not isinstance(outcome, SpikeAuthError):
         return outcome
     try:
         raise outcome
@@ -116,7 +119,7 @@ class BaseClient:
         """
         user = encode("user_id", user_id)
         signature = text_of(lib.unchecked_client_sign_user, self._handle, user)
-        return signature or text_or_raise(outcome_of(lib.client_sign_user, self._require_open(), user, len(user)))
+        return signature or value_or_raise(outcome_of(lib.client_sign_user, self._require_open(), user, len(user)))
 
     def sign_many(self, user_ids: Iterable[str]) -> list[str]:
         """Sign many user ids with one call into the library, which is much faster than one by one.
@@ -271,7 +274,7 @@ class Client(BaseClient):
         Raises any `SpikeAuthError`: `InvalidInput` for bad arguments, `ClientClosed`, and for failures of network and
         service `NetworkError`, `ExchangeTimeout`, `Rejected`, `RateLimited`, `ServerError`, `InvalidResponse`.
         """
-        return text_or_raise(perform(self._require_open(), self._exchange_request(user_id, signature, timeout)))
+        return value_or_raise(perform(self._require_open(), self._exchange_request(user_id, signature, timeout)))
 
     def token(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the access token of a user: the cached one, or a new one, which is then cached.
@@ -284,7 +287,7 @@ class Client(BaseClient):
         timeout_ms = milliseconds("timeout", timeout)
         user = encode("user_id", user_id)
         cached = text_of(lib.unchecked_client_peek_token, self._handle, user)
-        return cached or text_or_raise(perform(self._require_open(), self._token_request(user, timeout_ms)))
+        return cached or value_or_raise(perform(self._require_open(), self._token_request(user, timeout_ms)))
 
     def authorization(self, user_id: str, *, timeout: float | None = None) -> str:
         """Return the value of an ``Authorization`` header for a user: ``"Bearer "`` and the token."""
@@ -312,6 +315,21 @@ class Client(BaseClient):
         """
         user = encode("user_id", user_id)
         self._ask_store(timeout, lib.client_forget_shared, user, len(user))
+
+    def diagnose(self, user_id: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Look at everything that a token needs, and return a report: ``python -m spike_auth doctor`` shows it.
+
+        docs/doctor.md describes its members. It holds no secret and no user id. Requests one token for the user.
+        Blocks as `check_store` does, but for at most `timeout`.
+
+        Raises `InvalidInput` for a bad user id, and `ClientClosed`. All other failures are in the report.
+        """
+        user = encode("user_id", user_id)
+        call = new_call(milliseconds("timeout", timeout))
+        try:
+            return value_or_raise(diagnosis(self._require_open(), user, call))
+        finally:
+            lib.call_free(call)
 
     def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
         call = new_call(milliseconds("timeout", timeout))
