@@ -9,6 +9,7 @@
 /* The exit codes. */
 enum { DONE = 0, FAILED = 1, USAGE = 2 };
 
+/* `id` is NULL if none is given. */
 struct user {
     const char *id;
     size_t len;

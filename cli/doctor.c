@@ -32,8 +32,7 @@ static char *report_of_no_client(const char *cure, double ms)
     FILE *out = open_memstream(&json, &len);
     if (!out)
         return NULL;
-    fprintf(out, "{\"version\":\"%s\",\"abi\":%u,\"ok\":false,\"cure\":\"", spike_auth_version(),
-            (unsigned)spike_auth_abi_version());
+    fprintf(out, "{\"version\":\"%s\",\"ok\":false,\"cure\":\"", spike_auth_version());
     put_json(out, cure);
     fprintf(out,
             "\",\"checks\":[{\"name\":\"settings\",\"status\":\"failed\",\"ms\":%.3f,"
@@ -44,23 +43,16 @@ static char *report_of_no_client(const char *cure, double ms)
     return fclose(out) == 0 ? json : NULL;
 }
 
-/* Most reports fit into the first buffer. One that does not is made again. */
 static char *report_of(const spike_auth_client *client, struct user user, spike_auth_error *err)
 {
-    char *json = NULL;
-    for (size_t size = 1 << 16, len = 0;; size = len + 1024) {
+    char *json = malloc(SPIKE_AUTH_REPORT_SIZE);
+    size_t len;
+    if (json && spike_auth_client_diagnose(client, user.id, user.len, NULL, json, SPIKE_AUTH_REPORT_SIZE, &len, err) !=
+                    SPIKE_AUTH_STATUS_OK) {
         free(json);
-        json = malloc(size);
-        spike_auth_status_t status =
-            json ? spike_auth_client_diagnose(client, user.id, user.len, NULL, json, size, &len, err)
-                 : SPIKE_AUTH_STATUS_INTERNAL;
-        if (status == SPIKE_AUTH_STATUS_OK)
-            return json;
-        if (status != SPIKE_AUTH_STATUS_BUFFER_TOO_SMALL || len < size) {
-            free(json);
-            return NULL;
-        }
+        json = NULL;
     }
+    return json;
 }
 
 /* ---- the table */
@@ -140,7 +132,7 @@ static void show(const struct report *report)
     screen_look();
     screen_put("spike_auth ", 0);
     screen_put(report->version, 0);
-    printf(" (ABI %.0f), ", report->abi);
+    printf(" (ABI %u), ", (unsigned)spike_auth_abi_version());
     screen_put(library_path(), 0);
     fputs("\n\n", stdout);
     for (size_t i = 0; i < report->check_count; i++) {
@@ -176,6 +168,8 @@ static void print_json(const char *json)
 
 int doctor(bool as_json, struct user user)
 {
+    if (user.id && user.len == 0)
+        return complain("USER is empty. Leave it out to try no exchange.");
     spike_auth_client *client;
     spike_auth_error err = {0};
     double start = now_ms();

@@ -17,7 +17,7 @@ static const char HELP[] =
     "USAGE\n"
     "  spike-auth sign USER               print the signature of a user id; sends nothing\n"
     "  spike-auth token [--header] USER   print the user's access token\n"
-    "  spike-auth doctor [--json] USER    look at everything that a token needs, and name a cure for what is broken\n"
+    "  spike-auth doctor [--json] [USER]  look at everything that a token needs, and name a cure for what is broken\n"
     "\n"
     "OPTIONS\n"
     "  --header       print the whole header line, \"Authorization: Bearer TOKEN\"\n"
@@ -116,8 +116,9 @@ static int print_help(void)
 static const struct command {
     const char *name;
     const char *option; /* the only one that it has */
+    bool needs_user;
     int (*run)(bool has_option, struct user user);
-} COMMANDS[] = {{"sign", NULL, sign}, {"token", "--header", token}, {"doctor", "--json", doctor}};
+} COMMANDS[] = {{"sign", NULL, true, sign}, {"token", "--header", true, token}, {"doctor", "--json", false, doctor}};
 
 static int misused(const char *what, const char *argument)
 {
@@ -161,11 +162,11 @@ static int run_command(const struct command *command, char **arguments)
             from_stdin = !options_end && strcmp(argument, "-") == 0;
         }
     }
-    if (!user)
+    if (!user && command->needs_user)
         return misused("USER is missing", "");
     if (from_stdin)
         return run_on_stdin(command, has_option);
-    return command->run(has_option, (struct user){user, strlen(user)});
+    return command->run(has_option, (struct user){user, user ? strlen(user) : 0});
 }
 
 static int run(char **arguments)

@@ -257,8 +257,6 @@ bool report_read(char *json, struct report *report)
             report->version = read_text(&reader);
         else if (strcmp(name, "cure") == 0)
             report->cure = read_text(&reader);
-        else if (strcmp(name, "abi") == 0)
-            report->abi = read_amount(&reader);
         else if (strcmp(name, "checks") == 0)
             read_checks(&reader, report);
         else if (strcmp(name, "ok") == 0) {

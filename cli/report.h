@@ -24,7 +24,6 @@ struct check {
 struct report {
     const char *version;
     const char *cure; /* may be NULL */
-    double abi;
     bool ok;
     struct check checks[CHECKS_MAX];
     size_t check_count;

@@ -69,7 +69,7 @@ class Commands(Case):
             (["token", "alice"], {"SPIKE_HMAC_KEY": "wrong-but-long-enough"}, "401"),
             (["token", "alice"], {"SPIKE_TIMEOUT_MS": "soon"}, "SPIKE_TIMEOUT_MS"),
             (["doctor", "a b"], {}, "user id"),
-            (["doctor", "--json", ""], {}, "user id"),
+            (["doctor", "--json", ""], {}, "USER is empty"),
         ]:
             with self.subTest(arguments=arguments, **variables):
                 code, printed, said = self.run_it(*arguments, **variables)
@@ -81,7 +81,7 @@ class Commands(Case):
 
     def test_bad_arguments(self):
         for arguments in ["", "sign", "steal alice", "sign alice bob", "sign --header alice", "token --json alice",
-                          "token -x alice", "doctor --json", "sign --", "sign - alice", "--version-x"]:
+                          "token -x alice", "doctor --xml", "sign --", "sign - alice", "--version-x"]:
             with self.subTest(arguments):
                 code, printed, said = self.run_it(*arguments.split())
                 self.assertEqual((code, printed), (2, ""))

@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor", help="find out why there is no token", description=_DOCTOR, allow_abbrev=False
     )
-    doctor.add_argument("user_id", metavar="USER_ID", help="a token is requested for this user, and not printed")
+    doctor.add_argument(
+        "user_id", nargs="?", metavar="USER_ID", help="a user to request a token for, which is not printed"
+    )
     doctor.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
     many = commands.add_parser(
         "provision", help="get the tokens of all users of a file", description=_PROVISION, allow_abbrev=False

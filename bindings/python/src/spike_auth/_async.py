@@ -102,9 +102,9 @@ class AsyncClient(BaseClient):
         user = encode("user_id", user_id)
         await self._ask_store(timeout, lib.client_forget_shared, user, len(user))
 
-    async def diagnose(self, user_id: str, *, timeout: float | None = None) -> dict[str, Any]:
+    async def diagnose(self, user_id: str | None = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Look at everything that a token needs, as `Client.diagnose` does, on such a thread."""
-        user = encode("user_id", user_id)
+        user = b"" if user_id is None else encode("user_id", user_id)
         return value_or_raise(await self._on_thread(timeout, diagnosis, self._require_open(), user))
 
     async def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:

@@ -316,15 +316,16 @@ class Client(BaseClient):
         user = encode("user_id", user_id)
         self._ask_store(timeout, lib.client_forget_shared, user, len(user))
 
-    def diagnose(self, user_id: str, *, timeout: float | None = None) -> dict[str, Any]:
+    def diagnose(self, user_id: str | None = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Look at everything that a token needs, and return a report: ``python -m spike_auth doctor`` shows it.
 
-        docs/doctor.md describes its members. It holds no secret and no user id. Requests one token for the user.
+        docs/doctor.md describes its members. It holds no secret and no user id. Requests one token for the user, if
+        one is given, over a connection of its own. Uses and changes nothing of the cache.
         Blocks as `check_store` does, but for at most `timeout`.
 
         Raises `InvalidInput` for a bad user id, and `ClientClosed`. All other failures are in the report.
         """
-        user = encode("user_id", user_id)
+        user = b"" if user_id is None else encode("user_id", user_id)
         call = new_call(milliseconds("timeout", timeout))
         try:
             return value_or_raise(diagnosis(self._require_open(), user, call))

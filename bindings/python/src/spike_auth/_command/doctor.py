@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from .._client import Client
-from .._errors import InternalError, SpikeAuthError
+from .._errors import InternalError, InvalidInput, SpikeAuthError
 from .._library import library_info
 
 # Status: mark, mark in ASCII, colour.
@@ -29,8 +29,10 @@ _MOST_MS = 1e7
 _OBEYED = {0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
 
 
-def run(user_id: str, *, as_json: bool) -> tuple[str, bool]:
+def run(user_id: str | None, *, as_json: bool) -> tuple[str, bool]:
     """Return what to print, and whether all is well."""
+    if user_id == "":  # the variable of a script that is not set
+        raise InvalidInput("USER_ID is empty. Leave it out to try no exchange.")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # that would wait for the call
     report = _report_of(user_id)
@@ -42,7 +44,7 @@ def run(user_id: str, *, as_json: bool) -> tuple[str, bool]:
     return "\n".join(_Table(*_look()).lines(report, path)), report["ok"]
 
 
-def _report_of(user_id: str) -> dict[str, Any]:
+def _report_of(user_id: str | None) -> dict[str, Any]:
     start = monotonic()
     try:
         client = Client.from_env()
@@ -53,10 +55,9 @@ def _report_of(user_id: str) -> dict[str, Any]:
 
 
 def _report_of_no_client(cure: str, ms: float) -> dict[str, Any]:
-    info = library_info()
     message = "No client can be made from the settings."
     check = {"name": "settings", "status": "failed", "ms": round(ms, 3), "message": message, "cure": cure}
-    return {"version": info.version, "abi": info.abi, "ok": False, "cure": cure, "checks": [check]}
+    return {"version": library_info().version, "ok": False, "cure": cure, "checks": [check]}
 
 
 def _is_complete(report: dict[str, Any]) -> bool:
@@ -95,7 +96,7 @@ class _Table:
     is_coloured: bool
 
     def lines(self, report: dict[str, Any], path: str) -> Iterator[str]:
-        yield f"spike_auth {self._clean(report['version'])} (ABI {report.get('abi', -1)}), {self._clean(path)}"
+        yield f"spike_auth {self._clean(report['version'])} (ABI {library_info().abi}), {self._clean(path)}"
         yield ""
         for check in report["checks"]:
             yield from self._check(check)
