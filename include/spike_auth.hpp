@@ -550,6 +550,11 @@ public:
     result<void> try_check_store(const call *with = nullptr) const noexcept {
         return detail::done(spike_auth_client_check_store, get(), handle(with));
     }
+    /** A report in JSON: see spike_auth_client_diagnose(). An empty user id: no exchange is tried. */
+    result<std::string> try_diagnose(std::string_view user_id, const call *with = nullptr) const noexcept {
+        return detail::text<SPIKE_AUTH_REPORT_SIZE>(spike_auth_client_diagnose, get(), user_id.data(), user_id.size(),
+                                                    handle(with));
+    }
     result<void> try_forget_shared(std::string_view user_id, const call *with = nullptr) const noexcept {
         return detail::done(spike_auth_client_forget_shared, get(), user_id.data(), user_id.size(),
                             handle(with));
@@ -604,6 +609,9 @@ public:
     void clear() const { try_clear().value(); }
     void set_hmac_key(std::string_view key) const { try_set_hmac_key(key).value(); }
     void check_store(const call *with = nullptr) const { try_check_store(with).value(); }
+    std::string diagnose(std::string_view user_id, const call *with = nullptr) const {
+        return try_diagnose(user_id, with).value();
+    }
     void forget_shared(std::string_view user_id, const call *with = nullptr) const {
         try_forget_shared(user_id, with).value();
     }

@@ -8,6 +8,7 @@ use crate::call::Call;
 use crate::config::{ClientKey, Config};
 use crate::context::{CancelToken, Context};
 use crate::core::Core;
+use crate::diagnose::{self, Known};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::SignedUser;
 use crate::fork::PerProcess;
@@ -20,6 +21,7 @@ use crate::user_id::UserId;
 /// Signs user ids and exchanges signatures for tokens. Shared by any number of threads.
 pub struct Client {
     core: Arc<Core>,
+    known: Known,
     /// The started calls of this process.
     engine: PerProcess<Arc<Engine>>,
     max_concurrency: usize,
@@ -45,6 +47,7 @@ impl Client {
         config.key.as_ref().map(|key| key.hmac.check_proof()).transpose()?;
         Ok(Self {
             core: Arc::new(Core::new(config, application_id)?),
+            known: Known::new(config),
             engine: PerProcess::empty(),
             max_concurrency: config.max_concurrency as usize,
             timeout: config.timeout,
@@ -223,6 +226,15 @@ impl Client {
             Some(store) => store.check(&self.context(call)),
             None => Err(store::not_set()),
         }
+    }
+
+    /// Looks at one thing after the other: settings, key, proxy, name lookup, connection, TLS, one exchange for `user_id`
+    /// (empty: none), clock, store. Returns a report in JSON, which says what to do first if something fails. It holds no
+    /// secret. Nothing of the cache is used or changed.
+    pub fn diagnose(&self, user_id: &[u8], call: Option<&Call>) -> Result<String, Error> {
+        self.check_open()?;
+        let user = if user_id.is_empty() { None } else { Some(UserId::new(user_id)?) };
+        diagnose::run(&self.core, &self.known, user, &self.context(call))
     }
 
     /// Drops what the cache holds for `user_id`, and what stands in the store. Other processes keep theirs until it

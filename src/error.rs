@@ -128,6 +128,11 @@ impl Error {
         self.0.message.get(..self.0.what_len).unwrap_or_default()
     }
 
+    /// What to do about it, where the message says that in a sentence of its own.
+    pub(crate) fn cure(&self) -> Option<&str> {
+        self.0.message.get(self.0.what_len..)?.strip_prefix(". ")
+    }
+
     pub(crate) fn with_http_status(mut self, status: u16) -> Self {
         self.0.http_status = Some(status);
         self
@@ -252,6 +257,8 @@ mod tests {
         let error = Error::new(ErrorKind::Connect, "It failed. Check 1").with_cure("Check 2.");
         assert_eq!(error.message(), "It failed. Check 1. Check 2.");
         assert_eq!(error.what(), "It failed. Check 1");
+        assert_eq!(error.cure(), Some("Check 2."));
+        assert_eq!(Error::new(ErrorKind::Connect, "It failed.").cure(), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use crate::config::{ClientKey, Config};
+use crate::config::{ClientKey, Config, KeyShape};
 use crate::error::{Error, ErrorKind};
 use crate::signing::{DerivedKey, HmacKey, Signature};
 use crate::user_id::UserId;
@@ -28,6 +28,7 @@ pub(crate) struct Keyring {
     /// When the last look at the file was over, in milliseconds from `made`, plus one; 0: never.
     looked: AtomicU64,
     changes: AtomicU64,
+    was_set: AtomicBool,
 }
 
 /// A key, and which one of its client it is: from 1.
@@ -39,6 +40,10 @@ pub(crate) struct Numbered {
 impl Numbered {
     pub(crate) fn hmac(&self) -> &HmacKey {
         &self.key.hmac
+    }
+
+    pub(crate) fn shape(&self) -> KeyShape {
+        self.key.shape
     }
 
     pub(crate) fn store(&self) -> &DerivedKey {
@@ -61,6 +66,7 @@ impl Keyring {
             made: Instant::now(),
             looked: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            was_set: AtomicBool::new(false),
         }
     }
 
@@ -82,7 +88,13 @@ impl Keyring {
     /// Later signatures are made with `key`, and the file is not looked at any more. Returns whether it is another key.
     pub(crate) fn set(&self, key: &ClientKey) -> bool {
         self.watches_file.store(false, Ordering::SeqCst);
+        self.was_set.store(true, Ordering::Relaxed);
         self.change_to(key, || true)
+    }
+
+    /// Whether the client's key was set anew.
+    pub(crate) fn was_set(&self) -> bool {
+        self.was_set.load(Ordering::Relaxed)
     }
 
     /// How often the key was changed.

@@ -30,6 +30,7 @@ mod config;
 mod context;
 mod core;
 mod descriptor;
+mod diagnose;
 mod error;
 mod exchange;
 mod fork;

@@ -30,6 +30,7 @@ func everyCall(ctx context.Context, client *spikeauth.Client, userID, token stri
 		"Forget":       func() error { return client.Forget(userID) },
 		"SetHMACKey":   func() error { return client.SetHMACKey([]byte("key")) },
 		"CheckStore":   func() error { return client.CheckStore(ctx) },
+		"Diagnose":     func() error { _, err := client.Diagnose(ctx, userID); return err },
 		"ForgetShared": func() error { return client.ForgetShared(ctx, userID) },
 		"Stats":        func() error { _, err := client.Stats(); return err },
 	}

@@ -27,9 +27,9 @@ type handle struct {
 	native nativeClient
 	refs   atomic.Int64 // the sum of what is in progress, of oneCall for the open client, and of closedFlag
 
-	// One item for each thread that is blocked in a call of the store. Of this client alone: Close ends them all, and
+	// One item for each thread that is blocked in a call that cannot be started. Of this client alone: Close ends them all, and
 	// so a call that waits for a place.
-	storePlaces chan struct{}
+	directPlaces chan struct{}
 
 	window int // how many exchanges the library has in flight at most
 
@@ -78,7 +78,7 @@ func build(s settings, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handle{native: native, storePlaces: make(chan struct{}, placesMax), window: s.window()}
+	h := &handle{native: native, directPlaces: make(chan struct{}, placesMax), window: s.window()}
 	h.refs.Store(oneCall)
 	c := &Client{handle: h}
 	// Freeing may block, which would delay all other cleanups of the program.

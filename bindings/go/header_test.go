@@ -74,7 +74,9 @@ func TestTLSRootsMatchTheHeader(t *testing.T) {
 
 func TestSizesMatchTheHeader(t *testing.T) {
 	sizes := matches(header(t), `#define SPIKE_AUTH_(\w+_SIZE) (\d+)`)
-	for name, here := range map[string]int{"SIGNATURE_SIZE": signatureSize, "AUTHORIZATION_SIZE": authorizationSize} {
+	for name, here := range map[string]int{
+		"SIGNATURE_SIZE": signatureSize, "AUTHORIZATION_SIZE": authorizationSize, "REPORT_SIZE": reportSize,
+	} {
 		if sizes[name] != strconv.Itoa(here) {
 			t.Errorf("%s is %s in the header, not %d", name, sizes[name], here)
 		}

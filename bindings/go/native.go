@@ -44,6 +44,8 @@ package spikeauth
 #cgo nocallback spike_auth_client_check_store
 #cgo noescape spike_auth_client_set_hmac_key
 #cgo nocallback spike_auth_client_set_hmac_key
+#cgo noescape spike_auth_client_diagnose
+#cgo nocallback spike_auth_client_diagnose
 #cgo noescape spike_auth_client_forget_shared
 #cgo nocallback spike_auth_client_forget_shared
 #cgo noescape spike_auth_client_stats
@@ -78,6 +80,7 @@ const (
 	signatureSize     = C.SPIKE_AUTH_SIGNATURE_SIZE
 	signatureLen      = signatureSize - 1
 	authorizationSize = C.SPIKE_AUTH_AUTHORIZATION_SIZE
+	reportSize        = C.SPIKE_AUTH_REPORT_SIZE
 )
 
 type (
@@ -354,6 +357,15 @@ func clientForget(client nativeClient, userID, op string) error {
 func clientCheckStore(client nativeClient, call nativeCall, op string) error {
 	var e C.spike_auth_error
 	return check(op, C.spike_auth_client_check_store(client, call, &e), &e)
+}
+
+func clientDiagnose(client nativeClient, userID string, call nativeCall, op string) ([]byte, error) {
+	report := make([]byte, reportSize)
+	var n C.size_t
+	var e C.spike_auth_error
+	status := C.spike_auth_client_diagnose(client, chars(userID), size(userID), call,
+		rawChars(report), C.size_t(len(report)), &n, &e)
+	return report[:n], check(op, status, &e)
 }
 
 func clientForgetShared(client nativeClient, userID string, call nativeCall, op string) error {

@@ -14,6 +14,7 @@ const (
 	signatureSize     = 65
 	signatureLen      = signatureSize - 1
 	authorizationSize = 8200
+	reportSize        = 16384
 )
 
 type (
@@ -63,6 +64,8 @@ func clientInvalidate(nativeClient, string, string, string) error { return ErrNo
 func clientForget(nativeClient, string, string) error { return ErrNoCgo }
 
 func clientCheckStore(nativeClient, nativeCall, string) error { return ErrNoCgo }
+
+func clientDiagnose(nativeClient, string, nativeCall, string) ([]byte, error) { return nil, ErrNoCgo }
 
 func clientForgetShared(nativeClient, string, nativeCall, string) error { return ErrNoCgo }
 

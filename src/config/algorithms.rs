@@ -90,7 +90,7 @@ pub(crate) fn name_of(identifier: &[u8]) -> String {
 }
 
 /// The content of the DER value at the start of `input`, if it has this tag, and the rest.
-fn value_of(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn value_of(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&first, rest) = input.split_first()?;
     let (&length, rest) = rest.split_first()?;
     let (length, rest) = if length < 0x80 {

@@ -1,6 +1,6 @@
 //! The base URL, parsed by one strict rule so that no two parts of a program read it differently.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ::http::uri::{Authority, Uri};
 use rustls::pki_types::DnsName;
@@ -103,6 +103,14 @@ fn port_number(text: &str) -> Option<u16> {
 }
 
 impl Host {
+    /// As in a URL, with the port.
+    pub(crate) fn with_port(&self, port: u16) -> String {
+        match self {
+            Self::Name(name) => format!("{name}:{port}"),
+            Self::Ip(ip) => SocketAddr::new(*ip, port).to_string(),
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(inner) = text.strip_prefix('[') {
             if inner.contains('%') {

@@ -18,17 +18,52 @@ pub(crate) struct ClientKey {
     pub(crate) hmac: HmacKey,
     /// For the records of the store.
     pub(crate) store: DerivedKey,
+    pub(crate) shape: KeyShape,
 }
 
 impl ClientKey {
     /// Takes 1 to 4096 raw bytes.
     pub(crate) fn new(key: &[u8]) -> Result<Self, Error> {
-        Ok(Self { hmac: HmacKey::new(key)?, store: DerivedKey::extract(STORE_SALT, key) })
+        Ok(Self {
+            hmac: HmacKey::new(key)?,
+            store: DerivedKey::extract(STORE_SALT, key),
+            shape: KeyShape::of(key),
+        })
     }
 
     /// The key in a file. `None` if it holds none now.
     pub(crate) fn in_file(path: &Path) -> Option<Self> {
         let key = Self::new(&read_secret(path, KEY_FILE_MAX).ok()?).ok()?;
         key.hmac.check_proof().ok().map(|()| key)
+    }
+}
+
+/// What may be said of a key: its length, and the usual ways in which a copy of it is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct KeyShape {
+    pub(crate) length: usize,
+    /// A space, tab or newline is at its start.
+    pub(crate) starts_blank: bool,
+    pub(crate) ends_blank: bool,
+    /// The last byte is a newline.
+    pub(crate) ends_with_newline: bool,
+    /// It holds bytes that no console shows.
+    pub(crate) is_binary: bool,
+    pub(crate) is_quoted: bool,
+}
+
+impl KeyShape {
+    fn of(key: &[u8]) -> Self {
+        let is_blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+        Self {
+            length: key.len(),
+            starts_blank: is_blank(key.first()),
+            ends_blank: is_blank(key.last()),
+            ends_with_newline: matches!(key.last(), Some(b'\n' | b'\r')),
+            is_binary: !key.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r')),
+            is_quoted: key.len() > 1
+                && key.first() == key.last()
+                && matches!(key.first(), Some(b'"' | b'\'')),
+        }
     }
 }

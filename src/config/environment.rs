@@ -27,6 +27,20 @@ const STORE_TIMEOUT_MS: &str = "SPIKE_STORE_TIMEOUT_MS";
 const PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const NO_PROXIES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
+/// The settings, and the variables that make them.
+const VARIABLES: [(&str, &str); 10] = [
+    ("application_id", APPLICATION_ID),
+    ("hmac_key", HMAC_KEY),
+    ("hmac_key", HMAC_KEY_FILE),
+    ("base_url", API_BASE_URL),
+    ("timeout_ms", TIMEOUT_MS),
+    ("max_rate", MAX_RATE),
+    ("ca_certificates", CA_FILE),
+    ("store", STORE_URL),
+    ("store", STORE_URL_FILE),
+    ("store_timeout_ms", STORE_TIMEOUT_MS),
+];
+
 /// More than the longest URL: the setter has the better message.
 const URL_FILE_MAX: u64 = 4096;
 /// Ten times the largest known trust store.
@@ -79,6 +93,11 @@ pub(super) fn load(
         named(STORE_TIMEOUT_MS, parse_ms(&ms).and_then(|ms| config.set_store_timeout_ms(ms)))?;
     }
     load_proxy(&mut config, &var);
+    for (setting, variable) in VARIABLES {
+        if var(variable).is_some() {
+            config.sources.set(setting, variable);
+        }
+    }
     Ok(config)
 }
 
@@ -116,6 +135,9 @@ fn load_proxy(config: &mut Config, var: &impl Fn(&str) -> Option<OsString>) {
         })
     };
     let proxy = first_of(&PROXIES).map(|(name, value)| {
+        if config.proxy.is_left_to_the_environment() {
+            config.sources.set("proxy", name);
+        }
         let value = Zeroizing::new(value.into_encoded_bytes());
         named(name, ProxyUrl::new(&value))
     });

@@ -9,20 +9,23 @@ mod files;
 pub(crate) mod pem;
 mod privileges;
 mod proxy;
+mod sources;
 mod store_url;
 mod tls_roots;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use algorithms::{USABLE_KEYS, name_of};
+pub(crate) use algorithms::{USABLE_KEYS, name_of, value_of};
 pub(crate) use application_id::ApplicationId;
 pub(crate) use base_url::{BaseUrl, DEFAULT_BASE_URL, Host, host_and_port};
-pub(crate) use client_key::ClientKey;
+pub(crate) use client_key::{ClientKey, KeyShape};
 pub(crate) use files::read_small;
 pub(crate) use privileges::are_raised as privileges_are_raised;
 use proxy::ProxyChoice;
 pub(crate) use proxy::ProxyUrl;
+pub(crate) use sources::Setting;
+use sources::Sources;
 pub(crate) use store_url::{StoreAddress, StoreUrl};
 pub(crate) use tls_roots::CaCertificates;
 pub use tls_roots::TlsRoots;
@@ -91,6 +94,7 @@ pub struct Config {
     pub(crate) cache: CacheLimits,
     pub(crate) store: Option<StoreUrl>,
     pub(crate) store_timeout: Duration,
+    sources: Sources,
 }
 
 impl Config {
@@ -117,12 +121,14 @@ impl Config {
             },
             store: None,
             store_timeout: DEFAULT_STORE_TIMEOUT,
+            sources: Sources::default(),
         })
     }
 
     /// Sets the application id. Digits are sent as a JSON number, anything else as a JSON string.
     pub fn set_application_id(&mut self, id: &[u8]) -> Result<(), Error> {
         self.application_id = Some(ApplicationId::new(id)?);
+        self.sources.program("application_id");
         Ok(())
     }
 
@@ -130,18 +136,21 @@ impl Config {
     pub fn set_hmac_key(&mut self, key: &[u8]) -> Result<(), Error> {
         self.key = Some(ClientKey::new(key)?);
         self.hmac_key_file = None;
+        self.sources.program("hmac_key");
         Ok(())
     }
 
     /// Sets the base URL, without `/auth/hmac`.
     pub fn set_base_url(&mut self, url: &[u8]) -> Result<(), Error> {
         self.base_url = BaseUrl::new(url)?;
+        self.sources.program("base_url");
         Ok(())
     }
 
     /// Sets the timeout of one call in milliseconds, 0 for the default.
     pub fn set_timeout_ms(&mut self, total: u32) -> Result<(), Error> {
         self.timeout = checked_timeout("timeout", total)?.unwrap_or(DEFAULT_TIMEOUT);
+        self.sources.program("timeout_ms");
         Ok(())
     }
 
@@ -149,6 +158,7 @@ impl Config {
     /// default. [`crate::Client::new`] refuses one above the timeout of a call.
     pub fn set_connect_timeout_ms(&mut self, ms: u32) -> Result<(), Error> {
         self.connect_timeout = checked_timeout("connect timeout", ms)?;
+        self.sources.program("connect_timeout_ms");
         Ok(())
     }
 
@@ -156,6 +166,7 @@ impl Config {
     pub fn set_max_attempts(&mut self, count: u32) -> Result<(), Error> {
         self.max_attempts =
             checked_count("number of attempts", count, ATTEMPTS_MAX)?.unwrap_or(DEFAULT_ATTEMPTS);
+        self.sources.program("max_attempts");
         Ok(())
     }
 
@@ -165,6 +176,7 @@ impl Config {
         self.max_concurrency =
             checked_count("number of exchanges in flight", count, CONCURRENCY_MAX)?
                 .unwrap_or(DEFAULT_CONCURRENCY);
+        self.sources.program("max_concurrency");
         Ok(())
     }
 
@@ -172,24 +184,29 @@ impl Config {
     /// A call waits within its deadline.
     pub fn set_max_rate(&mut self, per_second: u32) {
         self.max_rate = per_second;
+        self.sources.program("max_rate");
     }
 
     /// Sets the HTTP proxy for `https` URLs, `http://[user:password@]host[:port]`; empty for none. Takes
     /// precedence over the environment. Plain http is never proxied.
     pub fn set_proxy(&mut self, url: &[u8]) -> Result<(), Error> {
-        self.proxy.set(url)
+        self.proxy.set(url)?;
+        self.sources.program("proxy");
+        Ok(())
     }
 
     /// Sets the PEM certificates of a private CA, trusted in addition to the roots. Fails if there is none,
     /// if one cannot be read, or if the key of one cannot verify other certificates.
     pub fn set_ca_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
         self.ca_certificates = CaCertificates::from_pem(pem)?;
+        self.sources.program("ca_certificates");
         Ok(())
     }
 
     /// Sets where the trusted roots come from.
     pub fn set_tls_roots(&mut self, roots: TlsRoots) {
         self.tls_roots = roots;
+        self.sources.program("tls_roots");
     }
 
     /// Sets what follows the library's name in the `User-Agent`: at most 256 printable ASCII characters,
@@ -205,6 +222,7 @@ impl Config {
             ));
         }
         self.user_agent = user_agent(&String::from_utf8_lossy(suffix));
+        self.sources.program("user_agent");
         Ok(())
     }
 
@@ -212,6 +230,7 @@ impl Config {
     /// share an exchange.
     pub fn set_cache_capacity(&mut self, entries: u32) {
         self.cache.entries = entries.into();
+        self.sources.program("cache_capacity");
     }
 
     /// Sets the maximum memory of the cached tokens in bytes, 0 for the default. A token takes about 200
@@ -221,18 +240,21 @@ impl Config {
             0 => DEFAULT_CACHE_BYTES,
             bytes => bytes,
         };
+        self.sources.program("cache_max_bytes");
     }
 
     /// Sets the age in milliseconds at which a cached token is renewed. A token without an expiry is kept for
     /// at most twice this age. 0: no limit, a token is kept until it expires.
     pub fn set_cache_ttl_ms(&mut self, ms: u64) {
         self.cache.ttl = (ms > 0).then(|| Duration::from_millis(ms));
+        self.sources.program("cache_ttl_ms");
     }
 
     /// Sets the Redis or Valkey in which processes share their tokens: `redis://[user:password@]host[:port][/db]`,
     /// `rediss://` for TLS, `unix://[user:password@]/path[?db=N]`; empty for none. Used by a client with a key.
     pub fn set_store(&mut self, url: &[u8]) -> Result<(), Error> {
         self.store = if url.is_empty() { None } else { Some(StoreUrl::new(url)?) };
+        self.sources.program("store");
         Ok(())
     }
 
@@ -241,6 +263,7 @@ impl Config {
     pub fn set_store_timeout_ms(&mut self, ms: u32) -> Result<(), Error> {
         self.store_timeout = checked_ms("store timeout", ms, STORE_TIMEOUT_MAX_MS, "ten seconds")?
             .unwrap_or(DEFAULT_STORE_TIMEOUT);
+        self.sources.program("store_timeout_ms");
         Ok(())
     }
 
@@ -317,62 +340,4 @@ fn user_agent(suffix: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_have_bounds_and_zero_is_the_default() {
-        let mut config = Config::new().unwrap();
-        for good in [1, 600_000] {
-            config.set_timeout_ms(good).unwrap();
-            assert_eq!(config.timeout.as_millis(), u128::from(good));
-        }
-        for bad in [600_001, u32::MAX] {
-            assert_eq!(config.set_timeout_ms(bad).unwrap_err().kind(), ErrorKind::InvalidArgument);
-            assert!(config.set_connect_timeout_ms(bad).is_err());
-        }
-        assert_eq!(config.timeout.as_millis(), 600_000, "a failed setter changes nothing");
-        config.set_timeout_ms(0).unwrap();
-        assert_eq!(config.timeout, DEFAULT_TIMEOUT);
-    }
-
-    #[test]
-    fn an_operation_of_the_store_takes_at_most_ten_seconds() {
-        let mut config = Config::new().unwrap();
-        for (ms, expected) in [(1, 1), (10_000, 10_000), (0, 250)] {
-            config.set_store_timeout_ms(ms).unwrap();
-            assert_eq!(config.store_timeout.as_millis(), expected);
-        }
-        let error = config.set_store_timeout_ms(10_001).unwrap_err();
-        assert!(error.message().contains("10000 (ten seconds)"), "{error}");
-    }
-
-    #[test]
-    fn a_connect_timeout_that_was_set_must_fit_into_the_total() {
-        let mut config = Config::new().unwrap();
-        config.set_timeout_ms(50).unwrap();
-        assert_eq!(config.checked_connect_timeout().unwrap(), DEFAULT_CONNECT_TIMEOUT);
-        config.set_connect_timeout_ms(51).unwrap();
-        let error = config.checked_connect_timeout().unwrap_err();
-        assert!(error.message().contains("51 ms") && error.message().contains("50 ms"));
-        config.set_connect_timeout_ms(0).unwrap();
-        assert!(config.checked_connect_timeout().is_ok());
-    }
-
-    #[test]
-    fn the_user_agent_accepts_no_control_characters() {
-        let mut config = Config::new().unwrap();
-        config.set_user_agent(b"shop/1.2 (eu)").unwrap();
-        assert!(config.user_agent.starts_with(concat!(
-            "spike_auth/",
-            env!("CARGO_PKG_VERSION"),
-            " ("
-        )));
-        assert!(config.user_agent.ends_with(") shop/1.2 (eu)"));
-        for bad in [&b"a\r\nb"[..], b"a\0", b"a\x7f", "\u{e9}".as_bytes(), &[b'a'; 257]] {
-            assert_eq!(config.set_user_agent(bad).unwrap_err().kind(), ErrorKind::InvalidArgument);
-        }
-        config.set_user_agent(b"").unwrap();
-        assert!(config.user_agent.ends_with(')'));
-    }
-}
+mod tests;

@@ -131,6 +131,26 @@ impl ProxyChoice {
     }
 }
 
+impl ProxyChoice {
+    /// Whether the program has set none, nor a proxy.
+    pub(super) fn is_left_to_the_environment(&self) -> bool {
+        self.explicit.is_none()
+    }
+
+    /// Why `url`, an https one, is reached through a proxy or not. `from`: the variable of the environment.
+    pub(super) fn why(&self, url: &BaseUrl, from: &str) -> String {
+        match (&self.explicit, &self.environment) {
+            (Some(Some(_)), _) => "The program set it.".into(),
+            (Some(None), _) => "The program set none.".into(),
+            (None, None) => "The environment names none.".into(),
+            (None, Some(_)) if self.no_proxy.covers(&url.host, url.port_or_default()) => {
+                format!("no_proxy or NO_PROXY excepts the host from {from}.")
+            }
+            (None, Some(_)) => format!("{from} names it."),
+        }
+    }
+}
+
 /// The hosts that are reached without the environment's proxy.
 #[derive(Clone, Default)]
 pub(crate) struct NoProxy(Vec<String>);

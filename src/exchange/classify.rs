@@ -43,10 +43,10 @@ fn accept(response: Response) -> Result<TokenResponse, Error> {
 fn unusable(why: &str) -> Error {
     Error::new(
         ErrorKind::InvalidResponse,
-        format!(
-            "200 OK: the response holds no usable token ({why}). Check that the base URL is the \
-             service's, and that nothing in between answers instead."
-        ),
+        format!("200 OK: the response holds no usable token ({why})"),
+    )
+    .with_cure(
+        "Check that the base URL is the service's, and that nothing in between answers instead.",
     )
 }
 
@@ -69,7 +69,8 @@ fn refuse(response: Response, user: &SignedUser<'_>) -> Error {
         .retry_after
         .and_then(|value| retry_after::parse(&value, response.date.as_deref(), SystemTime::now()));
     let Meaning { kind, what, cure, retryable } = meaning;
-    Error::new(kind, format!("{}{title}: {what}{said}. {cure}", response.status))
+    Error::new(kind, format!("{}{title}: {what}{said}", response.status))
+        .with_cure(cure)
         .with_http_status(response.status)
         .with_retry_after(wait)
         .with_retryable(retryable)

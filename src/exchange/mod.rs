@@ -3,6 +3,7 @@
 mod classify;
 mod fetcher;
 mod hold;
+mod probe;
 mod problem;
 mod progress;
 mod rate;
@@ -28,6 +29,7 @@ use crate::token::{AccessToken, TokenResponse};
 use crate::user_id::UserId;
 pub(crate) use fetcher::{Fetcher, Later};
 use hold::{Admission, First, Hold, Pass};
+pub(crate) use probe::Trial;
 use progress::Pause;
 pub(crate) use progress::Progress;
 use rate::RateLimit;

@@ -11,6 +11,7 @@
 //! | `limits.rs`, `errors.rs` | limits on sizes, numbers and ages, and their error |
 //! | `framing.rs`, `chunks.rs` | the framing of bodies: what is read, what is refused |
 //! | `pool.rs` | idle connections, and permits |
+//! | `probe.rs` | a connection for a report, step by step |
 
 mod agent;
 mod buffers;
@@ -19,6 +20,7 @@ mod errors;
 mod framing;
 mod limits;
 mod pool;
+mod probe;
 mod proxy;
 mod target;
 mod transport;
@@ -39,6 +41,7 @@ use agent::AgentConfig;
 pub(crate) use agent::Response;
 pub(crate) use pool::Permit;
 use pool::{ConnectionPool, PooledConnection};
+pub(crate) use probe::{Route, Step};
 use proxy::Proxy;
 use target::Target;
 

@@ -30,11 +30,9 @@ pub(crate) fn tunnel(
     socket.set_phase(Phase::Tunnel);
     let request = request(proxy, host, port);
     let lost = |error: std::io::Error| {
-        let why = Error::new(
-            ErrorKind::Proxy,
-            format!("The proxy ended the connection ({error}). Try again, or use another proxy."),
-        )
-        .with_retryable(true);
+        let why = Error::new(ErrorKind::Proxy, format!("The proxy ended the connection ({error})"))
+            .with_cure("Try again, or use another proxy.")
+            .with_retryable(true);
         // If the call was stopped, the reason for that says more.
         call.failure_or(|| why)
     };
@@ -47,10 +45,7 @@ pub(crate) fn tunnel(
 }
 
 fn request(proxy: &Proxy, host: &Host, port: u16) -> Zeroizing<String> {
-    let authority = match host {
-        Host::Name(name) => format!("{name}:{port}"),
-        Host::Ip(ip) => std::net::SocketAddr::new(*ip, port).to_string(),
-    };
+    let authority = host.with_port(port);
     let first = format!(
         "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {}\r\n",
         proxy.user_agent
@@ -107,28 +102,29 @@ fn read_one_status(
 }
 
 fn garbled() -> Error {
-    Error::new(
-        ErrorKind::Proxy,
-        "The proxy's reply is not valid HTTP. Check the proxy's URL and port, and that it is an HTTP proxy.",
-    )
+    Error::new(ErrorKind::Proxy, "The proxy's reply is not valid HTTP")
+        .with_cure("Check the proxy's URL and port, and that it is an HTTP proxy.")
 }
 
 fn refused(status: u16) -> Error {
-    let (what, may_pass) = match status {
+    let (why, cure, may_pass) = match status {
         // Some proxies send 401 instead of 407.
         401 | 407 => (
-            "it asks for other credentials. Check the user name and the password in the proxy's URL",
+            ": it asks for other credentials",
+            "Check the user name and the password in the proxy's URL.",
             false,
         ),
         403 => (
+            "",
             "Check that it allows CONNECT to the service's host and port. Some proxies refuse by the \
-             User-Agent: set_user_agent adds to it",
+             User-Agent: set_user_agent adds to it.",
             false,
         ),
-        502..=504 => ("it could not reach the service. Try again later", true),
-        _ => ("Check that it allows CONNECT to the service's host and port", false),
+        502..=504 => (": it could not reach the service", "Try again later.", true),
+        _ => ("", "Check that it allows CONNECT to the service's host and port.", false),
     };
-    Error::new(ErrorKind::Proxy, format!("The proxy refused with {status}: {what}."))
+    Error::new(ErrorKind::Proxy, format!("The proxy refused with {status}{why}"))
+        .with_cure(cure)
         .with_retryable(may_pass)
 }
 

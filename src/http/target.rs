@@ -1,5 +1,6 @@
 //! The endpoint that a client connects to.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::proxy::{self, Proxy};
@@ -13,7 +14,7 @@ pub(crate) struct Target {
     port: u16,
     proxy: Option<Arc<Proxy>>,
     /// For `https`.
-    tls: Option<Tls>,
+    pub(super) tls: Option<Tls>,
     /// To the host, or to its proxy.
     dialer: Dialer,
 }
@@ -44,7 +45,18 @@ impl Target {
         Stream::new(self.connect(call)?, self.tls.as_ref(), call)
     }
 
-    fn connect(&self, call: &Arc<CallIo>) -> Result<Socket, Error> {
+    /// The host and port that it connects to: the endpoint's, or the proxy's.
+    pub(super) fn first(&self) -> String {
+        self.dialer.host.with_port(self.dialer.port)
+    }
+
+    /// Their addresses.
+    pub(super) fn addresses(&self, call: &Arc<CallIo>) -> Result<Vec<SocketAddr>, Error> {
+        let found = self.dialer.addresses(call);
+        if self.proxy.is_some() { found.map_err(proxy::unreachable) } else { found }
+    }
+
+    pub(super) fn connect(&self, call: &Arc<CallIo>) -> Result<Socket, Error> {
         match &self.proxy {
             None => self.dialer.dial(call),
             Some(proxy) => {

@@ -42,8 +42,13 @@ impl Dialer {
         Self::new(self.host.clone(), self.port)
     }
 
+    /// The addresses of the host, at least one.
+    pub(crate) fn addresses(&self, call: &CallIo) -> Result<Vec<SocketAddr>, Error> {
+        self.names.resolve(&self.host, self.port, call)
+    }
+
     pub(crate) fn dial(&self, call: &Arc<CallIo>) -> Result<WaitingSocket, Error> {
-        let addresses = self.names.resolve(&self.host, self.port, call)?;
+        let addresses = self.addresses(call)?;
         let race = Race { call, started: Vec::new(), last_error: None };
         let stream = race.run(&interleaved(&addresses)).inspect_err(|error| {
             if error.kind() == ErrorKind::Connect {

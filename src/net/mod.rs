@@ -9,10 +9,12 @@
 //! | `tls.rs`, `sessions.rs` | TLS: its configuration and handshake; sessions to resume |
 //! | `tls_roots.rs`, `trust_store.rs` | the trusted roots; the platform's trust store |
 //! | `verifier.rs`, `tls_errors.rs` | checks of a server's certificates; messages of TLS failures |
+//! | `certificate.rs` | what a report says of a certificate |
 //! | `stream.rs`, `socket.rs` | bytes to and from a connection, with TLS or without |
 //! | `own_socket.rs`, `poll.rs` | system calls |
 
 mod call_io;
+mod certificate;
 mod connect;
 mod errors;
 mod getaddrinfo;
@@ -33,4 +35,4 @@ pub(crate) use connect::{Dialer, dial_path};
 pub(crate) use errors::{Phase, connection_lost, internal};
 pub(crate) use socket::Socket;
 pub(crate) use stream::{Stream, lost};
-pub(crate) use tls::Tls;
+pub(crate) use tls::{Tls, TlsFacts};

@@ -1,8 +1,11 @@
 //! A TCP connection that waits through the [`CallIo`] of its call.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+
+use socket2::SockRef;
 
 use super::call_io::{CallIo, is_passing};
 use super::errors::Phase;
@@ -28,6 +31,11 @@ impl Socket {
 
     pub(crate) fn set_phase(&mut self, phase: Phase) {
         self.phase = phase;
+    }
+
+    /// The address at the other end.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        SockRef::from(&self.stream).peer_addr().ok()?.as_socket()
     }
 
     /// From now on the connection carries TLS.

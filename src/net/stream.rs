@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::call_io::CallIo;
 use super::errors::{Phase, connection_lost};
 use super::socket::{Socket, describe};
-use super::tls::{self, Tls, TlsStream};
+use super::tls::{self, Tls, TlsFacts, TlsStream};
 use crate::error::Error;
 
 /// Reads and writes like a blocking connection, until the deadline of the call.
@@ -53,6 +53,14 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.is_reusable(),
             Self::Tls(tls) => tls.sock.is_reusable() && tls::is_reusable(&mut tls.conn),
+        }
+    }
+
+    /// What the handshake with `tls` has agreed on.
+    pub(crate) fn tls_facts(&self, tls: &Tls) -> Option<TlsFacts> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(stream) => Some(tls.facts(&stream.conn)),
         }
     }
 

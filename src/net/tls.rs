@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, StreamOwned};
 
 use super::call_io::CallIo;
+use super::certificate::Certificate;
 use super::errors::connection_lost;
 use super::sessions::Sessions;
 use super::socket::{Socket, describe};
 use super::tls_errors::{Reason, own_failure};
-use super::tls_roots;
+use super::tls_roots::{self, Roots};
 use super::verifier::Verifier;
 use crate::config::{CaCertificates, Host, TlsRoots};
 use crate::error::{Error, ErrorKind, cut};
@@ -23,6 +24,8 @@ pub(super) type TlsStream = StreamOwned<ClientConnection, Socket>;
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    /// How many roots it trusts, and where they are from.
+    roots: (usize, &'static str),
 }
 
 impl Tls {
@@ -33,14 +36,16 @@ impl Tls {
         ca: &CaCertificates,
         protocols: &[&[u8]],
     ) -> Result<Self, Error> {
-        Ok(Self { config: client_config(roots, ca, protocols)?, name: server_name(host)? })
+        let trusted = tls_roots::store(roots, ca)?;
+        let roots = (trusted.store.len(), trusted.from);
+        Ok(Self { config: client_config(trusted, protocols)?, name: server_name(host)?, roots })
     }
 
     /// The same for one process: its session store has a lock, which must not be shared over fork.
     pub(crate) fn of_this_process(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::store(Arc::new(Sessions::default()));
-        Self { config: Arc::new(config), name: self.name.clone() }
+        Self { config: Arc::new(config), name: self.name.clone(), roots: self.roots }
     }
 
     /// The same for another host, whose name its certificate must have. Sessions are not shared with it.
@@ -61,6 +66,26 @@ impl Tls {
         }
         Ok(stream)
     }
+
+    /// What a handshake has agreed on, for a report.
+    pub(super) fn facts(&self, connection: &ClientConnection) -> TlsFacts {
+        let leaf = connection.peer_certificates().and_then(|chain| chain.first());
+        let certificate = leaf.and_then(|leaf| Certificate::read(leaf)).unwrap_or_default();
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            _ => "TLS 1.2",
+        };
+        TlsFacts { version, certificate, roots: self.roots.0, roots_from: self.roots.1 }
+    }
+}
+
+/// A completed handshake, in words.
+pub(crate) struct TlsFacts {
+    pub(crate) version: &'static str,
+    pub(crate) certificate: Certificate,
+    /// How many roots are trusted.
+    pub(crate) roots: usize,
+    pub(crate) roots_from: &'static str,
 }
 
 /// The name that a certificate of `host` must have.
@@ -76,13 +101,9 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
     }
 }
 
-fn client_config(
-    roots: TlsRoots,
-    ca: &CaCertificates,
-    protocols: &[&[u8]],
-) -> Result<Arc<ClientConfig>, Error> {
+fn client_config(trusted: Roots, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Verifier::new(tls_roots::store(roots, ca)?, Arc::clone(&provider));
+    let verifier = Verifier::new(trusted.store, Arc::clone(&provider));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| failed(&error))?

@@ -46,6 +46,15 @@ impl Named {
         (named.file.is_some() || !named.folders.is_empty()).then_some(named)
     }
 
+    /// The variables that name it, for messages.
+    pub(super) fn variables(&self) -> &'static str {
+        match (&self.file, self.folders.is_empty()) {
+            (Some(_), true) => CERT_FILE,
+            (None, _) => CERT_DIR,
+            (Some(_), false) => "SSL_CERT_FILE and SSL_CERT_DIR",
+        }
+    }
+
     /// Fails if a section of the file cannot be read: each certificate in it was chosen explicitly.
     pub(super) fn load(&self) -> Result<Found, String> {
         let mut found = Found::default();

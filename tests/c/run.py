@@ -86,6 +86,7 @@ NETWORK = [
     "process",
     "descriptors",
     "rotation",
+    "diagnose",
     "fork",
 ]
 # Measures what only glibc counts, and compares times.

@@ -235,6 +235,9 @@ void share(spike_auth::config config)
     expect(config.try_set_store("unix:///nowhere.sock").has_value() && config.try_set_store_timeout(5s).has_value(),
            "a store is set");
     const auto client = *spike_auth::client::try_make(config);
+    const auto report = client.try_diagnose("");
+    expect(report.has_value() && report->front() == '{' && client.diagnose("alice").find("\"ok\":true") != std::string::npos,
+           "a report is JSON");
     const auto checked = client.try_check_store();
     expect(checked.status() == SPIKE_AUTH_STATUS_STORE && checked.retryable() && std::strlen(checked.message()) > 0,
            "which cannot be used");

@@ -230,6 +230,14 @@ static void exchange_here(void)
     check_outcome(spike_auth_client_exchange(client, user, NUL_TERMINATED, NULL, OUT));
 }
 
+static void diagnose_here(void)
+{
+    static char report[SPIKE_AUTH_REPORT_SIZE];
+    size_t len;
+    CHECK_STATUS(spike_auth_client_diagnose(client, user, NUL_TERMINATED, NULL, report, sizeof report, &len,
+                                            &outputs.err), 0);
+}
+
 static void exchange_a_signature(void)
 {
     char signature[SPIKE_AUTH_SIGNATURE_SIZE];
@@ -361,6 +369,7 @@ static void every_call_over_http_and_https(void)
         round_of(with, "alice", 0, NAMED("a miss"), get_token);
         round_of(with, "alice", 0, NAMED("a hit"), get_authorization);
         round_of(with, "bob", 0, NAMED("a miss, for a header"), get_authorization);
+        round_of(with, "alice", 0, NAMED("a report"), diagnose_here);
         round_of(with, NULL, 0, NAMED("the cache"), all_that_only_uses_the_cache);
         round_of(with, NULL, 0, NAMED("many signatures"), sign_many);
         round_of(with, NULL, 0, NAMED("a cancelled call"), cancel_a_call);
@@ -392,6 +401,7 @@ static void a_store(void)
             with[i] = client_of(config);
         }
         round_of(with[0], "carol", status, fails ? "no store" : "a check of the store", check_the_store);
+        round_of(with[0], "carol", status, fails ? "a report without the store" : "a report", diagnose_here);
         round_of(with[0], "fault.max-token", 0, "a miss in the store", get_token);
         round_of(with[1], "fault.max-token", 0, "a hit in the store", get_token);
         round_of(with[1], "carol", status, "forgetting in the store", forget_in_the_store);
@@ -434,6 +444,7 @@ static void the_ways_to_the_service(void)
         REQUIRE(spike_auth_config_set_proxy(config, address(PROXIES[i]), NUL_TERMINATED, NULL) == 0);
         client = client_of(config);
         round_of(client, "alice", i ? SPIKE_AUTH_STATUS_PROXY : 0, PROXIES[i], exchange_here);
+        round_of(client, "alice", 0, "a report about it", diagnose_here);
         spike_auth_client_free(client);
     }
     REQUIRE(gethostname(host, sizeof host) == 0);
@@ -465,6 +476,7 @@ static void a_long_chain_of_certificates(void)
         snprintf(name, sizeof name, "%s, %s", place, trusted ? "trusted" : "not trusted");
         client = client_of(config);
         round_of(client, "alice", trusted ? 0 : SPIKE_AUTH_STATUS_TLS, name, get_authorization);
+        round_of(client, "alice", 0, "a report about it", diagnose_here);
         spike_auth_client_free(client);
     }
 }

@@ -14,6 +14,7 @@ USER_ID_MAX = 128
 SIGNATURE_SIZE = 65
 TOKEN_SIZE = 8193
 AUTHORIZATION_SIZE = 8200
+REPORT_SIZE = 16384
 
 TLS_ROOTS_PLATFORM = 0
 TLS_ROOTS_BUNDLED = 1
@@ -197,6 +198,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "client_invalidate": (c_int32, (ClientHandle, *_TEXT, *_TEXT, _ERROR)),
     "client_forget": (c_int32, (ClientHandle, *_TEXT, _ERROR)),
     "client_check_store": (c_int32, (ClientHandle, CallHandle, _ERROR)),
+    "client_diagnose": (c_int32, (ClientHandle, *_TEXT, CallHandle, *_OUT, _ERROR)),
     "client_forget_shared": (c_int32, (ClientHandle, *_TEXT, CallHandle, _ERROR)),
     "client_clear": (c_int32, (ClientHandle, _ERROR)),
     "call_get_token": (c_int32, (CallHandle, *_OUT, _ERROR)),

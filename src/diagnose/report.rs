@@ -1,0 +1,188 @@
+//! The report and its JSON.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// The longest report in bytes. The bounds below keep it.
+pub(crate) const REPORT_MAX: usize = 16 * 1024 - 1;
+
+/// The longest text of a member in bytes, in JSON.
+const TEXT_MAX: usize = 400;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Ok,
+    /// It works, and should be looked at.
+    Warning,
+    Failed,
+    /// It was not tried.
+    Skipped,
+}
+
+/// One thing that was looked at.
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) status: Status,
+    took: Duration,
+    message: String,
+    pub(super) cure: Option<String>,
+    /// Further members: names, and their values in JSON.
+    facts: Vec<(&'static str, String)>,
+}
+
+impl Check {
+    pub(super) fn ok(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, message.into(), None)
+    }
+
+    pub(super) fn skipped(name: &'static str, why: impl Into<String>) -> Self {
+        Self::new(name, Status::Skipped, why.into(), None)
+    }
+
+    pub(super) fn warning(name: &'static str, what: impl Into<String>, cure: String) -> Self {
+        Self::new(name, Status::Warning, what.into(), Some(cure))
+    }
+
+    pub(super) fn failed(name: &'static str, what: impl Into<String>, cure: String) -> Self {
+        Self::new(name, Status::Failed, what.into(), Some(cure))
+    }
+
+    /// A message that does not part what failed from its cure is both.
+    pub(super) fn of_error(name: &'static str, error: &Error) -> Self {
+        let cure = error.cure().unwrap_or(error.message()).to_owned();
+        let mut check = Self::failed(name, error.what().trim_end_matches('.'), cure);
+        check.message.push('.');
+        match error.http_status() {
+            Some(status) => check.with("http_status", status.to_string()),
+            None => check,
+        }
+    }
+
+    fn new(name: &'static str, status: Status, message: String, cure: Option<String>) -> Self {
+        Self { name, status, took: Duration::ZERO, message, cure, facts: Vec::new() }
+    }
+
+    pub(super) fn took(self, took: Duration) -> Self {
+        Self { took, ..self }
+    }
+
+    /// Adds a member. `value` is JSON.
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.facts.push((name, value));
+        self
+    }
+
+    fn json(&self) -> String {
+        let status = match self.status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Failed => "failed",
+            Status::Skipped => "skipped",
+        };
+        let us = self.took.as_micros();
+        let facts: String =
+            self.facts.iter().map(|(name, value)| format!(r#","{name}":{value}"#)).collect();
+        format!(
+            r#"{{"name":"{}","status":"{status}","ms":{}.{:03},"message":{},"cure":{}{facts}}}"#,
+            self.name,
+            us / 1000,
+            us % 1000,
+            text(&self.message),
+            optional(self.cure.as_deref()),
+        )
+    }
+}
+
+/// The whole report, as one line.
+pub(super) fn json(checks: &[Check], cure: Option<&str>) -> String {
+    let list: Vec<String> = checks.iter().map(Check::json).collect();
+    format!(
+        r#"{{"version":"{}","ok":{},"cure":{},"checks":[{}]}}"#,
+        env!("CARGO_PKG_VERSION"),
+        checks.iter().all(|check| check.status != Status::Failed),
+        optional(cure),
+        list.join(",")
+    )
+}
+
+pub(super) fn array(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
+}
+
+fn optional(value: Option<&str>) -> String {
+    value.map_or("null".to_owned(), text)
+}
+
+/// A JSON string of at most `TEXT_MAX` bytes. Control characters become question marks: the report is shown on
+/// terminals.
+pub(super) fn text(value: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in value.chars() {
+        if quoted.len() + c.len_utf8() > TEXT_MAX - 2 {
+            break;
+        }
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push('?'),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// `the_longest_settings` in `checks.rs` keeps it.
+    pub(in crate::diagnose) const SETTINGS_MAX: usize = 3500;
+
+    #[test]
+    fn any_text_is_a_short_line_of_json() {
+        let (quotes, accents) = ("\"".repeat(TEXT_MAX), "\u{e9}".repeat(TEXT_MAX));
+        for value in ["", "a\nb\u{1b}[31m\0\u{85}", "\"\\", "\u{e9}\u{2713}", &quotes, &accents] {
+            let quoted = text(value);
+            let back: String = serde_json::from_str(&quoted).unwrap();
+            assert!(quoted.len() <= TEXT_MAX && !quoted.chars().any(char::is_control), "{quoted}");
+            let shown: String =
+                value.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            assert!(shown.starts_with(&back) && (back == shown || quoted.len() > TEXT_MAX - 5));
+        }
+    }
+
+    /// Nine checks, the settings and a few short facts are less than what is left.
+    #[test]
+    fn a_report_of_the_longest_texts_fits() {
+        let long = "x".repeat(TEXT_MAX);
+        let check =
+            |name| Check::failed(name, long.clone(), long.clone()).with("fact", text(&long));
+        let checks: Vec<Check> = (0..9).map(|_| check("settings")).collect();
+        assert!(json(&checks, Some(&long)).len() < REPORT_MAX - SETTINGS_MAX);
+    }
+
+    #[test]
+    fn members_and_verdict() {
+        let error = Error::new(ErrorKind::Refused, "It failed").with_cure("Do that.");
+        let error = error.with_http_status(404);
+        let checks = [
+            Check::ok("key", "Good.").took(Duration::from_micros(12_034)),
+            Check::of_error("exchange", &error),
+            Check::of_error("store", &Error::new(ErrorKind::Store, "Both.")),
+        ];
+        let report: serde_json::Value =
+            serde_json::from_str(&json(&checks, Some("Do that."))).unwrap();
+        assert_eq!(report["ok"], false);
+        let checks = &report["checks"];
+        assert_eq!(checks[0]["ms"], 12.034);
+        assert_eq!(checks[0]["cure"], serde_json::Value::Null);
+        assert_eq!(
+            (&checks[1]["message"], &checks[1]["cure"]),
+            (&"It failed.".into(), &"Do that.".into())
+        );
+        assert_eq!(checks[1]["http_status"], 404);
+        assert_eq!((&checks[2]["message"], &checks[2]["cure"]), (&"Both.".into(), &"Both.".into()));
+    }
+}
