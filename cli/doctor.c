@@ -108,15 +108,21 @@ static void show_setting(const struct setting *setting)
     putchar('\n');
 }
 
-/* The one thing to do first. */
-static const char *cure_of(const struct report *report)
+/* The one thing to do first, and the check that it belongs to: a cure may begin with "It". */
+static void show_cure(const struct report *report)
 {
-    if (report->cure)
-        return report->cure;
-    for (size_t i = 0; i < report->check_count; i++)
-        if (strcmp(report->checks[i].status, "failed") == 0)
-            return report->checks[i].cure ? report->checks[i].cure : report->checks[i].message;
-    return "Read the table.";
+    const struct check *check = report->checks, *end = check + report->check_count;
+    while (check < end && !(report->cure && check->cure && strcmp(report->cure, check->cure) == 0))
+        check++;
+    screen_mark("Do this first", "Do this first", "1");
+    if (check < end) {
+        screen_put(" (", 0);
+        screen_put(check->name, 0);
+        screen_put(")", 0);
+    }
+    screen_put(": ", 0);
+    screen_put(report->cure ? report->cure : "Look at what failed.", 0);
+    putchar('\n');
 }
 
 static bool has_warning(const struct report *report)
@@ -142,14 +148,10 @@ static void show(const struct report *report)
                 show_setting(&report->settings[j]);
     }
     putchar('\n');
-    if (report->ok) {
+    if (!report->ok)
+        show_cure(report);
+    else
         puts(has_warning(report) ? "It works. Look at the warnings." : "It works.");
-        return;
-    }
-    screen_mark("Do this first:", "Do this first:", "1");
-    screen_put(" ", 0);
-    screen_put(cure_of(report), 0);
-    putchar('\n');
 }
 
 /* The library cannot know its own file, so that is added here. */

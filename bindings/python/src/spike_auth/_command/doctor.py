@@ -105,7 +105,7 @@ class _Table:
                 yield f"    {name:20}{value:34}  {source}"
         yield ""
         if not report["ok"]:
-            yield f"{self._coloured('Do this first:', '1')} {self._clean(_cure_of(report))}"
+            yield self._cure(report)
         elif any(check["status"] == "warning" for check in report["checks"]):
             yield "It works. Look at the warnings."
         else:
@@ -121,6 +121,13 @@ class _Table:
         if cure:
             yield f"{'':{_INDENT}}{self._coloured('→ ' if self.is_utf8 else '> ', colour)}{cure}"
 
+    def _cure(self, report: dict[str, Any]) -> str:
+        """Return the one thing to do first, and the check that it belongs to: a cure may begin with "It"."""
+        cure = report.get("cure") if isinstance(report.get("cure"), str) else None
+        names = [check["name"] for check in report["checks"] if cure is not None and check.get("cure") == cure]
+        place = f" ({self._clean(names[0])})" if names else ""
+        return f"{self._coloured('Do this first', '1')}{place}: {self._clean(cure or 'Look at what failed.')}"
+
     def _coloured(self, text: str, colour: str) -> str:
         return f"\033[{colour}m{text}\033[0m" if self.is_coloured else text
 
@@ -133,13 +140,3 @@ class _Table:
         is_plain = 0x20 <= code < 0x7F
         is_other = code >= 0xA0 and code not in _OBEYED and not 0xD800 <= code < 0xE000
         return character if is_plain or (self.is_utf8 and is_other) else "?"
-
-
-def _cure_of(report: dict[str, Any]) -> str:
-    """Return the one thing to do first."""
-    if isinstance(report.get("cure"), str):
-        return str(report["cure"])
-    for check in report["checks"]:
-        if check["status"] == "failed":
-            return str(check.get("cure") or check["message"])
-    return "Read the table."
