@@ -122,6 +122,10 @@ header: ## write include/spike_auth.h from src/capi
 demo: needs-demo all go sandbox ## get a token from C, C++, Python and Go, step by step, from a sandbox or the real service
 	@$(PYTHON) tests/demo.py
 
+.PHONY: picture
+picture: all sandbox ## docs/doctor.svg, made from a run of `spike-auth doctor`
+	PYTHONPATH=tests $(PYTHON) -m doctor.picture
+
 # The PATH of a user may lack the servers'.
 .PHONY: test
 test: export PATH := $(PATH):/usr/sbin

@@ -58,7 +58,7 @@ static char *report_of(const spike_auth_client *client, struct user user, spike_
 /* ---- the table */
 
 /* The column in which the messages begin. */
-enum { NAME_WIDTH = 10, INDENT = 24, SETTING_WIDTH = 20, VALUE_WIDTH = 34 };
+enum { NAME_WIDTH = 10, INDENT = 25, SETTING_WIDTH = 20, VALUE_WIDTH = 34 };
 
 static const struct kind {
     const char *status, *utf8, *ascii, *colour;
@@ -90,7 +90,8 @@ static void show_check(const struct check *check)
         screen_put("", 13);
     screen_put(check->message, 0);
     putchar('\n');
-    if (check->cure) {
+    /* A message that does not part what failed from its cure is both. */
+    if (check->cure && strcmp(check->cure, check->message) != 0) {
         screen_put("", INDENT);
         screen_mark("→ ", "> ", kind->colour);
         screen_put(check->cure, 0);

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from support.project import CC, HEADER, RELEASE, ROOT, SHARED, clean_env, run
@@ -29,6 +32,19 @@ class Face:
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*self.start, *arguments], env=self.env(**variables), text=True, capture_output=True,
                               timeout=60, check=False)
+
+    def on_terminal(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        """The exit code, and what it prints to a terminal."""
+        ours, theirs = pty.openpty()
+        command, env = [*self.start, *arguments], self.env(**variables)
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            with subprocess.Popen(command, env=env, stdout=theirs, stderr=theirs) as process:
+                os.close(theirs)
+                shown = b""
+                with suppress(OSError):  # the last one has closed it
+                    while part := terminal.read(1 << 16):
+                        shown += part
+        return process.returncode, shown.decode().replace("\r\n", "\n")
 
 
 def python_face(library: Path) -> Face:

@@ -1,10 +1,7 @@
 """What the faces make of a report, whatever is in it. Both print the same."""
 
 import json
-import os
-import pty
 import re
-import subprocess
 import unittest
 from pathlib import Path
 
@@ -41,9 +38,9 @@ spike_auth 0.1.0 (ABI 1), {SHARED.resolve()}
     application_id      9999                                SPIKE_APPLICATION_ID
     base_url            https://app-api.spikeapi.com/v3     default
 ! key            1.2 ms  27 bytes of SPIKE_HMAC_KEY, with a blank at the end
-                        → Remove the blank.
+                         → Remove the blank.
 ✗ connect    12345.7 ms  Nothing listens at 127.0.0.1:4711.
-                        → Start it on port 4711.
+                         → Start it on port 4711.
 – tls                    not tried: connect failed
 ? clock          1.2 ms  who knows
 
@@ -107,6 +104,12 @@ class Faces(unittest.TestCase):
                 found, printed = self.both(content)
                 self.assertEqual((found, printed.splitlines()[-1]), (code, line))
 
+    def test_a_message_that_is_its_own_cure_is_shown_once(self):
+        both = "It failed. Try again."
+        _, printed = self.both(report(check("tls", "failed", both, cure=both), ok=False, cure=both))
+        self.assertEqual(printed.count(both), 2)
+        self.assertTrue(printed.endswith(f"\n\nDo this first (tls): {both}\n"))
+
     def test_what_a_terminal_would_obey_is_not_printed(self):
         hostile = "".join(map(chr, [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F),
                                     *range(0x2066, 0x206A)]))
@@ -131,31 +134,16 @@ class Faces(unittest.TestCase):
         self.assertEqual((code, printed.count(content["cure"]), printed.count("v" * 20)), (1, 1, 100))
 
     def test_colours_are_for_terminals_only(self):
+        file = self.folder / "terminal.json"
+        file.write_text(json.dumps(ONE_OF_EACH))
         for face in self.faces:
             for variables, is_coloured in [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False),
                                            ({"TERM": "dumb"}, False), ({"TERM": ""}, False)]:
                 with self.subTest(face.name, **variables):
-                    shown = self.on_terminal(face, **variables)
+                    code, shown = face.on_terminal("doctor", "alice", **SETTINGS, REPORT=str(file), **variables)
+                    self.assertEqual(code, 1)
                     self.assertEqual("\033[31m✗\033[0m connect" in shown, is_coloured)
                     self.assertEqual(re.sub(r"\033\[\d+m", "", shown), TABLE)
-
-    def on_terminal(self, face: Face, **variables: str) -> str:
-        """What it prints to a terminal."""
-        file = self.folder / "terminal.json"
-        file.write_text(json.dumps(ONE_OF_EACH))
-        env = face.env(**SETTINGS, REPORT=str(file), **variables)
-        ours, theirs = pty.openpty()
-        with os.fdopen(ours, "rb", buffering=0) as terminal:
-            with subprocess.Popen([*face.start, "doctor", "alice"], env=env, stdout=theirs, stderr=theirs) as process:
-                os.close(theirs)
-                shown = b""
-                try:
-                    while part := terminal.read(1 << 16):
-                        shown += part
-                except OSError:  # the last one has closed it
-                    pass
-            self.assertEqual(process.wait(60), 1)
-        return shown.decode().replace("\r\n", "\n")
 
     # ---- JSON
 

@@ -23,7 +23,7 @@ _KINDS = {
     "skipped": ("\N{EN DASH}", "-", "2"),
 }
 _UNKNOWN = ("?", "?", "2")  # of a newer library
-_INDENT = 24  # the column in which the messages begin
+_INDENT = 25  # the column in which the messages begin
 _MOST_MS = 1e7
 # Those change the direction or the line.
 _OBEYED = {0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)}
@@ -118,7 +118,7 @@ class _Table:
         time = f"{ms:8.1f} ms  " if was_tried else " " * 13
         name, message, cure = (self._clean(check.get(key)) for key in ("name", "message", "cure"))
         yield f"{self._coloured(mark if self.is_utf8 else ascii_mark, colour)} {name:10}{time}{message}"
-        if cure:
+        if cure and cure != message:  # a message that does not part what failed from its cure is both
             yield f"{'':{_INDENT}}{self._coloured('→ ' if self.is_utf8 else '> ', colour)}{cure}"
 
     def _cure(self, report: dict[str, Any]) -> str:
