@@ -165,7 +165,7 @@ static void print_json(const char *json)
         put_json(out, library_path());
         fclose(out);
     }
-    printf("{\"library\":\"%s\",%s\n", path ? path : "unknown", json + 1);
+    printf("{\"library\":\"%s\",%s\n", path ? path : "unknown", strchr(json, '{') + 1);
     free(path);
 }
 

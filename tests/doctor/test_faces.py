@@ -149,11 +149,13 @@ class Faces(unittest.TestCase):
 
     def test_json_is_the_report_and_the_librarys_path(self):
         for content in (ONE_OF_EACH, report(check(message='"\\ü\u0007'))):
+            indented = "\n " + json.dumps(content, indent=1)
             for face in self.faces:
                 code, printed, error = self.said(face, content, "--json")
                 self.assertEqual((code, error), (0 if content["ok"] else 1, ""))
                 self.assertEqual(json.loads(printed), {"library": str(SHARED.resolve()), **content})
                 self.assertEqual(printed.count("\n"), 1)
+                self.assertEqual(json.loads(self.said(face, indented, "--json")[1]), json.loads(printed))
 
     # ---- no client, and what is no report
 

@@ -104,6 +104,8 @@ class Surroundings(Case):
                     self.assertEqual(self.shell(f'"$0" {command} {to}'), expected)
 
     def test_a_failure_with_all_descriptors_closed(self):
+        code, _, said = self.shell('"$0" sign "a b" >&-')
+        self.assertEqual((code, said.count("\n")), (1, 1), said)
         self.assertEqual(self.shell('"$0" token fault.status.403 <&- >&- 2>&-'), (1, "", ""))
         self.assertEqual(self.shell('"$0" nonsense <&- >&- 2>&-'), (2, "", ""))
 
