@@ -42,7 +42,7 @@ all: shared static cli ## the shared library, the archive and the program spike-
 
 # Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
 PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
-NEEDS := $(addprefix needs-,build go venv wheel dist demo test)
+NEEDS := $(addprefix needs-,build go venv wheel dist demo docs engines test)
 .PHONY: $(NEEDS)
 $(NEEDS): needs-%: $(filter setup,$(MAKECMDGOALS))
 	@$(PREREQUISITES) check $*
@@ -133,8 +133,8 @@ test: needs-test all go sandbox gos .venv/python ## run every suite, then print 
 	$(PYTHON) tests/run.py
 
 .PHONY: engines
-engines: all sandbox .venv/made ## run the recipes of docs/columns.md in Spark, Ray and Dask (downloads some 700 MB, once)
-	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/columns/test_engines.py
+engines: needs-engines all sandbox .venv/made ## run the recipes of docs/columns.md in Spark, Ray and Dask, and docs/migrate.md in Node (downloads some 700 MB, once)
+	PYTHONPATH=tests $(PYTHON) -m unittest -v tests/columns/test_engines.py tests/node.py
 
 SECONDS ?= 60
 .PHONY: soak
@@ -187,7 +187,7 @@ lint-go: go .venv/staticcheck
 bench: all go sandbox ## measure against peers; writes the table to target/bench
 	$(PYTHON) benches/run.py all --lib-dir $(RELEASE)
 
-include packaging/platforms.mk packaging/install.mk packaging/dist.mk packaging/go-module.mk
+include packaging/platforms.mk packaging/install.mk packaging/dist.mk packaging/go-module.mk packaging/docs.mk
 
 .PHONY: clean
 clean: ## remove all build results

@@ -1,4 +1,4 @@
-/* spike_auth: signs a user id and exchanges the signature for that user's Spike access token.
+/** @mainpage spike_auth: signs a user id and exchanges the signature for that user's Spike access token
  *
  * The smallest use, with one way to handle all errors:
  *
@@ -17,43 +17,43 @@
  *     spike_auth_client_free(client);
  *     spike_auth_config_free(config);
  *
- * CONVENTIONS
+ * # Conventions
  *
- * Status. A function that can fail returns a status: 0 is OK, the others are in enum spike_auth_status.
+ * **Status.** A function that can fail returns a status: 0 is OK, the others are in enum spike_auth_status.
  * It crosses the boundary as an int32_t, so that any number is safe. Where a function lists what it fails
  * with, the prefix SPIKE_AUTH_STATUS_ is omitted. So are NULL_POINTER (a required pointer is NULL) and
  * INVALID_ARGUMENT (a length or capacity over PTRDIFF_MAX), which every function can return.
  *
- * Error detail. Such a function takes a spike_auth_error last. You own it, NULL is fine, and every call
+ * **Error detail.** Such a function takes a spike_auth_error last. You own it, NULL is fine, and every call
  * rewrites all of it, also on success. No last error is kept anywhere.
  *
- * Text in. Pointer and length; no NUL is needed. NULL is fine where the length is 0. The length
+ * **Text in.** Pointer and length; no NUL is needed. NULL is fine where the length is 0. The length
  * SPIKE_AUTH_NUL_TERMINATED of a text means "it ends with a NUL, measure it".
  *
- * Text out. Buffer, capacity, and a place for the length; both pointers are required. The capacity counts
+ * **Text out.** Buffer, capacity, and a place for the length; both pointers are required. The capacity counts
  * the NUL, the length does not. On OK the text ends with a NUL. On BUFFER_TOO_SMALL the length is the
  * needed one, and the buffer holds the empty text. On any other failure the length is 0 and the buffer
  * holds the empty text. Buffers may be uninitialised; they are never read. Outputs must not overlap inputs
  * or each other.
  *
- * Order of arguments: handle, inputs, outputs, error.
+ * **Order of arguments:** handle, inputs, outputs, error.
  *
- * Ownership. Only handles are allocated for you. Free each once, with the _free of its type. Freeing NULL
+ * **Ownership.** Only handles are allocated for you. Free each once, with the _free of its type. Freeing NULL
  * is fine. A _new that fails sets its handle to NULL. Inputs are copied or used up before the function
  * returns.
  *
- * Threads. Any thread may call any function, and any number of threads may use one client at once. Only
+ * **Threads.** Any thread may call any function, and any number of threads may use one client at once. Only
  * _free must not run while another thread is inside a call on the same handle. A program that must not block
  * a thread starts calls (spike_auth_client_start_token()) and waits for a queue's descriptor.
  *
- * Signal handlers. A signal handler may call no function of this library: the interrupted code may hold a
+ * **Signal handlers.** A signal handler may call no function of this library: the interrupted code may hold a
  * lock that the function waits for. To close or cancel on a signal, let the handler write to a pipe or set
  * a flag, and call from a thread that reads it.
  *
- * Stack. A call needs up to 52 KiB of the stack of its thread, beside what your own frames take: a thread
+ * **Stack.** A call needs up to 52 KiB of the stack of its thread, beside what your own frames take: a thread
  * of 64 KiB is enough.
  *
- * Your process. No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. The
+ * **Your process.** No function panics or unwinds into you: a bug inside is SPIKE_AUTH_STATUS_PANIC. The
  * library aborts only when no memory is left at all. Do not pthread_cancel() a thread that is inside a
  * call: it would end the process. Use spike_auth_call_cancel(). There is no signal handler, no callback and
  * no SIGPIPE. The library has background threads only while there is work for them, with all signals
@@ -66,7 +66,7 @@
  * its environment, because an unprivileged user chooses it: the first function refuses, the second looks in
  * the system's own places.
  *
- * Descriptors. The library's descriptors are close-on-exec, and above 2 even where 0, 1 or 2 is closed: a
+ * **Descriptors.** The library's descriptors are close-on-exec, and above 2 even where 0, 1 or 2 is closed: a
  * new socket has a lower number only between two system calls. It does not control the sockets of the C
  * library's resolver during a lookup, nor the files of the platform's roots while they are read.
  * Close only your own descriptors. If you close the library's (by closefrom(3), for example), a call in
@@ -74,7 +74,7 @@
  * anything, and later ones make new connections. What you have opened under their numbers before that
  * is not closed or shut down. What you open while a call runs can still be affected.
  *
- * Fork. A client made before a fork works in the parent and in every child, at once. A child makes its own
+ * **Fork.** A client made before a fork works in the parent and in every child, at once. A child makes its own
  * connections and does not touch its parent's; what it closes, cancels or frees is its own. It starts with
  * the tokens of its parent's cache, and has its own cache from then on. Queues, and calls that were started,
  * stay with the parent: in a child a parent's queue hands out nothing, and the result of such a call is
@@ -83,12 +83,16 @@
  * held at the fork.
  * In a child that a signal handler forks inside a call, that call fails with CANCELLED.
  *
- * Secrets. The key, signatures and tokens are wiped from memory that the library owns, and no message
+ * **Secrets.** The key, signatures and tokens are wiped from memory that the library owns, and no message
  * shows them. Wiping your buffers is up to you.
  *
- * Binary compatibility. A program built with this header works with every library of the same
+ * **Binary compatibility.** A program built with this header works with every library of the same
  * SPIKE_AUTH_ABI_VERSION that is as new as the header or newer.
  */
+
+/** @file
+ * The C interface. The conventions that all functions follow are on the main page of the reference, and at the
+ * top of this file. */
 
 #ifndef SPIKE_AUTH_H
 #define SPIKE_AUTH_H

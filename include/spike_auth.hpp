@@ -1,4 +1,5 @@
-/* spike_auth for C++17 and newer: spike_auth.h with owners, strings, exceptions and coroutines. Header only.
+/** @file
+ * spike_auth for C++17 and newer: spike_auth.h with owners, strings, exceptions and coroutines. Header only.
  *
  *     spike_auth::config config;
  *     config.load_env();
@@ -78,6 +79,7 @@ public:
     const spike_auth_error &detail() const noexcept { return detail_; }
 
 protected:
+    /** Copies it. */
     explicit outcome(const spike_auth_error &detail) noexcept : detail_(detail) {}
 
 private:
@@ -87,23 +89,33 @@ private:
 /** What the functions throw. */
 class error : public std::exception, public outcome {
 public:
+    /** Of a failure. */
     explicit error(const spike_auth_error &detail) noexcept : outcome(detail) {}
+    /** The same as message(). */
     const char *what() const noexcept override { return message(); }
 };
 
 /** What the functions with try_ return: a value, or a failure. */
 template <class T> class [[nodiscard]] result : public outcome {
 public:
+    /** A failure. */
     explicit result(const spike_auth_error &detail) noexcept : outcome(detail) {}
+    /** A value, with what its call has told about itself. */
     result(T value, const spike_auth_error &detail) noexcept : outcome(detail), value_(std::move(value)) {}
 
+    /** Whether the call succeeded. */
     bool has_value() const noexcept { return value_.has_value(); }
+    /** The same as has_value(). */
     explicit operator bool() const noexcept { return has_value(); }
-    /** Only where has_value(). */
+    /** The value. Only where has_value(). */
     T &operator*() & noexcept { return *value_; }
+    /** The value. Only where has_value(). */
     const T &operator*() const & noexcept { return *value_; }
+    /** The value. Only where has_value(). */
     T &&operator*() && noexcept { return *std::move(value_); }
+    /** The value. Only where has_value(). */
     T *operator->() noexcept { return &*value_; }
+    /** The value. Only where has_value(). */
     const T *operator->() const noexcept { return &*value_; }
 #if defined(__cpp_exceptions)
     /** The value, or an exception. */
@@ -117,12 +129,17 @@ private:
     std::optional<T> value_;
 };
 
+/** What a function with try_ returns that has no value: a success, or a failure. */
 template <> class [[nodiscard]] result<void> : public outcome {
 public:
+    /** A success or a failure, by its status. */
     explicit result(const spike_auth_error &detail) noexcept : outcome(detail) {}
+    /** Whether the call succeeded. */
     bool has_value() const noexcept { return status() == SPIKE_AUTH_STATUS_OK; }
+    /** The same as has_value(). */
     explicit operator bool() const noexcept { return has_value(); }
 #if defined(__cpp_exceptions)
+    /** Throws the failure. */
     void value() const {
         if (!has_value()) throw error(detail());
     }
@@ -315,6 +332,7 @@ public:
 #endif
 #endif
 
+    /** The handle, for a C function. It stays the object's. */
     spike_auth_config *get() const noexcept { return handle_.get(); }
 
 private:
@@ -362,6 +380,7 @@ public:
     std::string get_authorization() const { return try_get_authorization().value(); }
 #endif
 
+    /** The handle, for a C function. It stays the object's. */
     spike_auth_call *get() const noexcept { return handle_.get(); }
 
 private:
@@ -404,6 +423,7 @@ public:
 #endif
 #endif
 
+    /** The handle, for a C function. It stays the object's. */
     spike_auth_queue *get() const noexcept { return handle_.get(); }
 
 private:
@@ -416,11 +436,14 @@ class waiter {
 public:
     /** The call has ended; its result can be read. May destroy any waiter, also this one. */
     virtual void ended() = 0;
+    /** The tag to start its call with. */
     std::uint64_t tag() noexcept { return static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(this)); }
 
 protected:
     waiter() = default;
+    /** For classes that derive from it. */
     waiter(const waiter &) = default;
+    /** For classes that derive from it. */
     waiter &operator=(const waiter &) = default;
     ~waiter() = default;
 };
@@ -454,6 +477,7 @@ struct signatures {
     /** OK or INVALID_USER_ID for each id. */
     std::vector<spike_auth_status_t> statuses;
 
+    /** How many ids there were. */
     std::size_t size() const noexcept { return statuses.size(); }
     /** Empty for an invalid id. */
     std::string_view operator[](std::size_t index) const noexcept {
@@ -654,6 +678,7 @@ public:
 #endif
 #endif
 
+    /** The handle, for a C function. It stays the object's. */
     spike_auth_client *get() const noexcept { return handle_.get(); }
 
 private:
@@ -673,6 +698,7 @@ public:
     awaited &operator=(const awaited &) = delete;
     ~awaited() = default;
 
+    /** For co_await. */
     bool await_ready() noexcept {
         if (kind_ != kind::token && kind_ != kind::authorization) return false;
         auto got = client_.try_peek_token(user_id_);
@@ -682,6 +708,7 @@ public:
         return true;
     }
 
+    /** For co_await. */
     bool await_suspend(std::coroutine_handle<> waiting) noexcept {
         waiting_ = waiting;
         const auto begun = begin();
@@ -691,6 +718,7 @@ public:
         return false;
     }
 
+    /** For co_await. */
     auto await_resume() noexcept(!Throws) {
         auto got = early_ ? *std::move(early_) : kind_ == kind::authorization ? call_.try_get_authorization()
                                                                               : call_.try_get_token();

@@ -26,6 +26,8 @@ kinds_of() {
     wheel) echo compile build venv ;;
     dist) echo compile build venv dist ;;
     demo) echo compile build link venv demo ;;
+    docs) echo compile build venv docs ;;
+    engines) echo compile build venv engines ;;
     test) echo compile build link venv demo test optional ;;
     *) echo "prerequisites.sh does not know the goal $1." >&2 && exit 2 ;;
   esac
@@ -48,7 +50,9 @@ venv                        venv      python3-venv             python3          
 c++                         demo      g++                      g++              gcc-c++              compiles C++
 readelf                     test      binutils                 binutils         binutils             looks at the shared library
 aarch64-linux-gnu-ld        dist      binutils-aarch64-linux-gnu  -                binutils-aarch64-linux-gnu  joins the archive for arm64
+doxygen                     docs      doxygen                  doxygen          doxygen              the reference of the C and C++ headers
 dpkg-deb                    dist      dpkg                     dpkg             dpkg                 packs Debian packages
+npm                         engines   npm                      npm              nodejs-npm           Node, and koffi, by which it calls the library
 clang                       optional  clang                    clang            clang                the header and the C tests with a second compiler
 valgrind                    optional  valgrind                 valgrind         valgrind             the C tests under memcheck
 openssl                     optional  openssl                  openssl          openssl              certificates for the TLS tests

@@ -75,6 +75,8 @@ SUITES = [
             ("notices", "test_notices", []),
             ("wheel", "test_wheel", None),
             ("readme", "test_readme", []),
+            ("migrate", "test_migrate", ["-k", "python", "-k", "php"]),
+            ("keys", "test_keys", []),
             ("surroundings", "test_surroundings", []),
         ]
     ),

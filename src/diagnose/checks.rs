@@ -183,11 +183,11 @@ fn step<T>(name: &'static str, step: &Step<T>, done: impl FnOnce(&T) -> Check) -
 /// What to do first: the cure of the first check that failed. If the service refused the signature, a key that looks
 /// wrong comes before it.
 pub(super) fn first_cure(checks: &[Check], was_refused: bool) -> Option<&str> {
-    let key = checks.iter().find(|check| check.name == "key" && check.status == Status::Warning);
-    let failed = checks.iter().find(|check| check.status == Status::Failed)?;
+    let failed = checks.iter().find(|check| check.has_failed())?;
+    let key = checks.iter().find(|check| check.is("key", Status::Warning));
     match key {
-        Some(key) if was_refused && failed.name == "exchange" => key.cure.as_deref(),
-        _ => failed.cure.as_deref(),
+        Some(key) if was_refused && failed.is("exchange", Status::Failed) => key.cure(),
+        _ => failed.cure(),
     }
 }
 

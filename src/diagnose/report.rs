@@ -21,12 +21,14 @@ pub(super) enum Status {
 }
 
 /// One thing that was looked at.
-pub(super) struct Check {
-    pub(super) name: &'static str,
-    pub(super) status: Status,
+pub(super) struct Check(Box<Members>); // boxed, and its functions never inlined, to keep the library small
+
+struct Members {
+    name: &'static str,
+    status: Status,
     took: Duration,
     message: String,
-    pub(super) cure: Option<String>,
+    cure: Option<String>,
     /// Further members: names, and their values in JSON.
     facts: Vec<(&'static str, String)>,
 }
@@ -51,58 +53,77 @@ impl Check {
     /// A message that does not part what failed from its cure is both.
     pub(super) fn of_error(name: &'static str, error: &Error) -> Self {
         let cure = error.cure().unwrap_or(error.message()).to_owned();
-        let mut check = Self::failed(name, error.what().trim_end_matches('.'), cure);
-        check.message.push('.');
+        let check = Self::failed(name, format!("{}.", error.what().trim_end_matches('.')), cure);
         match error.http_status() {
             Some(status) => check.with("http_status", status.to_string()),
             None => check,
         }
     }
 
+    #[inline(never)]
     fn new(name: &'static str, status: Status, message: String, cure: Option<String>) -> Self {
-        Self { name, status, took: Duration::ZERO, message, cure, facts: Vec::new() }
+        let facts = Vec::new();
+        Self(Box::new(Members { name, status, took: Duration::ZERO, message, cure, facts }))
     }
 
-    pub(super) fn took(self, took: Duration) -> Self {
-        Self { took, ..self }
-    }
-
-    /// Adds a member. `value` is JSON.
-    pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
-        self.facts.push((name, value));
+    #[inline(never)]
+    pub(super) fn took(mut self, took: Duration) -> Self {
+        self.0.took = took;
         self
     }
 
+    /// Adds a member. `value` is JSON.
+    #[inline(never)]
+    pub(super) fn with(mut self, name: &'static str, value: String) -> Self {
+        self.0.facts.push((name, value));
+        self
+    }
+
+    pub(super) fn is(&self, name: &str, status: Status) -> bool {
+        self.0.name == name && self.0.status == status
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.status == Status::Failed
+    }
+
+    pub(super) fn cure(&self) -> Option<&str> {
+        self.0.cure.as_deref()
+    }
+
+    #[inline(never)]
     fn json(&self) -> String {
-        let status = match self.status {
+        let Members { name, status, took, message, cure, facts } = &*self.0;
+        let status = match status {
             Status::Ok => "ok",
             Status::Warning => "warning",
             Status::Failed => "failed",
             Status::Skipped => "skipped",
         };
-        let us = self.took.as_micros();
-        let facts: String =
-            self.facts.iter().map(|(name, value)| format!(r#","{name}":{value}"#)).collect();
-        format!(
-            r#"{{"name":"{}","status":"{status}","ms":{}.{:03},"message":{},"cure":{}{facts}}}"#,
-            self.name,
+        let us = took.as_micros() as u64;
+        let mut json = format!(
+            r#"{{"name":"{name}","status":"{status}","ms":{}.{:03},"message":{},"cure":{}"#,
             us / 1000,
             us % 1000,
-            text(&self.message),
-            optional(self.cure.as_deref()),
-        )
+            text(message),
+            optional(cure.as_deref()),
+        );
+        for (name, value) in facts {
+            json.push_str(&format!(r#","{name}":{value}"#));
+        }
+        json.push('}');
+        json
     }
 }
 
 /// The whole report, as one line.
 pub(super) fn json(checks: &[Check], cure: Option<&str>) -> String {
-    let list: Vec<String> = checks.iter().map(Check::json).collect();
     format!(
-        r#"{{"version":"{}","ok":{},"cure":{},"checks":[{}]}}"#,
+        r#"{{"version":"{}","ok":{},"cure":{},"checks":{}}}"#,
         env!("CARGO_PKG_VERSION"),
-        checks.iter().all(|check| check.status != Status::Failed),
+        !checks.iter().any(Check::has_failed),
         optional(cure),
-        list.join(",")
+        array(checks.iter().map(Check::json))
     )
 }
 
@@ -116,6 +137,7 @@ fn optional(value: Option<&str>) -> String {
 
 /// A JSON string of at most `TEXT_MAX` bytes. Control characters become question marks: the report is shown on
 /// terminals.
+#[inline(never)]
 pub(super) fn text(value: &str) -> String {
     let mut quoted = String::from('"');
     for c in value.chars() {

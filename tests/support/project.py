@@ -92,10 +92,11 @@ def set_fault(addresses: dict, user: str, spec: str) -> None:
     opener.open(addresses["control"] + "/faults", json.dumps({"user": user, "spec": spec}).encode(), timeout=10).close()
 
 
-def set_key(addresses: dict, key: str) -> None:
+def set_key(addresses: dict, key: str, keep_old: bool = False) -> None:
     """The sandbox's key from now on."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    opener.open(addresses["control"] + "/key", json.dumps({"hmac_key": key}).encode(), timeout=10).close()
+    body = json.dumps({"hmac_key": key, "keep_old": keep_old}).encode()
+    opener.open(addresses["control"] + "/key", body, timeout=10).close()
 
 
 def settings(addresses: dict, scheme: str = "http") -> dict[str, str]:
