@@ -74,13 +74,13 @@ CROSS=$cross packaging/archive.sh "$result/libspike_auth.so" "$built/libspike_au
   cargo-zigbuild rustc "${options[@]}" --lib
 cp "$native" "$result"
 # For musl programs that run anywhere.
-compiler="$PWD/.venv/bin/python -m ziglang cc -target $arch-linux-${target##*-}"
+compiler="$PWD/.venv/bin/python -m ziglang cc -target $arch-linux-${target##*-} -fPIE"
 program=(make --no-print-directory --old-file=shared cli "PROGRAM=$result/spike-auth" "SHARED=$result/libspike_auth.so")
 if [ "$libc" = musl ]; then
   libraries="$result/libspike_auth.a $(cat "$native")"
-  "${program[@]}" CC="$compiler" CPPFLAGS=-DSPIKE_AUTH_STATIC LDFLAGS="-s -static" CLI_LIBS="$libraries"
+  "${program[@]}" CC="$compiler" CPPFLAGS=-DSPIKE_AUTH_STATIC LDFLAGS="-s -static -pie" CLI_LIBS="$libraries"
 else
-  "${program[@]}" CC="$compiler" LDFLAGS=-s
+  "${program[@]}" CC="$compiler" LDFLAGS="-s -pie"
 fi
 # With other flags cargo builds all crates anew: these go into a folder of their own.
 if [ "$libc" = musl ]; then zig+=/static; fi
