@@ -32,12 +32,13 @@ SHARED := $(RELEASE)/libspike_auth.so
 ARCHIVE := $(RELEASE)/libspike_auth.a
 # The system libraries that the archive needs, as rustc lists them.
 NATIVE := target/native-static-libs
+PROGRAM := $(RELEASE)/spike-auth
 SANDBOX := target/debug/spike-auth-sandbox
 BIN := $(CURDIR)/.venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: all
-all: shared static ## the shared library and the archive, in target/release
+all: shared static cli ## the shared library, the archive and the program spike-auth, in target/release
 
 # Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
 PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
@@ -62,6 +63,15 @@ shared: needs-build
 static: shared
 	@LD=$(LD) OBJCOPY=$(OBJCOPY) packaging/archive.sh $(SHARED) $(ARCHIVE) $(ARCHIVE) $(NATIVE) \
 	  $(CARGO) rustc --release --locked --lib
+
+# In a prefix the program finds the library beside it, wherever the prefix is. CPPFLAGS, CFLAGS and LDFLAGS are a packager's.
+CLI := $(wildcard cli/*.c)
+CLI_LIBS ?= -L$(dir $(SHARED)) -lspike_auth -ldl '-Wl,-rpath,$$ORIGIN/../lib,--enable-new-dtags'
+.PHONY: cli
+cli: $(PROGRAM)
+
+$(PROGRAM): $(CLI) $(wildcard cli/*.h) include/spike_auth.h | shared
+	$(CC) -std=c11 -O2 -Wall -Wextra -Iinclude $(CPPFLAGS) $(CFLAGS) $(CLI) -o $@ $(LDFLAGS) $(CLI_LIBS)
 
 # Each of these files marks a finished part of .venv.
 .venv/made: | needs-venv
@@ -111,6 +121,10 @@ header: ## write include/spike_auth.h from src/capi
 .PHONY: demo
 demo: needs-demo all go sandbox ## get a token from C, C++, Python and Go, step by step, from a sandbox or the real service
 	@$(PYTHON) tests/demo.py
+
+.PHONY: picture
+picture: all sandbox ## docs/doctor.svg, made from a run of `spike-auth doctor`
+	PYTHONPATH=tests $(PYTHON) -m doctor.picture
 
 # The PATH of a user may lack the servers'.
 .PHONY: test

@@ -41,6 +41,7 @@ class Platform:
         return PLATFORMS / self.name
 
 
+DEBIAN = ("libspike-auth1", "libspike-auth-dev", "spike-auth")
 GLIBC, MUSL = "glibc 2.17 or newer", "musl 1.2 or newer"
 ALL = [
     Platform("linux-amd64-gnu", "manylinux_2_17_x86_64.manylinux2014_x86_64", GLIBC, ("amd64", "x86_64-linux-gnu")),
@@ -79,13 +80,20 @@ def place(platform: Platform, stage: Path, prefix: str, libdir: str) -> None:
     built = platform.built
     run("make", "place", f"DESTDIR={stage}", f"PREFIX={prefix}", f"LIBDIR={prefix}/{libdir}",
         f"INCLUDEDIR={prefix}/include", f"SHARED={built / 'libspike_auth.so'}",
-        f"ARCHIVE={built / 'libspike_auth.a'}", f"NATIVE={built / 'native-static-libs'}")
+        f"ARCHIVE={built / 'libspike_auth.a'}", f"NATIVE={built / 'native-static-libs'}",
+        f"PROGRAM={built / 'spike-auth'}")
 
 
 def copy(sources: list[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for source in sources:
         shutil.copy(source, folder)
+
+
+def move(sources: list[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        source.rename(folder / source.name)
 
 
 def settle(folder: Path) -> list[Path]:
@@ -129,23 +137,21 @@ def wheel(platform: Platform) -> None:
 
 
 def debian(platform: Platform, scratch: Path) -> None:
-    """The library with its notices, and what a compiler needs."""
+    """The library with its notices, what a compiler needs, and the program."""
     architecture, folder = platform.debian
-    library, dev = (scratch / package for package in ("libspike-auth1", "libspike-auth-dev"))
+    library, dev, program = packages = [scratch / name for name in DEBIAN]
     place(platform, dev, "/usr", f"lib/{folder}")
-    moved = library / "usr/lib" / folder
-    moved.mkdir(parents=True)
-    for path in (dev / "usr/lib" / folder).glob("libspike_auth.so.*"):
-        path.rename(moved / path.name)
+    move([*(dev / "usr/lib" / folder).glob("libspike_auth.so.*")], library / "usr/lib" / folder)
+    move([dev / "usr/bin", dev / "usr/share"], program / "usr")
     copy([NOTICES / "spike_auth.cdx.json"], library / "usr/share/doc/libspike-auth1")
     licences = [*sorted(ROOT.glob("LICENSE-*")), NOTICES / "THIRD_PARTY_LICENSES"]
-    for package in (library, dev):
+    for package in packages:
         doc = package / "usr/share/doc" / package.name
         doc.mkdir(parents=True, exist_ok=True)
         (doc / "copyright").write_text("\n".join(path.read_text() for path in licences))
     (library / "DEBIAN").mkdir()
     (library / "DEBIAN/triggers").write_text("activate-noawait ldconfig\n")
-    for package in (library, dev):
+    for package in packages:
         size = sum(path.lstat().st_size for path in package.rglob("*") if path.is_file()) // 1024
         (package / "DEBIAN").mkdir(exist_ok=True)
         control = fill(f"deb/{package.name}", VERSION=VERSION, ARCHITECTURE=architecture, SIZE=size)

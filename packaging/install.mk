@@ -1,16 +1,17 @@
 # Where the parts go in a prefix, and the files that lead a compiler to them.
 
 PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
-BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
 
 # The last two start the sandbox, for the tests of users.
 HEADERS := include/spike_auth.h include/spike_auth.hpp include/spike_auth_sandbox.h include/spike_auth_sandbox.hpp
 
 .PHONY: install
-install: all ## install libraries, headers, pkg-config file and CMake package (PREFIX=, DESTDIR=)
+install: all ## install libraries, headers, pkg-config file, CMake package and program (PREFIX=, DESTDIR=)
 	@$(MAKE) --no-print-directory place
 
 # The only recipe for what goes where. `make dist` calls it with the libraries of each platform.
@@ -18,7 +19,9 @@ install: all ## install libraries, headers, pkg-config file and CMake package (P
 place: PC = $(DESTDIR)$(LIBDIR)/pkgconfig
 place: CMAKE = $(DESTDIR)$(LIBDIR)/cmake/spike_auth
 place:
-	install -d $(PC) $(CMAKE) $(DESTDIR)$(INCLUDEDIR)
+	install -d $(PC) $(CMAKE) $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
+	install -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/spike-auth
+	install -m 644 cli/spike-auth.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(SHARED) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION)
 	ln -sf libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI)
 	ln -sf libspike_auth.so.$(ABI) $(DESTDIR)$(LIBDIR)/libspike_auth.so
@@ -46,7 +49,8 @@ uninstall: ## remove the installed files (same PREFIX=, DESTDIR=)
 	rm -f $(DESTDIR)$(LIBDIR)/libspike_auth.so $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(ABI) \
 	      $(DESTDIR)$(LIBDIR)/libspike_auth.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libspike_auth.a \
 	      $(DESTDIR)$(LIBDIR)/pkgconfig/spike_auth.pc $(HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%) \
-	      $(DESTDIR)$(BINDIR)/spike-auth-sandbox
+	      $(DESTDIR)$(BINDIR)/spike-auth-sandbox \
+	      $(DESTDIR)$(BINDIR)/spike-auth $(DESTDIR)$(MANDIR)/man1/spike-auth.1
 	rm -rf $(DESTDIR)$(LIBDIR)/cmake/spike_auth
 
 # $(call fill,PREFIX,LIBDIR,INCLUDEDIR) fills in a template. -lgcc_s of rustc's list is left out: the compiler adds

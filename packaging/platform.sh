@@ -3,7 +3,7 @@
 #
 #     platform.sh NAME         NAME: linux-{amd64,arm64}-{gnu,musl}
 #
-# libspike_auth.so, libspike_auth.a, native-static-libs, spike-auth-sandbox. Same inputs, same bytes: no path of this machine
+# libspike_auth.so, libspike_auth.a, native-static-libs, spike-auth, spike-auth-sandbox. Same inputs, same bytes: no path of this machine
 # gets into a result. Where Rust's own library for the platform cannot be had, the folder holds the file `skipped` alone, with
 # the reason.
 set -euo pipefail
@@ -73,7 +73,16 @@ install -m 755 "$built/libspike_auth.so" "$result"
 CROSS=$cross packaging/archive.sh "$result/libspike_auth.so" "$built/libspike_auth.a" "$result/libspike_auth.a" "$native" \
   cargo-zigbuild rustc "${options[@]}" --lib
 cp "$native" "$result"
-# For musl a program that runs anywhere. With other flags cargo builds all crates anew: these go into a folder of their own.
+# For musl programs that run anywhere.
+compiler="$PWD/.venv/bin/python -m ziglang cc -target $arch-linux-${target##*-} -fPIE"
+program=(make --no-print-directory --old-file=shared cli "PROGRAM=$result/spike-auth" "SHARED=$result/libspike_auth.so")
+if [ "$libc" = musl ]; then
+  libraries="$result/libspike_auth.a $(cat "$native")"
+  "${program[@]}" CC="$compiler" CPPFLAGS=-DSPIKE_AUTH_STATIC LDFLAGS="-s -static -pie" CLI_LIBS="$libraries"
+else
+  "${program[@]}" CC="$compiler" LDFLAGS="-s -pie"
+fi
+# With other flags cargo builds all crates anew: these go into a folder of their own.
 if [ "$libc" = musl ]; then zig+=/static; fi
 CARGO_TARGET_DIR=$zig RUSTFLAGS=$remap cargo-zigbuild build "${options[@]}" -p spike-auth-sandbox
 install -m 755 "$zig/$triple/release/spike-auth-sandbox" "$result"

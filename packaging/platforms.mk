@@ -3,7 +3,7 @@
 PLATFORMS ?= linux-amd64-gnu linux-arm64-gnu linux-amd64-musl linux-arm64-musl
 
 .PHONY: platforms
-platforms: $(PLATFORMS:%=platform-%) ## libraries and sandbox for x86-64 and arm64, glibc 2.17 and musl, in target/platforms
+platforms: $(PLATFORMS:%=platform-%) ## libraries and programs for x86-64 and arm64, glibc 2.17 and musl, in target/platforms
 
 .PHONY: $(PLATFORMS:%=platform-%)
 $(PLATFORMS:%=platform-%): platform-%: needs-venv needs-build .venv/zig

@@ -64,6 +64,7 @@ unshare                     optional  util-linux               util-linux-misc  
 node                        optional  nodejs                   nodejs           nodejs               signatures compared with the documented Node form
 php                         optional  php-cli                  -                php-cli              signatures compared with the documented PHP form
 redis-server,valkey-server  optional  redis-server             redis            valkey               real stores, and Celery with a real broker
+mandoc                      optional  mandoc                   mandoc           mandoc               checks the manual of spike-auth
 cmake                       optional  cmake                    cmake            cmake                the CMake package
 aarch64-linux-gnu-gcc       optional  gcc-aarch64-linux-gnu    -                -                    C programs for arm64
 aarch64-libc                optional  libc6-dev-arm64-cross    -                -                    C programs for arm64

@@ -86,6 +86,8 @@ SUITES = [
         Suite(name, [ROOT / ".venv" / "bin" / "python", "-m", "unittest", "-v", f"tests/test_{name}.py"], PYTHON, part)
         for name, part in [("store", ["-k", "OtherCryptography"]), ("sharing", [])]
     ),
+    Suite("doctor", [sys.executable, "-m", "unittest", "discover", "-v", "-s", "tests/doctor", "-t", "tests"], PYTHON,
+          ["-k", "key", "-k", "Surroundings"]),
     Suite("python", [sys.executable, "tests/python.py"], PYTEST,
           ["--once", "-k", "ctrl_c or signal or multiprocessing or fastapi_makes"]),
     Suite("columns", [sys.executable, "-m", "unittest", "-v", "tests/columns/test_recipes.py"], PYTHON, ["-k", "sign"]),

@@ -45,7 +45,7 @@ def wheel(platform: dist.Platform) -> Path:
 
 def packages(platform: dist.Platform) -> list[Path]:
     architecture, _ = platform.debian
-    return [dist.DIST / f"{name}_{dist.VERSION}_{architecture}.deb" for name in ("libspike-auth1", "libspike-auth-dev")]
+    return [dist.DIST / f"{name}_{dist.VERSION}_{architecture}.deb" for name in dist.DEBIAN]
 
 
 def unpack(platform: dist.Platform, folder: Path) -> Path:
@@ -113,7 +113,7 @@ class Files(Dist):
                         self.assertEqual(archive.read(f"{info}/licenses/{name}"), (own | notices)[name])
                     self.assertEqual(archive.read(f"{info}/sboms/spike_auth.cdx.json"), notices["spike_auth.cdx.json"])
                 if platform.debian:
-                    library, _ = packages(platform)
+                    library, *_ = packages(platform)
                     run("dpkg-deb", "-x", library, folder)
                     doc = folder / "usr/share/doc/libspike-auth1"
                     self.assertEqual((doc / "spike_auth.cdx.json").read_bytes(), notices["spike_auth.cdx.json"])
@@ -144,8 +144,10 @@ class Tarball(Dist):
                 flags = pkg_config(top / "lib", *(["--static"] if "-static" in machine.compiler else []))
                 program = folder / "token"
                 run(*machine.compiler, ROOT / "examples" / "token.c", *flags, "-o", program)
+                shutil.copy(top / "bin" / "spike-auth", folder)
                 with root.sandbox(f"/opt/{top.name}/bin/spike-auth-sandbox") as env:
                     self.assertIn("a token of 143 characters", root.run(program, env))
+                    self.assertIn("\nIt works.", root.run(folder / "spike-auth", env, "doctor", "alice"))
 
     @unittest.skipUnless(shutil.which("cmake"), "cmake is missing (apt-get install cmake)")
     def test_its_readme(self):
@@ -182,6 +184,8 @@ class Debian(Dist):
                 lib = folder / "usr/lib" / libdir
                 self.assertEqual((lib / "libspike_auth.so").read_bytes(), built(platform, "libspike_auth.so"))
                 self.assertEqual((lib / "libspike_auth.a").read_bytes(), built(platform, "libspike_auth.a"))
+                self.assertEqual((folder / "usr/bin/spike-auth").read_bytes(), built(platform, "spike-auth"))
+                self.assertTrue((folder / "usr/share/man/man1/spike-auth.1").exists())
 
     @unittest.skipUnless(os.geteuid() == 0, "dpkg installs as root only")
     def test_an_install_into_a_clean_root(self):

@@ -62,6 +62,7 @@ class Install(Prefix):
         self.assertEqual(
             files_below(self.prefix),
             {
+                "bin/spike-auth",
                 "include/spike_auth.h",
                 "include/spike_auth.hpp",
                 "include/spike_auth_sandbox.h",
@@ -73,11 +74,17 @@ class Install(Prefix):
                 "lib/libspike_auth.so.1",
                 f"lib/libspike_auth.so.{VERSION}",
                 "lib/pkgconfig/spike_auth.pc",
+                "share/man/man1/spike-auth.1",
             },
         )
         link = self.prefix / "lib" / "libspike_auth.so"
         self.assertEqual(str(link.readlink()), "libspike_auth.so.1")
         self.assertEqual(str((self.prefix / "lib" / "libspike_auth.so.1").readlink()), f"libspike_auth.so.{VERSION}")
+
+    def test_the_program_finds_the_library_beside_it(self):
+        """In the moved prefix, without a path in the environment."""
+        said = run(self.prefix / "bin" / "spike-auth", "--version")
+        self.assertTrue(said.endswith(f", {(self.prefix / 'lib' / f'libspike_auth.so.{VERSION}').resolve()}\n"), said)
 
     def test_destdir_and_uninstall(self):
         with scratch() as stage:

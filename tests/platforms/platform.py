@@ -60,6 +60,10 @@ class Platform:
         return self.folder / "libspike_auth.a"
 
     @property
+    def program(self) -> Path:
+        return self.folder / "spike-auth"
+
+    @property
     def sandbox(self) -> Path:
         return self.folder / "spike-auth-sandbox"
 

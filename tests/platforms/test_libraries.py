@@ -51,14 +51,14 @@ class Built(unittest.TestCase):
     def test_glibc_2_17_is_enough(self, platform):
         if platform.libc != "gnu":
             return
-        for file in (platform.shared, platform.sandbox):
+        for file in (platform.shared, platform.program, platform.sandbox):
             versions = re.findall(r"GLIBC_(\d+)\.(\d+)", run("readelf", "-VW", file))
             self.assertLessEqual(max((int(major), int(minor)) for major, minor in versions), (2, 17), file)
 
     @on_each
     def test_it_is_for_the_processor_that_it_names(self, platform):
         machines = {"amd64": "Advanced Micro Devices X86-64", "arm64": "AArch64"}
-        for file in (platform.shared, platform.archive, platform.sandbox):
+        for file in (platform.shared, platform.archive, platform.program, platform.sandbox):
             found = set(re.findall(r"Machine: +(.*)", run("readelf", "-h", file)))
             self.assertEqual(found, {machines[platform.arch]}, file)
 
@@ -86,26 +86,34 @@ class Built(unittest.TestCase):
         self.assertIn("-lc", native)
 
     @on_each
-    def test_the_sandbox_for_musl_is_static(self, platform):
-        found = needed(platform.sandbox)
-        self.assertEqual(not found, platform.libc == "musl", found)
+    def test_the_programs_for_musl_are_static(self, platform):
+        for file in (platform.program, platform.sandbox):
+            found = needed(file)
+            self.assertEqual(not found, platform.libc == "musl", found)
+
+    @on_each
+    def test_the_program_for_glibc_takes_the_library_beside_it(self, platform):
+        dynamic = run("readelf", "-dW", platform.program)
+        self.assertEqual("libspike_auth.so.1" in needed(platform.program), platform.libc == "gnu")
+        self.assertEqual("[$ORIGIN/../lib]" in dynamic, platform.libc == "gnu")
 
     @on_each
     def test_no_path_of_the_builder(self, platform):
         home = os.environ.get("CARGO_HOME", str(Path.home() / ".cargo"))
         sysroot = run(os.environ.get("RUSTC", "rustc"), "--print", "sysroot").strip()
         paths = [str(ROOT).encode(), home.encode(), sysroot.encode(), b"/.cargo/", b"/.rustup/", b"/registry/src/"]
-        for file in (platform.shared, platform.archive, platform.sandbox):
+        for file in (platform.shared, platform.archive, platform.program, platform.sandbox):
             data = file.read_bytes()
             for path in paths:
                 at = data.find(path)
                 self.assertEqual(at, -1, f"{file}: {data[max(at - 20, 0) : at + 120]!r}")
-            # This proves that paths are there to be found.
-            self.assertIn(b"/crates/ring-", data, file)
+            # This proves that paths are there to be found. With glibc the program has no Rust in it.
+            if file != platform.program or platform.libc == "musl":
+                self.assertIn(b"/crates/ring-", data, file)
 
     @on_each
     def test_sizes(self, platform):
-        for file, most in ((platform.shared, 3), (platform.archive, 8), (platform.sandbox, 4)):
+        for file, most in ((platform.shared, 3), (platform.archive, 8), (platform.program, 4), (platform.sandbox, 4)):
             self.assertLess(file.stat().st_size, most * MEGABYTE, file)
 
 

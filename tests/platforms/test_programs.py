@@ -132,6 +132,17 @@ class PythonPrograms(unittest.TestCase):
             self.assertEqual(said[1:], here.stdout.splitlines()[1:])
 
 
+class Commands(unittest.TestCase):
+    def test_the_doctor_of_each_platform(self):
+        for platform in PLATFORMS:
+            with self.subTest(platform.name), scratch() as folder, sandbox() as addresses:
+                (Path(folder) / "libspike_auth.so.1").symlink_to(platform.shared)
+                env = clean_env(LD_LIBRARY_PATH=folder, **settings(addresses, "https"))
+                said = platform.run(platform.program, "doctor", "alice", env=env, timeout=60)
+                self.assertTrue(said.endswith("\n\nIt works.\n"), said)
+                self.assertEqual(said.splitlines()[0].endswith(", static"), platform.libc == "musl")
+
+
 class Sandboxes(unittest.TestCase):
     def test_the_sandbox_of_each_platform_starts(self):
         for platform in PLATFORMS:

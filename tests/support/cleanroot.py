@@ -78,7 +78,7 @@ class CleanRoot:
             finally:
                 process.terminate()
 
-    def run(self, program: Path, env: dict[str, str]) -> str:
+    def run(self, program: Path, env: dict[str, str], *arguments: str) -> str:
         """Runs a program that is at the top of the root."""
         self.add(program)
-        return run(*self.command(f"/{program.name}"), env=env, timeout=60)
+        return run(*self.command(f"/{program.name}"), *arguments, env=env, timeout=60)

@@ -222,7 +222,7 @@ def test_several_loops_share_a_client(sandbox):
 
 def test_without_an_asyncio_loop(sandbox):
     client = async_client_of(sandbox)
-    for call in (client.exchange("alice"), client.check_store(), client.forget_shared("alice")):
+    for call in (client.exchange("alice"), client.check_store(), client.forget_shared("alice"), client.diagnose()):
         with pytest.raises(RuntimeError, match="trio is not supported"):
             call.send(None)
 

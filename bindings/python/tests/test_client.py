@@ -91,6 +91,7 @@ def test_a_closed_client(sandbox):
         lambda: client.forget_shared("alice"),
         lambda: client.set_hmac_key("key"),
         client.check_store,
+        client.diagnose,
         client.clear,
         client.stats,
     ):

@@ -1,4 +1,4 @@
-"""``python -m spike_auth sign|token|provision``: the library from the shell. The environment provides the key."""
+"""``python -m spike_auth COMMAND``: the library from the shell. The environment provides the key."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ killed. A 429, or a 503 with Retry-After, is a pause for all.
 """
 
 
+_DOCTOR = """
+Looks at everything that a token needs, one thing after the other, and names a cure for what is broken. The output holds
+no secret and no user id. The exit code is 1 if something is broken; the last line then says what to do first.
+"""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     chosen = _parser().parse_args(arguments)
     try:
         if chosen.command == "provision":
             return _provision(chosen, sys.argv[1:] if arguments is None else arguments)
+        if chosen.command == "doctor":
+            return _doctor(chosen)
         from . import Client  # noqa: PLC0415  loading the library can fail
 
         with Client.from_env() as client:
@@ -42,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m spike_auth",
-        description="Print the signature of a user id, or the user's access token; or get the tokens of many users.",
+        description="Print a user's signature or access token; find out why there is none; get the tokens of many.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -51,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, result in [("sign", "the signature of a user id"), ("token", "the access token of a user")]:
         one = commands.add_parser(name, help=f"print {result}", description=f"Print {result}.", allow_abbrev=False)
         one.add_argument("user_id", metavar="USER_ID", help="1 to 128 of A-Z a-z 0-9 . _ -")
+    doctor = commands.add_parser(
+        "doctor", help="find out why there is no token", description=_DOCTOR, allow_abbrev=False
+    )
+    doctor.add_argument(
+        "user_id", nargs="?", metavar="USER_ID", help="a user to request a token for, which is not printed"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the report as JSON, not as a table")
     many = commands.add_parser(
         "provision", help="get the tokens of all users of a file", description=_PROVISION, allow_abbrev=False
     )
@@ -69,6 +84,13 @@ def _provision(chosen: argparse.Namespace, arguments: list[str]) -> int:
 
     options = {name: value for name, value in vars(chosen).items() if name != "command"}
     return run(Options(**options), arguments)
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from ._command.doctor import run  # noqa: PLC0415  loading the library can fail
+
+    text, is_well = run(chosen.user_id, as_json=chosen.json)
+    return _print(text) or int(not is_well)
 
 
 def _print(result: str) -> int:

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from ._buffers import error_of, text_of
 from ._calls import Queue, Request, new_call, result_of
-from ._client import BaseClient, text_or_raise
+from ._client import BaseClient, value_or_raise
+from ._diagnosis import diagnosis
 from ._library import lib
 from ._log import logged
 from ._prototypes import CallHandle
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._buffers import Ending
+
+_Value = TypeVar("_Value")
 
 
 class _LoopQueue(Queue):
@@ -101,18 +104,26 @@ class AsyncClient(BaseClient):
         user = encode("user_id", user_id)
         await self._ask_store(timeout, lib.client_forget_shared, user, len(user))
 
+    async def diagnose(self, user_id: str | None = None, *, timeout: float | None = None) -> dict[str, Any]:
+        """Look at everything that a token needs, as `Client.diagnose` does, on such a thread."""
+        user = b"" if user_id is None else encode("user_id", user_id)
+        return value_or_raise(await self._on_thread(timeout, diagnosis, self._require_open(), user))
+
     async def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
-        _running_loop()
-        call = _SharedCall(new_call(milliseconds("timeout", timeout)).value)
-        try:
-            error = await asyncio.to_thread(error_of, function, self._require_open(), *inputs, call)
-        finally:
-            lib.call_cancel(call)  # a task that is cancelled leaves a thread in the call
+        error = await self._on_thread(timeout, error_of, function, self._require_open(), *inputs)
         try:
             if error is not None:
                 raise error
         finally:
-            del error  # as in text_or_raise
+            del error  # as in value_or_raise
+
+    async def _on_thread(self, timeout: float | None, work: Callable[..., _Value], *inputs: Any) -> _Value:
+        _running_loop()
+        call = _SharedCall(new_call(milliseconds("timeout", timeout)).value)
+        try:
+            return await asyncio.to_thread(work, *inputs, call)
+        finally:
+            lib.call_cancel(call)  # a task that is cancelled leaves a thread in the call
 
     async def aclose(self) -> None:
         """Close the client. Calls in flight raise `ClientClosed` at once, and so do later ones."""
@@ -120,7 +131,7 @@ class AsyncClient(BaseClient):
 
     async def _get(self, request: Request) -> str:
         began = monotonic()
-        return text_or_raise(logged(await self._perform(request), began))
+        return value_or_raise(logged(await self._perform(request), began)).text
 
     async def _perform(self, request: Request) -> Ending:
         handle = self._require_open()

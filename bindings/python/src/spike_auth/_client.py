@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterable
 from ctypes import addressof, byref, c_char, c_int64, memset
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
-from ._buffers import Ending, Granted, check, ending_of, text_of
+from ._buffers import check, ending_of, text_of
 from ._bulk import SIGNATURE_LEN, offsets_of, split_signatures
 from ._calls import Request, new_call
-from ._errors import ClientClosed, InvalidInput
+from ._diagnosis import diagnosis
+from ._errors import ClientClosed, InvalidInput, SpikeAuthError
 from ._library import lib
 from ._log import logged
 from ._prototypes import ClientHandle, StatsStruct, Status
@@ -22,6 +23,8 @@ from ._waits import perform
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+_Value = TypeVar("_Value")
 
 
 def sign_user(hmac_key: str | bytes, user_id: str) -> str:
@@ -33,7 +36,7 @@ def sign_user(hmac_key: str | bytes, user_id: str) -> str:
     Raises `InvalidInput` for a bad user id, and `ConfigurationError` if the key is not 1 to 4096 bytes long.
     """
     key, user = key_bytes("hmac_key", hmac_key), encode("user_id", user_id)
-    return text_or_raise(ending_of(lib.sign_user, key, len(key), user, len(user)))
+    return value_or_raise(ending_of(lib.sign_user, key, len(key), user, len(user))).text
 
 
 def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
@@ -54,14 +57,14 @@ def verify_user(hmac_key: str | bytes, user_id: str, signature: str) -> bool:
     return True
 
 
-def text_or_raise(ending: Ending) -> str:
-    """Return the text, or raise the error."""
-    if isinstance(ending, Granted):
-        return ending.text
+def value_or_raise(outcome: _Value | SpikeAuthError) -> _Value:
+    """Return the outcome, or raise it if it is an error."""
+    if not isinstance(outcome, SpikeAuthError):
+        return outcome
     try:
-        raise ending
+        raise outcome
     finally:
-        del ending  # the traceback would make a reference cycle that keeps the client
+        del outcome  # the traceback would make a reference cycle that keeps the client
 
 
 class BaseClient:
@@ -118,7 +121,7 @@ class BaseClient:
         """
         user = encode("user_id", user_id)
         signature = text_of(lib.unchecked_client_sign_user, self._handle, user)
-        return signature or text_or_raise(ending_of(lib.client_sign_user, self._require_open(), user, len(user)))
+        return signature or value_or_raise(ending_of(lib.client_sign_user, self._require_open(), user, len(user))).text
 
     def sign_many(self, user_ids: Iterable[str]) -> list[str]:
         """Sign many user ids with one call into the library, which is much faster than one by one.
@@ -294,7 +297,7 @@ class Client(BaseClient):
 
     def _get(self, request: Request) -> str:
         began = monotonic()
-        return text_or_raise(logged(perform(self._require_open(), request), began))
+        return value_or_raise(logged(perform(self._require_open(), request), began)).text
 
     def check_store(self, *, timeout: float | None = None) -> None:
         """Try every command that the store needs, on a key of its own. The one way in which a wrong `store` is seen.
@@ -318,6 +321,22 @@ class Client(BaseClient):
         """
         user = encode("user_id", user_id)
         self._ask_store(timeout, lib.client_forget_shared, user, len(user))
+
+    def diagnose(self, user_id: str | None = None, *, timeout: float | None = None) -> dict[str, Any]:
+        """Look at everything that a token needs, and return a report: ``python -m spike_auth doctor`` shows it.
+
+        docs/doctor.md describes its members. It holds no secret and no user id. Requests one token for the user, if
+        one is given, over a connection of its own. Uses and changes nothing of the cache.
+        Blocks as `check_store` does, but for at most `timeout`.
+
+        Raises `InvalidInput` for a bad user id, and `ClientClosed`. All other failures are in the report.
+        """
+        user = b"" if user_id is None else encode("user_id", user_id)
+        call = new_call(milliseconds("timeout", timeout))
+        try:
+            return value_or_raise(diagnosis(self._require_open(), user, call))
+        finally:
+            lib.call_free(call)
 
     def _ask_store(self, timeout: float | None, function: Callable[..., int], *inputs: Any) -> None:
         call = new_call(milliseconds("timeout", timeout))
