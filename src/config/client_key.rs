@@ -49,11 +49,18 @@ pub(crate) struct KeyShape {
     /// It holds bytes that no console shows.
     pub(crate) is_binary: bool,
     pub(crate) is_quoted: bool,
+    /// Text that begins or ends with an invisible character outside ASCII, such as a byte order mark or a no-break space.
+    pub(crate) has_invisible_end: bool,
 }
 
 impl KeyShape {
     fn of(key: &[u8]) -> Self {
         let is_blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+        let is_invisible = |c: char| match c {
+            '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}' => true,
+            c => c.is_whitespace() && !c.is_ascii(),
+        };
+        let text = std::str::from_utf8(key).unwrap_or_default();
         Self {
             length: key.len(),
             starts_blank: is_blank(key.first()),
@@ -63,6 +70,7 @@ impl KeyShape {
             is_quoted: key.len() > 1
                 && key.first() == key.last()
                 && matches!(key.first(), Some(b'"' | b'\'')),
+            has_invisible_end: text.starts_with(is_invisible) || text.ends_with(is_invisible),
         }
     }
 }

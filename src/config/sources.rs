@@ -2,6 +2,9 @@
 
 use super::{BaseUrl, Config, StoreAddress, TlsRoots};
 
+/// Follows the address of a proxy or store.
+pub(crate) const WITH_LOGIN: &str = ", with a login";
+
 /// A setting as a report shows it.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
@@ -78,7 +81,7 @@ impl Config {
         match self.proxy.for_url(&self.base_url) {
             Ok(None) => "none".to_owned(),
             Ok(Some(proxy)) => {
-                let login = if proxy.authorization.is_some() { ", with a login" } else { "" };
+                let login = if proxy.authorization.is_some() { WITH_LOGIN } else { "" };
                 format!("{}{login}", proxy.host.with_port(proxy.port))
             }
             Err(_) => "unusable".to_owned(),
@@ -89,7 +92,7 @@ impl Config {
         let Some(url) = &self.store else {
             return "none".to_owned();
         };
-        let login = if url.login.is_some() { ", with a login" } else { "" };
+        let login = if url.login.is_some() { WITH_LOGIN } else { "" };
         match &url.address {
             StoreAddress::Unix(_) => format!("a Unix socket, database {}{login}", url.database),
             StoreAddress::Tcp { host, port, tls } => {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::report::{Check, Status, array, text};
 use super::{Known, UNREACHED};
-use crate::config::KeyShape;
+use crate::config::{KeyShape, WITH_LOGIN};
 use crate::error::Error;
 use crate::exchange::Trial;
 use crate::http::{Route, Step};
@@ -58,6 +58,12 @@ pub(super) fn key(shape: Option<KeyShape>, place: &str, is_needed: bool) -> Chec
 /// The usual ways in which a copy of a key is wrong, and what to do.
 fn flaw(shape: &KeyShape) -> Option<(&'static str, String)> {
     let remove = |what: &str| format!("Remove {what} of the key");
+    if shape.has_invisible_end {
+        return Some((
+            "an invisible character that is no blank of ASCII is at its start or end",
+            remove("the invisible character at the start or end"),
+        ));
+    }
     if shape.is_binary {
         let cure =
             "Set the key as the Spike console shows it, without decoding it from hex or base64";
@@ -86,7 +92,8 @@ pub(super) fn proxy(known: &Known) -> Check {
         "none" => format!("No proxy. {}", known.why_this_proxy),
         value => format!("Through the proxy {value}. {}", known.why_this_proxy),
     };
-    Check::ok("proxy", message).with("proxy", text(value))
+    let place = value.strip_suffix(WITH_LOGIN).unwrap_or(value);
+    Check::ok("proxy", message).with("proxy", text(place))
 }
 
 #[inline(never)]
@@ -140,7 +147,7 @@ fn of_handshake(facts: &TlsFacts, now: SystemTime) -> Check {
         .with("issuer", text(&facts.certificate.issuer))
         .with("days_left", days.map_or("null".to_owned(), |days| days.to_string()))
         .with("roots", facts.roots.to_string())
-        .with("roots_from", text(facts.roots_from))
+        .with("roots_from", text(&facts.roots_from))
 }
 
 #[inline(never)]
@@ -156,7 +163,7 @@ pub(super) fn exchange(trial: &Trial, took: Duration) -> Check {
 #[inline(never)]
 pub(super) fn clock(ahead: Option<i64>) -> Check {
     let Some(ahead) = ahead else {
-        return Check::skipped("clock", "The service's reply had no date.");
+        return Check::skipped("clock", "No reply with a date came.");
     };
     let off = ahead.unsigned_abs();
     let side = if ahead < 0 { "behind" } else { "ahead of" };
@@ -277,6 +284,13 @@ mod tests {
             (b"\"", ""),
             (&[0xDE, 0xAD, 0xBE, 0xEF], "without decoding it from hex or base64 (SPIKE_HMAC_KEY)."),
             ("k\u{e9}y".as_bytes(), "without decoding"),
+            (
+                "\u{feff}key".as_bytes(),
+                "Remove the invisible character at the start or end of the key (",
+            ),
+            ("key\u{a0}".as_bytes(), "Remove the invisible character"),
+            ("key\u{200b}".as_bytes(), "Remove the invisible character"),
+            (b"\xC2\xA0\xFF", "without decoding"),
         ] {
             let check = of_key(bytes);
             assert_eq!(check["length"], bytes.len());
@@ -318,15 +332,13 @@ mod tests {
 
     #[test]
     fn the_reason_for_a_proxy_or_none() {
-        for (url, own, expected) in [
-            ("http://localhost", None, "Plain http goes to this machine"),
-            (
-                "https://example.com",
-                Some("http://proxy:1"),
-                "Through the proxy proxy:1. The program set it.",
-            ),
-            ("https://example.com", Some(""), "No proxy. The program set none."),
-            ("https://example.com", None, "No proxy. The environment names none."),
+        let https = "https://example.com";
+        for (url, own, expected, place) in [
+            ("http://localhost", None, "Plain http goes to this machine", "none"),
+            (https, Some("http://p:1"), "Through the proxy p:1. The program set it.", "p:1"),
+            (https, Some("http://u:pw@[::1]:1"), "the proxy [::1]:1, with a login.", "[::1]:1"),
+            (https, Some(""), "No proxy. The program set none.", "none"),
+            (https, None, "No proxy. The environment names none.", "none"),
         ] {
             let known = known(|config| {
                 config.set_base_url(url.as_bytes()).unwrap();
@@ -336,6 +348,7 @@ mod tests {
             });
             let check = json(proxy(&known));
             assert!(check["message"].as_str().unwrap().contains(expected), "{check}");
+            assert_eq!(check["proxy"], place);
         }
     }
 }

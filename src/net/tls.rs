@@ -1,5 +1,6 @@
 //! TLS 1.2 and 1.3 by rustls with ring. Verification cannot be turned off.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub(crate) struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     /// How many roots it trusts, and where they are from.
-    roots: (usize, &'static str),
+    roots: (usize, Cow<'static, str>),
 }
 
 impl Tls {
@@ -37,7 +38,7 @@ impl Tls {
         protocols: &[&[u8]],
     ) -> Result<Self, Error> {
         let trusted = tls_roots::store(roots, ca)?;
-        let roots = (trusted.store.len(), trusted.from);
+        let roots = (trusted.store.len(), trusted.from.clone());
         Ok(Self { config: client_config(trusted, protocols)?, name: server_name(host)?, roots })
     }
 
@@ -45,7 +46,7 @@ impl Tls {
     pub(crate) fn of_this_process(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = Resumption::store(Arc::new(Sessions::default()));
-        Self { config: Arc::new(config), name: self.name.clone(), roots: self.roots }
+        Self { config: Arc::new(config), name: self.name.clone(), roots: self.roots.clone() }
     }
 
     /// The same for another host, whose name its certificate must have. Sessions are not shared with it.
@@ -75,7 +76,8 @@ impl Tls {
             Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
             _ => "TLS 1.2",
         };
-        TlsFacts { version, certificate, roots: self.roots.0, roots_from: self.roots.1 }
+        let (roots, roots_from) = self.roots.clone();
+        TlsFacts { version, certificate, roots, roots_from }
     }
 }
 
@@ -85,7 +87,7 @@ pub(crate) struct TlsFacts {
     pub(crate) certificate: Certificate,
     /// How many roots are trusted.
     pub(crate) roots: usize,
-    pub(crate) roots_from: &'static str,
+    pub(crate) roots_from: Cow<'static, str>,
 }
 
 /// The name that a certificate of `host` must have.

@@ -1,5 +1,7 @@
 //! The roots that a client trusts.
 
+use std::borrow::Cow;
+
 use once_cell::race::OnceBox;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -12,7 +14,7 @@ use crate::error::{Error, ErrorKind, cut};
 #[derive(Clone)]
 pub(super) struct Roots {
     pub(super) store: RootCertStore,
-    pub(super) from: &'static str,
+    pub(super) from: Cow<'static, str>,
 }
 
 /// The chosen roots and `ca`.
@@ -20,8 +22,11 @@ pub(super) fn store(roots: TlsRoots, ca: &CaCertificates) -> Result<Roots, Error
     let mut found = match roots {
         TlsRoots::Platform => platform()?,
         TlsRoots::Bundled => bundled(),
-        TlsRoots::None => Roots { store: RootCertStore::empty(), from: "the CA that was set" },
+        TlsRoots::None => Roots { store: RootCertStore::empty(), from: SET.into() },
     };
+    if !found.store.is_empty() && ca.iter().next().is_some() {
+        found.from = format!("{} and {SET}", found.from).into();
+    }
     found.store.extend(ca.iter().cloned());
     if found.store.is_empty() {
         return Err(none());
@@ -35,7 +40,7 @@ pub(super) fn none() -> Error {
 
 fn bundled() -> Roots {
     let store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    Roots { store, from: "the roots in the library" }
+    Roots { store, from: "the roots in the library".into() }
 }
 
 /// Loaded once per process, because that costs milliseconds. A failure is not kept, so a store that is
@@ -68,7 +73,7 @@ fn choose(
     // A store may contain old certificates that webpki cannot read; they are skipped.
     store.add_parsable_certificates(certs);
     match (store.is_empty(), named) {
-        (false, named) => Ok(Roots { store, from: named.unwrap_or(SYSTEM) }),
+        (false, named) => Ok(Roots { store, from: named.unwrap_or(SYSTEM).into() }),
         (true, None) if why.is_none() => Ok(bundled()),
         (true, named) => {
             let which = named.unwrap_or(SYSTEM);
@@ -79,6 +84,7 @@ fn choose(
 }
 
 const SYSTEM: &str = "the system's trust store";
+const SET: &str = "the CA that was set";
 
 fn no_roots(why: &str) -> Error {
     Error::new(
@@ -104,6 +110,22 @@ mod tests {
         }
         let unreadable = vec![CertificateDer::from(vec![1, 2, 3])];
         assert!(choose(unreadable, None, variable).is_err());
+    }
+
+    #[test]
+    fn the_report_names_every_place_of_the_roots() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let pem = ca.self_signed(&key).unwrap().pem();
+        let ca = CaCertificates::from_pem(pem.as_bytes()).unwrap();
+        for (roots, ca, from) in [
+            (TlsRoots::Bundled, CaCertificates::default(), "the roots in the library"),
+            (TlsRoots::Bundled, ca.clone(), "the roots in the library and the CA that was set"),
+            (TlsRoots::None, ca, "the CA that was set"),
+        ] {
+            assert_eq!(store(roots, &ca).unwrap().from, from);
+        }
     }
 
     #[test]
