@@ -72,7 +72,8 @@ AWS = """\
 #!/bin/sh
 [ "$1 $2 $3 $4" = "secretsmanager get-secret-value --secret-id spike/hmac-key" ] || exit 252
 [ "$5 $7 $8" = "--query --output text" ] || exit 252
-cat "$SECRETS/$6" && echo
+case $6 in SecretString|SecretBinary) ;; *) exit 252;; esac
+if [ -e "$SECRETS/$6" ]; then cat "$SECRETS/$6" && echo; else [ "$(ls "$SECRETS")" ] && echo None; fi
 """
 
 
@@ -240,11 +241,16 @@ class Aws(Guide):
         self.check_job("SecretBinary", base64.b64encode(KEY.encode()).decode(),
                        self.job.replace("--query SecretString --output text", query))
 
-    def test_a_job_that_fails_leaves_the_file(self):
+    def test_a_job_that_gets_no_key_leaves_the_file(self):
+        """aws fails; it prints None, because the secret has no string; the string is empty."""
         self.write_key(KEY)
-        with self.assertRaisesRegex(AssertionError, "exited with 1"):
-            run("sh", "-c", self.job, env=self.env)
-        self.assertEqual(self.key_file.read_text(), KEY)
+        for secret in (None, "SecretBinary", "SecretString"):
+            with self.subTest(secret):
+                if secret:
+                    (self.secrets / secret).touch()
+                with self.assertRaisesRegex(AssertionError, "exited with 1"):
+                    run("sh", "-c", self.job, env=self.env)
+                self.assertEqual(self.key_file.read_text(), KEY)
 
 
 if __name__ == "__main__":

@@ -325,8 +325,8 @@ class Client(BaseClient):
     def diagnose(self, user_id: str | None = None, *, timeout: float | None = None) -> dict[str, Any]:
         """Look at everything that a token needs, and return a report: ``python -m spike_auth doctor`` shows it.
 
-        docs/doctor.md describes its members. It holds no secret and no user id. Requests one token for the user, if
-        one is given, over a connection of its own. Uses and changes nothing of the cache.
+        docs/doctor.md describes its members. It holds no secret and no user id. Makes a connection of its own and, if
+        a user is given, requests one token, without a retry. Uses and changes nothing of the cache.
         Blocks as `check_store` does, but for at most `timeout`.
 
         Raises `InvalidInput` for a bad user id, and `ClientClosed`. All other failures are in the report.
