@@ -1558,7 +1558,7 @@ spike_auth_status_t spike_auth_client_stats(const struct spike_auth_client *clie
  *     settings   settings: a list of name, value, from (a variable of the environment, "program" or "default")
  *     key        length: in bytes
  *     proxy      proxy: host:port or "none"
- *     resolve    host: host:port, of the proxy if there is one; addresses: a list
+ *     resolve    host: host:port, of the proxy if there is one; addresses: a list of at most 16
  *     connect    peer: the address
  *     tls        version, issuer, days_left (or null), roots (their number), roots_from
  *     exchange   http_status

@@ -36,7 +36,7 @@ const _: () = assert!(SPIKE_AUTH_REPORT_SIZE == REPORT_MAX + 1);
 ///     settings   settings: a list of name, value, from (a variable of the environment, "program" or "default")
 ///     key        length: in bytes
 ///     proxy      proxy: host:port or "none"
-///     resolve    host: host:port, of the proxy if there is one; addresses: a list
+///     resolve    host: host:port, of the proxy if there is one; addresses: a list of at most 16
 ///     connect    peer: the address
 ///     tls        version, issuer, days_left (or null), roots (their number), roots_from
 ///     exchange   http_status

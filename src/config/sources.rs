@@ -135,3 +135,69 @@ impl BaseUrl {
         self.host.with_port(self.port_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::environment;
+
+    fn load(config: Config, variables: &[(&str, &str)]) -> Config {
+        let value = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
+        };
+        environment::load(config, value, false).unwrap()
+    }
+
+    #[test]
+    fn each_variable_is_told_and_the_last_source_counts() {
+        for (setting, variable, value) in [
+            ("application_id", "SPIKE_APPLICATION_ID", "9999"),
+            ("hmac_key", "SPIKE_HMAC_KEY", "key"),
+            ("base_url", "SPIKE_API_BASE_URL", "http://localhost:1/v3"),
+            ("timeout_ms", "SPIKE_TIMEOUT_MS", "10000"),
+            ("max_rate", "SPIKE_MAX_RATE", "0"),
+            ("store", "SPIKE_STORE_URL", "redis://localhost"),
+            ("store_timeout_ms", "SPIKE_STORE_TIMEOUT_MS", "250"),
+            ("proxy", "https_proxy", "http://proxy"),
+            ("proxy", "ALL_PROXY", "http://proxy"),
+        ] {
+            let config = load(Config::new().unwrap(), &[(variable, value)]);
+            for shown in config.settings() {
+                let from = if shown.name == setting { variable } else { "default" };
+                assert_eq!(shown.from, from, "{} by {variable}", shown.name);
+            }
+        }
+        let mut config = Config::new().unwrap();
+        config.set_timeout_ms(5).unwrap();
+        config.set_proxy(b"http://own").unwrap();
+        let mut config =
+            load(config, &[("SPIKE_TIMEOUT_MS", "6"), ("https_proxy", "http://proxy")]);
+        assert_eq!(config.sources.of("timeout_ms"), "SPIKE_TIMEOUT_MS");
+        assert_eq!(
+            config.sources.of("proxy"),
+            "program",
+            "the program's goes before the environment's"
+        );
+        config.set_timeout_ms(7).unwrap();
+        assert_eq!(config.sources.of("timeout_ms"), "program");
+        assert!(config.set_max_attempts(u32::MAX).is_err());
+        assert_eq!(config.sources.of("max_attempts"), "default", "a failed setter changes nothing");
+    }
+
+    #[test]
+    fn why_the_environments_proxy_is_used_or_not() {
+        let all =
+            [("HTTPS_PROXY", "http://user:hunter2@proxy:8080"), ("no_proxy", "localhost,.test")];
+        for (url, why, shown) in [
+            ("https://example.com", "HTTPS_PROXY names it.", "proxy:8080, with a login"),
+            ("https://api.test", "no_proxy or NO_PROXY excepts the host from HTTPS_PROXY.", "none"),
+        ] {
+            let config =
+                load(Config::new().unwrap(), &[all[0], all[1], ("SPIKE_API_BASE_URL", url)]);
+            assert_eq!(
+                (config.why_this_proxy().as_str(), config.shown_proxy().as_str()),
+                (why, shown)
+            );
+        }
+    }
+}

@@ -31,6 +31,8 @@ mod trust_store;
 mod verifier;
 
 pub(crate) use call_io::CallIo;
+#[cfg(test)]
+pub(crate) use certificate::Certificate;
 pub(crate) use connect::{Dialer, dial_path};
 pub(crate) use errors::{Phase, connection_lost, internal};
 pub(crate) use socket::Socket;

@@ -72,6 +72,8 @@ static void all_is_well(void)
     expect(&report, "resolve", "ok", "\"addresses\":[\"127.0.0.1\"");
     expect(&report, "connect", "ok", "Connected to 127.0.0.1:");
     expect(&report, "tls", "ok", "TLS 1.3");
+    expect(&report, "tls", "ok", "\"issuer\":\"Spike sandbox CA\",\"days_left\":");
+    expect(&report, "tls", "ok", "\"roots\":1,\"roots_from\":\"the CA that was set\"");
     expect(&report, "exchange", "ok", "\"http_status\":200");
     expect(&report, "clock", "ok", "\"ahead_s\":");
     expect(&report, "store", "skipped", "No store is set.");
