@@ -1,4 +1,4 @@
-/*
+/** @file
  * Starts spike-auth-sandbox, a stand-in for the service, for the tests of a program, in C11 or C++. For C++17 see
  * spike_auth_sandbox.hpp.
  *
@@ -41,19 +41,20 @@
 #error "spike_auth_sandbox.h needs POSIX.1-2008: compile with -std=gnu11 or -D_GNU_SOURCE"
 #endif
 
+/** A sandbox that runs, or why it does not. */
 typedef struct spike_auth_sandbox {
-    char http[64];  /* the base URLs */
-    char https[64]; /* its certificate is by the CA of ca_file */
-    char ca_file[1024];
-    char application_id[128];
-    char hmac_key[512];
-    char control[64];
-    char error[256];
-    pid_t pid;   /* 0: it does not run */
-    pid_t owner; /* the process that may stop it */
+    char http[64];            /**< the base URL */
+    char https[64];           /**< the other; its certificate is by the CA of ca_file */
+    char ca_file[1024];       /**< a file in PEM */
+    char application_id[128]; /**< which it accepts */
+    char hmac_key[512];       /**< with which it checks signatures */
+    char control[64];         /**< where faults are set and counts are read */
+    char error[256];          /**< what failed, and what to do */
+    pid_t pid;                /**< 0: it does not run */
+    pid_t owner;              /**< the process that may stop it */
 } spike_auth_sandbox;
 
-/* Starts a sandbox and waits until it is ready, at most 30 s.
+/** Starts a sandbox and waits until it is ready, at most 30 s.
  *
  * `program` is its path; NULL stands for the variable SPIKE_AUTH_SANDBOX, or for spike-auth-sandbox in the PATH.
  * `arguments` are its options, such as "--fresh-tokens", with a NULL after the last; NULL stands for none.
@@ -62,21 +63,22 @@ typedef struct spike_auth_sandbox {
 static inline int spike_auth_sandbox_start(spike_auth_sandbox *sandbox, const char *program,
                                            const char *const *arguments);
 
-/* Sets the variables that spike_auth_config_load_env reads, with the base URL `http`, and removes those that would
+/** Sets the variables that spike_auth_config_load_env reads, with the base URL `http`, and removes those that would
  * conflict with them or lead to a store. For https set SPIKE_API_BASE_URL to `https` afterwards. */
 static inline int spike_auth_sandbox_setenv(spike_auth_sandbox *sandbox);
 
-/* Sets the faults that a user's requests meet from now on, or with the user NULL everyone's, such as "status:503*2" or
+/** Sets the faults that a user's requests meet from now on, or with the user NULL everyone's, such as "status:503*2" or
  * "delay:200+status:429+retry-after:2". "" removes them. */
 static inline int spike_auth_sandbox_fault(spike_auth_sandbox *sandbox, const char *user, const char *faults);
 
-/* The number of requests, or with a user the number of well-formed requests for that user; or -1. */
+/** The number of requests, or with a user the number of well-formed requests for that user; or -1. */
 static inline long spike_auth_sandbox_requests(spike_auth_sandbox *sandbox, const char *user);
 
-/* Ends the sandbox and waits for its end. Of a sandbox that does not run, or in a forked child, it does nothing. */
+/** Ends the sandbox and waits for its end. Of a sandbox that does not run, or in a forked child, it does nothing. */
 static inline void spike_auth_sandbox_stop(spike_auth_sandbox *sandbox);
 
 /* ---- From here on nothing is for callers. ---- */
+/** @cond */
 
 #ifdef __cplusplus
 #define SPIKE_AUTH_SANDBOX_CAST(type, value) static_cast<type>(value)
@@ -367,4 +369,5 @@ static inline void spike_auth_sandbox_stop(spike_auth_sandbox *sandbox)
         continue;
 }
 
+/** @endcond */
 #endif

@@ -1,8 +1,10 @@
-// spike_auth_sandbox.h for C++17: a sandbox that ends with its scope.
-//
-//     spike_auth::sandbox sandbox;
-//     sandbox.setenv();
-//     const spike_auth::client client(spike_auth::config().load_env());
+/** @file
+ * spike_auth_sandbox.h for C++17: a sandbox that ends with its scope.
+ *
+ *     spike_auth::sandbox sandbox;
+ *     sandbox.setenv();
+ *     const spike_auth::client client(spike_auth::config().load_env());
+ */
 #ifndef SPIKE_AUTH_SANDBOX_HPP
 #define SPIKE_AUTH_SANDBOX_HPP
 
@@ -15,9 +17,10 @@
 
 namespace spike_auth {
 
-// The functions of spike_auth_sandbox.h. What fails throws std::runtime_error.
+/** The functions of spike_auth_sandbox.h. What fails throws std::runtime_error. */
 class sandbox {
   public:
+    /** Starts it, see spike_auth_sandbox_start(). */
     explicit sandbox(std::initializer_list<const char *> arguments = {}, const char *program = nullptr)
     {
         std::vector<const char *> words(arguments);
@@ -31,7 +34,7 @@ class sandbox {
     sandbox(const sandbox &) = delete;
     sandbox &operator=(const sandbox &) = delete;
 
-    // Its addresses and settings.
+    /** Its addresses and settings. */
     const spike_auth_sandbox &get() const noexcept
     {
         return running;
@@ -40,7 +43,7 @@ class sandbox {
     {
         checked(spike_auth_sandbox_setenv(&running));
     }
-    // Of everyone.
+    /** Of everyone, see spike_auth_sandbox_fault(). */
     void fault(const std::string &faults)
     {
         checked(spike_auth_sandbox_fault(&running, nullptr, faults.c_str()));
@@ -49,7 +52,7 @@ class sandbox {
     {
         checked(spike_auth_sandbox_fault(&running, user.c_str(), faults.c_str()));
     }
-    // Of everyone, good or bad.
+    /** Of everyone, good or bad, see spike_auth_sandbox_requests(). */
     long requests()
     {
         return checked(spike_auth_sandbox_requests(&running, nullptr));

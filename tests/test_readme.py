@@ -1,6 +1,8 @@
 """What the README and docs/ say is what there is: programs, tables, commands, links, files."""
 
 import re
+import shutil
+import sys
 import textwrap
 import unittest
 from pathlib import Path
@@ -303,6 +305,21 @@ class Documentation(unittest.TestCase):
         for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
             for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", page.read_text()):
                 self.assertTrue((ROOT / path).exists(), f"{page}: {path}")
+
+
+class Reference(unittest.TestCase):
+    @unittest.skipUnless(shutil.which("doxygen"), "doxygen is missing (apt-get install doxygen)")
+    def test_all_that_the_headers_declare_is_documented(self):
+        """As `make docs` does it, where a warning is an error."""
+        folder = self.enterContext(scratch())
+        settings = (ROOT / "packaging" / "reference" / "Doxyfile").read_text()
+        run("doxygen", "-", cwd=ROOT, env=clean_env(VERSION="0", PYTHON=sys.executable),
+            input=f"{settings}OUTPUT_DIRECTORY = {folder}\n")
+        pages = "".join(path.read_text() for path in Path(folder).rglob("*.html"))
+        headers = "".join(path.read_text() for path in HEADER.parent.glob("*.h"))
+        functions = set(re.findall(r"^\w[\w ]*?\*?(spike_auth_\w+)\([^{]*?\);$", headers, re.M))
+        self.assertGreater(len(functions), 60)
+        self.assertEqual([name for name in functions if f"{name}</" not in pages], [])
 
 
 if __name__ == "__main__":
