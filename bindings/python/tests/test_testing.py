@@ -222,6 +222,25 @@ def test_a_forked_child_does_not_end_its_parents_service(service):
     connection.close()
 
 
+def test_without_a_free_descriptor_it_waits_and_then_goes_on():
+    program = """
+import os, resource, socket, time
+from spike_auth.testing import FakeService
+with FakeService() as service:
+    client = service.client()
+    with socket.socket() as stream:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (stream.fileno() + 1, most[1]))
+        stream.connect(("127.0.0.1", int(service.base_url.split(":")[2].split("/")[0])))
+        before = time.process_time()
+        time.sleep(1)
+        print(time.process_time() - before < 0.5)
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    print(client.token("alice") == service.token("alice"))
+"""
+    assert script(program, environment()).split() == ["True", "True"]
+
+
 # ---- what is shown
 
 

@@ -61,6 +61,14 @@ class Server(ThreadingTCPServer):
                     connection.shutdown(socket.SHUT_RDWR)
             self._changed.wait_for(lambda: not self._connections, _STOP_SECONDS)
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept a connection. Without a free descriptor each try fails at once, so the next one waits."""
+        try:
+            return super().get_request()
+        except OSError:
+            self.closing.wait(0.05)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection on a thread."""
         with self._changed:
