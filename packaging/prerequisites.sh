@@ -26,6 +26,7 @@ kinds_of() {
     wheel) echo compile build venv ;;
     dist) echo compile build venv dist ;;
     demo) echo compile build link venv demo ;;
+    fuzz) echo compile demo ;;
     test) echo compile build link venv demo test optional ;;
     *) echo "prerequisites.sh does not know the goal $1." >&2 && exit 2 ;;
   esac

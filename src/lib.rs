@@ -33,6 +33,9 @@ mod descriptor;
 mod error;
 mod exchange;
 mod fork;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod keyring;
 mod net;

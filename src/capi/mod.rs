@@ -18,6 +18,8 @@ mod client;
 mod column;
 mod config;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod queue;
 mod sign;
 mod stats;

@@ -146,7 +146,7 @@ impl NoProxy {
         )
     }
 
-    fn covers(&self, host: &Host, port: u16) -> bool {
+    pub(super) fn covers(&self, host: &Host, port: u16) -> bool {
         self.0.iter().any(|entry| entry == "*" || matches(entry, host, port))
     }
 }
