@@ -43,11 +43,16 @@ fn text_of(host: &Host) -> String {
     }
 }
 
-pub(crate) fn bracketed(host: &Host) -> String {
+fn bracketed(host: &Host) -> String {
     match host {
         Host::Ip(ip) if ip.is_ipv6() => format!("[{ip}]"),
         host => text_of(host),
     }
+}
+
+/// A node of a store names an IPv6 address without brackets.
+pub(crate) fn spellings(host: &Host) -> [String; 2] {
+    [bracketed(host), text_of(host)]
 }
 
 /// `data`: a base URL.
@@ -56,7 +61,9 @@ pub fn base_url(data: &[u8]) -> Option<Seen> {
     let joined = url.join("/auth/hmac");
     let host = &url.host;
     check_host(host);
-    assert!(url.https || text_of(host) == "localhost" || host.is_loopback(), "{joined}");
+    let name = text_of(host);
+    let is_local = ["localhost", "::1"].contains(&&*name) || name.starts_with("127.");
+    assert!(url.https || is_local, "{joined}");
     // It cannot end a request's line or its head.
     assert!(joined.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{joined}");
     let uri: Uri = joined.parse().unwrap();
@@ -145,6 +152,9 @@ fn check_exceptions(list: &str, base: &BaseUrl) {
         assert_eq!(with(entry), before, "{list:?} {name}");
     }
     assert_eq!(with(format!(".{name}")), before || is_name, "{list:?} {name}");
+    if is_name && name.as_bytes().get(1) != Some(&b'.') {
+        assert_eq!(with(name[1..].to_owned()), before, "a part of a label: {list:?} {name}");
+    }
     if let Host::Name(name) = host
         && before
     {
@@ -242,10 +252,7 @@ pub fn pem(data: &[u8]) {
         let written: String = all.iter().map(|der| section(der)).collect();
         let again: Vec<_> = certificates(written.as_bytes()).collect();
         assert!(again.iter().all(Result::is_ok) && contents(&again) == all);
-        if !data.contains(&b'\r') {
-            let lines = data.split(|byte| *byte == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..]);
-            assert_eq!(contents(&certificates(&lines).collect::<Vec<_>>()), all, "CR LF");
-        }
+        check_spellings(data, &all);
     }
     // Nothing hides what follows it.
     let found: Vec<_> = certificates(&[data, b"\n", LAST.as_bytes()].concat()).collect();
@@ -255,6 +262,24 @@ pub fn pem(data: &[u8]) {
     let usable = CaCertificates::from_pem(data);
     if let Some(usable) = check_refusal(usable, ErrorKind::TlsRoots) {
         assert!(is_whole && usable.iter().count() == all.len());
+    }
+}
+
+/// The same file as other systems write it.
+fn check_spellings(text: &[u8], all: &[Vec<u8>]) {
+    const MARK: &[u8] = b"\xEF\xBB\xBF";
+    let check = |text: Vec<u8>| {
+        let found: Result<Vec<_>, _> = certificates(&text).collect();
+        let found = found.unwrap().into_iter().map(|found| found.certificate.to_vec());
+        assert_eq!(found.collect::<Vec<_>>(), all, "{}", text.escape_ascii());
+    };
+    if !text.starts_with(MARK) {
+        check([MARK, text].concat());
+    }
+    if !text.contains(&b'\r') {
+        let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
+        check(lines.join(&b"\r\n"[..]));
+        check(lines.join(&b"\r"[..]));
     }
 }
 

@@ -8,6 +8,7 @@ use super::cluster::Redirect;
 use super::record::{Keys, UserKeys, lease_in};
 use super::wire::{Commands, Malformed, Replies, Reply, command, decode};
 use crate::config::Config;
+use crate::config::fuzz::spellings;
 use crate::keyring::Keyring;
 use crate::token::{AccessToken, TOKEN_MAX};
 use crate::user_id::UserId;
@@ -47,7 +48,8 @@ pub fn record(data: &[u8]) {
         0 => tampered[at] ^= xor.max(1),
         1 => tampered.truncate(at),
         2 => tampered.insert(at, xor),
-        _ => tampered.splice(at.., text.iter().copied()).for_each(drop),
+        // Behind the nonce, which is new: all else may be a record that was sealed before.
+        _ => tampered.splice(at.max(13).., text.iter().copied()).for_each(drop),
     }
     assert!(tampered == record || user.open(&tampered).is_none(), "tampered");
 }
@@ -147,9 +149,11 @@ fn check_redirect(reply: Reply<'_>) {
     assert!(text.starts_with(if redirect.asks { "ASK " } else { "MOVED " }), "{text}");
     assert!(redirect.port > 0 && text.trim_end().ends_with(&redirect.port.to_string()), "{text}");
     if let Some(host) = redirect.host {
-        let again = format!("MOVED 1 {}:1", crate::config::fuzz::bracketed(&host));
-        let again = Redirect::in_reply(Reply::Error(again.as_bytes())).flatten();
-        assert_eq!(again.and_then(|again| again.host), Some(host), "{text}");
+        for spelling in spellings(&host) {
+            let again = format!("MOVED 1 {spelling}:1");
+            let again = Redirect::in_reply(Reply::Error(again.as_bytes())).flatten();
+            assert_eq!(again.and_then(|again| again.host).as_ref(), Some(&host), "{text}");
+        }
     }
 }
 
