@@ -64,6 +64,7 @@ pub fn base_url(data: &[u8]) -> Option<Seen> {
     let name = text_of(host);
     let is_local = ["localhost", "::1"].contains(&&*name) || name.starts_with("127.");
     assert!(url.https || is_local, "{joined}");
+    check_whole(std::str::from_utf8(data).unwrap(), &url);
     // It cannot end a request's line or its head.
     assert!(joined.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{joined}");
     let uri: Uri = joined.parse().unwrap();
@@ -76,6 +77,15 @@ pub fn base_url(data: &[u8]) -> Option<Seen> {
         assert_eq!(BaseUrl::new(again.as_bytes()).unwrap(), url, "{again}");
     }
     Some(Seen::new(joined, host, url.port_or_default()))
+}
+
+/// No part of the text was left out.
+fn check_whole(text: &str, url: &BaseUrl) {
+    let (_, rest) = text.split_once("://").unwrap();
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    assert_eq!(url.path, path.strip_suffix('/').unwrap_or(path), "{text}");
+    let is_expected = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:[]".contains(&byte);
+    assert!(authority.bytes().all(is_expected), "{text}");
 }
 
 /// `data`: a proxy's URL, a line with exceptions, and a base URL.
@@ -236,8 +246,11 @@ fn decoded(text: &str) -> Vec<u8> {
 
 /// `data`: a file with certificates.
 pub fn pem(data: &[u8]) {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const LAST: &str = "-----BEGIN CERTIFICATE-----\nbGFzdA==\n-----END CERTIFICATE-----\n";
     let found: Vec<_> = certificates(data).collect();
+    let is_utf16 =
+        found.first().is_some_and(|first| matches!(first, Err(why) if why.contains("UTF-16")));
     let is_whole = found.iter().all(Result::is_ok);
     let contents = |found: &[Result<super::pem::Found, String>]| -> Vec<Vec<u8>> {
         found.iter().flatten().map(|found| found.certificate.to_vec()).collect()
@@ -254,10 +267,11 @@ pub fn pem(data: &[u8]) {
         assert!(again.iter().all(Result::is_ok) && contents(&again) == all);
         check_spellings(data, &all);
     }
+    // No section is skipped.
+    let begins = data.split(|byte| b"\r\n".contains(byte)).filter(|line| *line == BEGIN.as_bytes());
+    assert!(is_utf16 || begins.count() <= found.len());
     // Nothing hides what follows it.
     let found: Vec<_> = certificates(&[data, b"\n", LAST.as_bytes()].concat()).collect();
-    let is_utf16 =
-        found.first().is_some_and(|first| matches!(first, Err(why) if why.contains("UTF-16")));
     assert!(is_utf16 || contents(&found).last().unwrap() == b"last");
     let usable = CaCertificates::from_pem(data);
     if let Some(usable) = check_refusal(usable, ErrorKind::TlsRoots) {
