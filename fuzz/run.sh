@@ -27,12 +27,12 @@ RUSTFLAGS=$flags "$CARGO" build --locked --release --target "$triple" --target-d
 for target; do
   mkdir -p "$out/corpus/$target" "$out/found"
   echo "fuzz: $target for $seconds s"
-  "$out/$build/$triple/release/$target" -max_total_time="$seconds" -max_len=1024 -timeout=60 -print_final_stats=1 \
+  "$out/$build/$triple/release/$target" -max_total_time="$seconds" -max_len=1024 -timeout=60 \
     -artifact_prefix="$out/found/$target-" -dict=dictionary "$out/corpus/$target" "corpus/$target" \
     >"$out/$target.log" 2>&1 || {
     tail -n 40 "$out/$target.log" >&2
     echo "fuzz: $target breaks a rule. Mend it, and keep the input that is named above: see CONTRIBUTING.md." >&2
     exit 1
   }
-  sed -n 's/^stat::number_of_executed_units: /  runs: /p' "$out/$target.log"
+  sed -n 's/^#\([0-9]*\).*DONE *cov: \([0-9]*\).*/  \1 runs, \2 edges/p' "$out/$target.log"
 done

@@ -211,6 +211,7 @@ pub fn store_url(data: &[u8]) -> Option<Seen> {
 /// A host is one by its own text, and has no other meaning there.
 fn check_host(host: &Host) {
     let text = bracketed(host);
+    assert_eq!(text, text.to_ascii_lowercase());
     assert!(
         text.len() <= 253
             && !text.bytes().any(|byte| b"@/?#\\%: ".contains(&byte) && !text.starts_with('[')),
