@@ -99,7 +99,7 @@ impl Detail {
             return;
         }
         let message = CStr::from_bytes_until_nul(&message).unwrap().to_str().unwrap();
-        assert_eq!((error.status, error.reserved), (status, [0; 8]));
+        assert_eq!((error.status, error.reserved), (status, [0; 7]));
         assert_eq!(
             (error.http_status, error.retry_after_ms, error.attempts, error.retryable),
             (0, -1, 0, 0)
