@@ -42,7 +42,7 @@ all: shared static cli ## the shared library, the archive and the program spike-
 
 # Each goal names what is missing before it builds anything. With `make setup demo` only after the setup.
 PREREQUISITES := CARGO='$(CARGO)' PYTHON='$(PYTHON)' sh packaging/prerequisites.sh
-NEEDS := $(addprefix needs-,build go venv wheel dist demo docs engines test)
+NEEDS := $(addprefix needs-,build go venv wheel dist demo docs engines fuzz test)
 .PHONY: $(NEEDS)
 $(NEEDS): needs-%: $(filter setup,$(MAKECMDGOALS))
 	@$(PREREQUISITES) check $*
@@ -141,6 +141,11 @@ SECONDS ?= 60
 soak: sandbox ## 64 threads and every kind of fault, for SECONDS=60
 	SPIKE_AUTH_SOAK_SECONDS=$(SECONDS) $(CARGO) test --locked --test soak -- --nocapture
 
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: needs-fuzz ## search for inputs that break a rule, FUZZ_SECONDS=60 for each target, or for those of FUZZ="pem wire"
+	@CARGO='$(CARGO)' sh fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ)
+
 .PHONY: lint
 lint: lint-rust lint-dependencies lint-python lint-go ## formatting, lints, types and licences, warnings are errors
 
@@ -151,6 +156,7 @@ lint-rust:
 	$(CARGO) clippy --locked -p spike_auth --features test-panic -- -D warnings
 	$(CARGO) fmt --manifest-path tests/loom/Cargo.toml --check
 	$(CARGO) clippy --locked --manifest-path tests/loom/Cargo.toml --all-targets --target-dir target/loom -- -D warnings
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 
 # The database of known vulnerabilities is not in a package registry, so it may be out of reach.
 .PHONY: lint-dependencies

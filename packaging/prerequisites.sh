@@ -28,6 +28,7 @@ kinds_of() {
     demo) echo compile build link venv demo ;;
     docs) echo compile build venv docs ;;
     engines) echo compile build venv engines ;;
+    fuzz) echo compile demo ;;
     test) echo compile build link venv demo test optional ;;
     *) echo "prerequisites.sh does not know the goal $1." >&2 && exit 2 ;;
   esac

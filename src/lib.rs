@@ -34,6 +34,9 @@ mod diagnose;
 mod error;
 mod exchange;
 mod fork;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod keyring;
 mod net;

@@ -19,7 +19,7 @@ PAGES = [
 TEXT = HEADER.read_text()
 # The comment at the top of the header.
 CONVENTIONS = TEXT.partition("*/")[0]
-FOLDERS = "src|cli|tests|packaging|bindings|include|docs|examples|benches"
+FOLDERS = "src|cli|tests|packaging|bindings|include|docs|examples|benches|fuzz"
 
 C_PROGRAM = """\
 #include <spike_auth.h>

@@ -141,7 +141,7 @@ class Check(OnASystem):
     def test_a_complete_system_is_told_nothing(self):
         system = self.system()
         system.complete()
-        for goal in ("pip", "build", "go", "venv", "wheel", "dist", "demo", "docs", "engines"):
+        for goal in ("pip", "build", "go", "venv", "wheel", "dist", "demo", "docs", "engines", "fuzz"):
             self.assertEqual(system.said("check", goal), (0, ""), goal)
 
     def test_what_is_too_old_is_named_with_its_version_and_the_one_that_is_needed(self):
@@ -315,7 +315,8 @@ class Make(OnASystem):
         system = self.system()
         cargo = system.bin / "cargo"
         system.add("cargo", '#!/bin/sh\necho "cargo $*" >> "$LOG"\necho cargo 1.65.0\n')
-        for goal in ("all", "shared", "static", "install", "portable", "wheel", "dist", "go", "sandbox", "demo", "test"):
+        for goal in ("all", "shared", "static", "install", "portable", "wheel", "dist", "go", "sandbox", "demo", "fuzz",
+                     "test"):
             code, said = self.make(goal, f"CARGO={cargo}", f"DESTDIR={system.folder}/stage", LOG=str(system.log))
             self.assertNotEqual(code, 0, goal)
             self.assertIn(f"{cargo} is version 1.65; Rust {OLDEST_RUST} or newer is needed.", said, goal)

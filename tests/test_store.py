@@ -30,7 +30,7 @@ GRACE = 1.0
 UNAUTHORIZED, SERVER_ERROR = 61, 64
 
 CANNOT = "The store cannot be used: "
-UNREACHABLE = "Check its URL, the network, and that it is up. Calls go on without it."
+UNREACHABLE = "Check the store's URL, the network, and that the store is up. Calls go on without it."
 NO_SCRIPTS = (
     "EVAL with NOPERM. Allow its user +get +set +del +pttl +eval on ~spike_auth:1:*, and +select for another database "
     "than 0. A cluster needs +asking too."
@@ -38,10 +38,10 @@ NO_SCRIPTS = (
 # How a server is made to refuse, with which login, what check_store says of it, and whether its tokens can be read.
 REFUSALS = [
     ([("CONFIG", "SET", "requirepass", "s3cret")], "",
-     "SET with NOAUTH. Put the user and the password into its URL.", False),
+     "SET with NOAUTH. Put the user and the password into the store's URL.", False),
     ([("CONFIG", "SET", "requirepass", "s3cret")], ":hunter2@",
-     "AUTH with WRONGPASS. Check the user and the password in its URL.", False),
-    ([], "me:hunter2@", "AUTH with WRONGPASS. Check the user and the password in its URL.", False),
+     "AUTH with WRONGPASS. Check the user and the password in the store's URL.", False),
+    ([], "me:hunter2@", "AUTH with WRONGPASS. Check the user and the password in the store's URL.", False),
     ([("ACL", "SETUSER", "default", "-eval")], "", NO_SCRIPTS, True),
     ([("REPLICAOF", "127.0.0.1", "1")], "", "SET with READONLY. It is a replica. Use the URL of its primary.", True),
     ([("CONFIG", "SET", "maxmemory", "1")], "",

@@ -135,11 +135,11 @@ func TestTheErrorTellsWhatIsWrongWithTheStore(t *testing.T) {
 		text string
 	}{
 		"unreachable": {func() error { return broken.CheckStore(t.Context()) },
-			spikeauth.Error{Op: "check store", Status: spikeauth.StatusStore, Retryable: true}, "Check its URL"},
+			spikeauth.Error{Op: "check store", Status: spikeauth.StatusStore, Retryable: true}, "Check the store's URL"},
 		"none": {func() error { return none.CheckStore(t.Context()) },
 			spikeauth.Error{Op: "check store", Status: spikeauth.StatusStore}, "redis://localhost:6379"},
 		"forget": {func() error { return broken.ForgetShared(t.Context(), "alice") },
-			spikeauth.Error{Op: "forget shared", Status: spikeauth.StatusStore, Retryable: true}, "Check its URL"},
+			spikeauth.Error{Op: "forget shared", Status: spikeauth.StatusStore, Retryable: true}, "Check the store's URL"},
 		"user id": {func() error { return none.ForgetShared(t.Context(), "not valid") },
 			spikeauth.Error{Op: "forget shared", Status: spikeauth.StatusInvalidUserID}, "user id"},
 	} {

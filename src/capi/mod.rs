@@ -19,6 +19,8 @@ mod column;
 mod config;
 mod diagnose;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod queue;
 mod sign;
 mod stats;

@@ -6,6 +6,8 @@ mod base_url;
 mod client_key;
 mod environment;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod pem;
 mod privileges;
 mod proxy;

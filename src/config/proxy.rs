@@ -55,7 +55,7 @@ impl ProxyUrl {
             None => (None, rest),
         };
         // Unencoded, these end the authority of a URL: another parser would find another host.
-        if user_info.is_some_and(|text| text.contains(['/', '?', '#'])) {
+        if user_info.is_some_and(|text| text.contains(['/', '\\', '?', '#'])) {
             return Err(NOT_ENCODED.into());
         }
         let authority = authority.strip_suffix('/').unwrap_or(authority);
@@ -166,7 +166,7 @@ impl NoProxy {
         )
     }
 
-    fn covers(&self, host: &Host, port: u16) -> bool {
+    pub(super) fn covers(&self, host: &Host, port: u16) -> bool {
         self.0.iter().any(|entry| entry == "*" || matches(entry, host, port))
     }
 }
@@ -248,6 +248,21 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// Parsers by the URL Standard take a backslash for a slash.
+    #[test]
+    fn what_ends_an_authority_must_be_encoded_in_a_login() {
+        for byte in ['/', '\\', '?', '#'] {
+            for url in [format!("http://us{byte}er:pass@proxy"), format!("other{byte}@proxy:1")] {
+                let error = ProxyUrl::new(url.as_bytes()).err().unwrap();
+                assert!(error.message().contains("percent-encoded"), "{url}: {error}");
+            }
+        }
+        assert_eq!(
+            authorization("http://DOMAIN%5Cuser:p@proxy").unwrap(),
+            "Basic RE9NQUlOXHVzZXI6cA=="
+        );
     }
 
     #[test]

@@ -111,10 +111,10 @@ impl Config {
         self.proxy.why(&self.base_url, self.sources.of("proxy"))
     }
 
-    /// Where the key came from, for a sentence that says what to do with it.
+    /// Where the key came from: what follows "from" in a sentence.
     pub(crate) fn place_of_the_key(&self) -> &'static str {
         match self.sources.of("hmac_key") {
-            "program" => "the key that the program sets",
+            "program" => "the program",
             "SPIKE_HMAC_KEY_FILE" => "the file that SPIKE_HMAC_KEY_FILE names",
             variable => variable,
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::report::{Check, Status, array, text};
 use super::{Known, UNREACHED};
 use crate::config::{KeyShape, WITH_LOGIN};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::exchange::Trial;
 use crate::http::{Route, Step};
 use crate::net::TlsFacts;
@@ -46,11 +46,13 @@ pub(super) fn key(shape: Option<KeyShape>, place: &str, is_needed: bool) -> Chec
     let length = shape.length;
     let (what, cure) = match flaw(&shape) {
         Some((what, cure)) => (format!("The key has {length} bytes; {what}."), cure),
-        None => (format!("The key has {length} bytes of text."), String::new()),
+        None => {
+            (format!("The key has {length} bytes of text. It comes from {place}."), String::new())
+        }
     };
     let check = match cure.as_str() {
         "" => Check::ok("key", what),
-        cure => Check::warning("key", what, format!("{cure} ({place}).")),
+        cure => Check::warning("key", what, format!("{cure} (from {place}).")),
     };
     check.with("length", length.to_string())
 }
@@ -97,8 +99,8 @@ pub(super) fn proxy(known: &Known) -> Check {
 }
 
 #[inline(never)]
-pub(super) fn resolve(route: &Route) -> Check {
-    step("resolve", &route.resolve, |addresses| {
+pub(super) fn resolve(route: &Route, known: &Known) -> Check {
+    step("resolve", &route.resolve, known, |addresses| {
         let shown = addresses.iter().take(ADDRESSES_MAX).map(|address| address.ip().to_string());
         let shown: Vec<String> = shown.collect();
         let more = addresses.len() - shown.len();
@@ -111,7 +113,7 @@ pub(super) fn resolve(route: &Route) -> Check {
 
 #[inline(never)]
 pub(super) fn connect(route: &Route, known: &Known, is_proxied: bool) -> Check {
-    step("connect", &route.connect, |peer| {
+    step("connect", &route.connect, known, |peer| {
         let peer = peer.as_ref().map_or("the host".to_owned(), SocketAddr::to_string);
         let message = match is_proxied {
             true => format!("The proxy at {peer} made a tunnel to {}.", known.place),
@@ -122,8 +124,8 @@ pub(super) fn connect(route: &Route, known: &Known, is_proxied: bool) -> Check {
 }
 
 #[inline(never)]
-pub(super) fn tls(route: &Route, now: SystemTime) -> Check {
-    step("tls", &route.tls, |facts| match facts {
+pub(super) fn tls(route: &Route, known: &Known, now: SystemTime) -> Check {
+    step("tls", &route.tls, known, |facts| match facts {
         None => Check::skipped("tls", "The base URL is plain http."),
         Some(facts) => of_handshake(facts, now),
     })
@@ -151,11 +153,11 @@ fn of_handshake(facts: &TlsFacts, now: SystemTime) -> Check {
 }
 
 #[inline(never)]
-pub(super) fn exchange(trial: &Trial, took: Duration) -> Check {
+pub(super) fn exchange(trial: &Trial, known: &Known, took: Duration) -> Check {
     let check = match &trial.result {
         Ok(_) => Check::ok("exchange", "The service gave a token for the user.")
             .with("http_status", "200".to_owned()),
-        Err(error) => Check::of_error("exchange", error),
+        Err(error) => of_error("exchange", error, known),
     };
     check.took(took)
 }
@@ -180,19 +182,49 @@ pub(super) fn clock(ahead: Option<i64>) -> Check {
 }
 
 #[inline(never)]
-pub(super) fn store(result: &Result<(), Error>, took: Duration) -> Check {
+pub(super) fn store(result: &Result<(), Error>, known: &Known, took: Duration) -> Check {
     let check = match result {
         Ok(()) => Check::ok("store", "It carried out every command that is needed."),
-        Err(error) => Check::of_error("store", error),
+        Err(error) => of_error("store", error, known),
     };
     check.took(took)
 }
 
-fn step<T>(name: &'static str, step: &Step<T>, done: impl FnOnce(&T) -> Check) -> Check {
+fn step<T>(
+    name: &'static str,
+    step: &Step<T>,
+    known: &Known,
+    done: impl FnOnce(&T) -> Check,
+) -> Check {
     match step {
         Step::NotTried => Check::skipped(name, UNREACHED),
         Step::Done(value, took) => done(value).took(*took),
-        Step::Failed(error, took) => Check::of_error(name, error).took(*took),
+        Step::Failed(error, took) => of_error(name, error, known).took(*took),
+    }
+}
+
+/// A failure, and where the setting comes from that may be wrong.
+fn of_error(name: &'static str, error: &Error, known: &Known) -> Check {
+    let place = suspect(error.kind()).and_then(|(setting, title)| match known.source_of(setting) {
+        "default" => None,
+        "program" => Some(format!(" {title} comes from the program.")),
+        variable => Some(format!(" {title} comes from {variable}.")),
+    });
+    Check::of_error(name, error, &place.unwrap_or_default())
+}
+
+/// The setting that a failure of this kind speaks of.
+fn suspect(kind: ErrorKind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        ErrorKind::Unauthorized => Some(("application_id", "The application id")),
+        ErrorKind::Resolve
+        | ErrorKind::Connect
+        | ErrorKind::Refused
+        | ErrorKind::UnexpectedStatus
+        | ErrorKind::InvalidResponse => Some(("base_url", "The base URL")),
+        ErrorKind::Proxy => Some(("proxy", "The proxy")),
+        ErrorKind::Store => Some(("store", "The store's URL")),
+        _ => None,
     }
 }
 

@@ -43,6 +43,12 @@ impl Known {
         }
     }
 
+    /// Where a setting comes from.
+    fn source_of(&self, name: &str) -> &'static str {
+        let found = self.settings.iter().find(|setting| setting.name == name);
+        found.map_or("default", |setting| setting.from)
+    }
+
     fn has_proxy(&self) -> bool {
         self.settings.iter().any(|setting| setting.name == "proxy" && setting.value != "none")
     }
@@ -60,9 +66,9 @@ pub(crate) fn run(
 ) -> Result<String, Error> {
     let shape = core.ring.with(|key| key.shape()).ok();
     let place = if core.ring.was_set() { "set_hmac_key" } else { known.place_of_the_key };
-    let store = look_into_store(core, shape.is_some(), context);
+    let store = look_into_store(core, known, shape.is_some(), context);
     let route = core.exchange.direct.route(context)?;
-    let (exchange, trial) = try_exchange(core, &route, user, context);
+    let (exchange, trial) = try_exchange(core, known, &route, user, context);
     // A stopped call has no report; one whose time was up has.
     context.check()?;
     let refused = |error: &Error| error.kind() == ErrorKind::Unauthorized;
@@ -73,9 +79,9 @@ pub(crate) fn run(
         checks::settings(known),
         checks::key(shape, place, user.is_some()),
         checks::proxy(known),
-        checks::resolve(&route),
+        checks::resolve(&route, known),
         checks::connect(&route, known, known.has_proxy()),
-        checks::tls(&route, SystemTime::now()),
+        checks::tls(&route, known, SystemTime::now()),
         exchange,
         clock,
         store,
@@ -83,19 +89,20 @@ pub(crate) fn run(
     Ok(report::json(&list, checks::first_cure(&list, was_refused)))
 }
 
-fn look_into_store(core: &Core, has_key: bool, context: &Context) -> Check {
+fn look_into_store(core: &Core, known: &Known, has_key: bool, context: &Context) -> Check {
     match &core.exchange.store {
         None => Check::skipped("store", "No store is set."),
         Some(_) if !has_key => Check::skipped("store", "It is used with an HMAC key only."),
         Some(store) => {
             let start = Instant::now();
-            checks::store(&store.check(context), start.elapsed())
+            checks::store(&store.check(context), known, start.elapsed())
         }
     }
 }
 
 fn try_exchange(
     core: &Core,
+    known: &Known,
     route: &Route,
     user: Option<UserId<'_>>,
     context: &Context,
@@ -113,5 +120,5 @@ fn try_exchange(
     let start = Instant::now();
     let user = SignedUser { user, signature: &signature };
     let trial = core.exchange.direct.probe(&user, context);
-    (checks::exchange(&trial, start.elapsed()), Some(trial))
+    (checks::exchange(&trial, known, start.elapsed()), Some(trial))
 }

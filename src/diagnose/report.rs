@@ -50,9 +50,9 @@ impl Check {
         Self::new(name, Status::Failed, what.into(), Some(cure))
     }
 
-    /// A message that does not part what failed from its cure is both.
-    pub(super) fn of_error(name: &'static str, error: &Error) -> Self {
-        let cure = error.cure().unwrap_or(error.message()).to_owned();
+    /// A message that does not part what failed from its cure is both. `more` follows the cure.
+    pub(super) fn of_error(name: &'static str, error: &Error, more: &str) -> Self {
+        let cure = format!("{}{more}", error.cure().unwrap_or(error.message()));
         let check = Self::failed(name, format!("{}.", error.what().trim_end_matches('.')), cure);
         match error.http_status() {
             Some(status) => check.with("http_status", status.to_string()),
@@ -191,8 +191,8 @@ pub(super) mod tests {
         let error = error.with_http_status(404);
         let checks = [
             Check::ok("key", "Good.").took(Duration::from_micros(12_034)),
-            Check::of_error("exchange", &error),
-            Check::of_error("store", &Error::new(ErrorKind::Store, "Both.")),
+            Check::of_error("exchange", &error, ""),
+            Check::of_error("store", &Error::new(ErrorKind::Store, "Both."), ""),
         ];
         let report: serde_json::Value =
             serde_json::from_str(&json(&checks, Some("Do that."))).unwrap();

@@ -2,6 +2,8 @@
 
 mod classify;
 mod fetcher;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hold;
 mod probe;
 mod problem;

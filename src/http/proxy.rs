@@ -116,12 +116,12 @@ fn refused(status: u16) -> Error {
         ),
         403 => (
             "",
-            "Check that it allows CONNECT to the service's host and port. Some proxies refuse by the \
+            "Check that the proxy allows CONNECT to the service's host and port. Some proxies refuse by the \
              User-Agent: set_user_agent adds to it.",
             false,
         ),
         502..=504 => (": it could not reach the service", "Try again later.", true),
-        _ => ("", "Check that it allows CONNECT to the service's host and port.", false),
+        _ => ("", "Check that the proxy allows CONNECT to the service's host and port.", false),
     };
     Error::new(ErrorKind::Proxy, format!("The proxy refused with {status}{why}"))
         .with_cure(cure)

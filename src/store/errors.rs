@@ -56,8 +56,11 @@ pub(super) fn unreachable(error: &Error) -> Error {
         _ => error.what(),
     };
     let what = what.trim_end_matches('.');
-    unusable(what, "Check its URL, the network, and that it is up. Calls go on without it.")
-        .with_retryable(true)
+    unusable(
+        what,
+        "Check the store's URL, the network, and that the store is up. Calls go on without it.",
+    )
+    .with_retryable(true)
 }
 
 /// The reply to a command that it did not carry out. Shows no text of the server, which could repeat the
@@ -79,9 +82,9 @@ pub(super) fn refused(command: &str, reply: Reply<'_>) -> Error {
 /// Codes of error replies, what to do, and whether they pass.
 #[rustfmt::skip] // one line per row
 const REFUSALS: &[(&str, &str, bool)] = &[
-    ("NOAUTH", "Put the user and the password into its URL.", false),
-    ("WRONGPASS", "Check the user and the password in its URL.", false),
-    ("NOPERM", "Allow its user +get +set +del +pttl +eval on ~spike_auth:1:*, and +select for another database than 0. A cluster needs +asking too.", false),
+    ("NOAUTH", "Put the user and the password into the store's URL.", false),
+    ("WRONGPASS", "Check the user and the password in the store's URL.", false),
+    ("NOPERM", "Allow the store's user +get +set +del +pttl +eval on ~spike_auth:1:*, and +select for another database than 0. A cluster needs +asking too.", false),
     ("LOADING", "It loads its data. Wait until it is up.", true),
     ("READONLY", "It is a replica. Use the URL of its primary.", false),
     ("OOM", "Its memory is full. Raise maxmemory, or set maxmemory-policy to allkeys-lru.", true),
@@ -91,7 +94,7 @@ const REFUSALS: &[(&str, &str, bool)] = &[
     ("BUSY", "A script runs there. Try again later.", true),
     ("CLUSTERDOWN", "The cluster is down. See CLUSTER INFO.", true),
     ("TRYAGAIN", "The cluster moves its slots. Try again later.", true),
-    ("ERR", "Check the database in its URL, and that it is a Redis from 2.6 on, or a Valkey.", false),
+    ("ERR", "Check the database in the store's URL, and that it is a Redis from 2.6 on, or a Valkey.", false),
 ];
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ mod claim;
 mod cluster;
 mod connection;
 mod errors;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lease;
 mod process;
 mod record;

@@ -166,7 +166,7 @@ static void a_key_that_looks_wrong_comes_first(void)
     report = diagnose_by(client, "alice", NULL);
     expect(&report, "key", "warning", "a newline is at its end");
     expect(&report, "exchange", "failed", "\"http_status\":401");
-    CHECK(strstr(report.text, "\"ok\":false,\"cure\":\"Remove the newline at the end of the key (set_hmac_key).\"") != NULL);
+    CHECK(strstr(report.text, "\"ok\":false,\"cure\":\"Remove the newline at the end of the key (from set_hmac_key).\"") != NULL);
     spike_auth_client_free(client);
 }
 

@@ -93,11 +93,11 @@ class SetUps(Case):
     def test_a_blank_at_the_keys_end(self):
         for blank in (" ", "\t", "\n", "\r\n"):
             with self.subTest(repr(blank)):
-                cure = r"Remove the (blank|newline) at the end of the key \(SPIKE_HMAC_KEY\)"
+                cure = r"Remove the (blank|newline) at the end of the key \(from SPIKE_HMAC_KEY\)"
                 self.mends(self.good(SPIKE_HMAC_KEY=KEY + blank), "key", cure, self.good())
 
     def test_a_wrong_application_id(self):
-        self.mends(self.good(SPIKE_APPLICATION_ID="10000"), "exchange", "application id", self.good())
+        self.mends(self.good(SPIKE_APPLICATION_ID="10000"), "exchange", "application id comes from SPIKE_APPLICATION_ID", self.good())
 
     def test_a_key_that_was_decoded_from_hex(self):
         shown = hashlib.sha256(b"canary").hexdigest()
@@ -108,25 +108,25 @@ class SetUps(Case):
         key.chmod(0o600)
         with sandbox("--hmac-key", shown) as service:
             env = settings(service) | {"SPIKE_HMAC_KEY": None, "SPIKE_HMAC_KEY_FILE": str(key)}
-            self.mends(env, "key", "without decoding it from hex", env, lambda: key.write_text(shown))
+            self.mends(env, "key", "without decoding it from hex.*SPIKE_HMAC_KEY_FILE", env, lambda: key.write_text(shown))
 
     def test_a_wrong_base_url(self):
         wrong = self.service["http"].replace("/v3", "/v4")
-        self.mends(self.good(SPIKE_API_BASE_URL=wrong), "exchange", "base URL", self.good())
+        self.mends(self.good(SPIKE_API_BASE_URL=wrong), "exchange", "base URL comes from SPIKE_API_BASE_URL", self.good())
 
     def test_an_unknown_name(self):
         wrong = "https://no-such-host.invalid/v3"
-        self.mends(self.good(SPIKE_API_BASE_URL=wrong), "resolve", "base URL", self.good())
+        self.mends(self.good(SPIKE_API_BASE_URL=wrong), "resolve", "base URL comes from SPIKE_API_BASE_URL", self.good())
 
     def test_a_closed_port(self):
         wrong = f"http://127.0.0.1:{free_port()}/v3"
-        self.mends(self.good(SPIKE_API_BASE_URL=wrong), "connect", "base URL", self.good())
+        self.mends(self.good(SPIKE_API_BASE_URL=wrong), "connect", "base URL comes from SPIKE_API_BASE_URL", self.good())
 
     def test_a_proxy_that_refuses(self):
         proxy = self.service["proxy_refusing"].replace("//", f"//canary:{PROXY_PASSWORD}@")
         self.secrets.append(PROXY_PASSWORD)
         broken, mended = (self.good("https", https_proxy=value) for value in (proxy, self.service["proxy"]))
-        self.mends(broken, "connect", "allows CONNECT", mended)
+        self.mends(broken, "connect", "allows CONNECT.* The proxy comes from https_proxy", mended)
 
     def test_a_private_authority_that_is_not_set(self):
         self.mends(self.good("https", SPIKE_CA_FILE=None), "tls", r"\bSPIKE_CA_FILE\b", self.good("https"))
@@ -158,7 +158,7 @@ class SetUps(Case):
         with store(installed()[0], "tcp", "--requirepass", STORE_PASSWORD) as at:
             broken, mended = (self.good(SPIKE_STORE_URL=at.url(f":{password}@"))
                               for password in (WRONG_PASSWORD, STORE_PASSWORD))
-            self.mends(broken, "store", "the password in its URL", mended)
+            self.mends(broken, "store", "the password in the store's URL.*SPIKE_STORE_URL", mended)
 
 
 class Canaries(Case):

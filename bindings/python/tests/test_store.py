@@ -104,7 +104,7 @@ def test_a_store_that_works(functions, store):
 
 def test_the_error_tells_what_is_wrong(functions):
     for client, words, retryable in [
-        (functions(store=NOWHERE), "The store cannot be used: .*Check its URL", True),
+        (functions(store=NOWHERE), "The store cannot be used: .*Check the store's URL", True),
         (functions(), "none is set.*redis://localhost:6379", False),
     ]:
         with pytest.raises(NetworkError, match=words) as caught:

@@ -1,7 +1,6 @@
 use super::super::report;
 use super::*;
 use crate::config::Config;
-use crate::error::ErrorKind;
 use crate::net::Certificate;
 
 fn known(set: impl FnOnce(&mut Config)) -> Known {
@@ -63,13 +62,16 @@ fn a_key_that_was_copied_wrongly_has_a_cure() {
     for (bytes, cure) in [
         (&b"key"[..], ""),
         (b"key with a blank", ""),
-        (b"key\n", "Remove the newline at the end of the key (SPIKE_HMAC_KEY)."),
+        (b"key\n", "Remove the newline at the end of the key (from SPIKE_HMAC_KEY)."),
         (b"key\r\n", "Remove the newline"),
         (b"key ", "Remove the blank at the end"),
         (b"\tkey", "Remove the blank at the start"),
         (b"\"key\"", "Remove the quotation marks"),
         (b"\"", ""),
-        (&[0xDE, 0xAD, 0xBE, 0xEF], "without decoding it from hex or base64 (SPIKE_HMAC_KEY)."),
+        (
+            &[0xDE, 0xAD, 0xBE, 0xEF],
+            "without decoding it from hex or base64 (from SPIKE_HMAC_KEY).",
+        ),
         ("k\u{e9}y".as_bytes(), "without decoding"),
         (
             "\u{feff}key".as_bytes(),
@@ -108,13 +110,23 @@ fn a_clock_that_is_off_by_more_than_five_minutes_fails() {
 fn a_refused_key_that_looks_wrong_is_the_first_thing_to_mend() {
     let error = |what| Error::new(ErrorKind::Unauthorized, what).with_cure("Check both.");
     let odd = || Check::warning("key", "odd", "Remove it.".into());
-    let refused = || Check::of_error("exchange", &error("401"));
-    let lost = || Check::of_error("resolve", &error("lost"));
+    let refused = || Check::of_error("exchange", &error("401"), "");
+    let lost = || Check::of_error("resolve", &error("lost"), "");
     assert_eq!(first_cure(&[odd(), refused()], true), Some("Remove it."));
     assert_eq!(first_cure(&[odd(), refused()], false), Some("Check both."));
     assert_eq!(first_cure(&[Check::ok("key", ""), refused()], true), Some("Check both."));
     assert_eq!(first_cure(&[odd(), lost(), refused()], true), Some("Check both."));
     assert_eq!(first_cure(&[odd()], false), None);
+}
+
+#[test]
+fn a_failure_says_where_its_settings_come_from() {
+    let known = known(|_| ());
+    let cure = |kind| json(of_error("exchange", &Error::new(kind, "It").with_cure("Do."), &known));
+    let refused = cure(ErrorKind::Unauthorized);
+    assert_eq!(refused["cure"], "Do. The application id comes from the program.");
+    assert_eq!(cure(ErrorKind::Refused)["cure"], "Do.", "the default is not named");
+    assert_eq!(cure(ErrorKind::Timeout)["cure"], "Do.");
 }
 
 #[test]
@@ -165,7 +177,7 @@ fn a_certificate_that_ends_within_two_weeks_is_a_warning() {
     ] {
         let not_after = left.map(|left| now + left);
         let certificate = Certificate { issuer: "A \"CA\"\u{1b}".into(), not_after };
-        let check = json(tls(&https_route(certificate, vec![]), now));
+        let check = json(tls(&https_route(certificate, vec![]), &known(|_| ()), now));
         assert_eq!((&check["status"], &check["days_left"]), (&status.into(), &days), "{check}");
         assert_eq!((&check["issuer"], &check["roots"]), (&"A \"CA\"?".into(), &7.into()));
         assert_eq!(check["roots_from"], "the CA that was set");
@@ -182,7 +194,7 @@ fn of_many_addresses_the_first_are_listed() {
         (100, 16, "6:f and 84 more."),
     ] {
         let addresses = (0..count).map(address).collect();
-        let check = json(resolve(&https_route(Certificate::default(), addresses)));
+        let check = json(resolve(&https_route(Certificate::default(), addresses), &known(|_| ())));
         assert_eq!(check["addresses"].as_array().unwrap().len(), listed);
         assert_eq!(check["addresses"][0], "ffff:1:2:3:4:5:6:0");
         let message = check["message"].as_str().unwrap();
