@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -323,6 +324,27 @@ def test_no_record_shows_a_secret(own_sandbox, kept):
         assert "attempts" in shown
         for secret in secrets:
             assert secret not in shown
+
+
+async def test_the_frames_of_a_line_show_no_token(own_sandbox, before_each_line, kept):
+    """Error trackers record the locals of these frames."""
+    shown = []
+
+    def look() -> None:
+        frame = sys._getframe()
+        while frame := frame.f_back:
+            if "spike_auth" in frame.f_globals["__name__"]:
+                shown.append(repr(frame.f_locals))
+
+    before_each_line(look)
+    with client_of(own_sandbox) as client:
+        tokens = [client.token("alice"), client.exchange("alice")]
+    async with async_client_of(own_sandbox) as async_client:
+        tokens.append(await async_client.token("alice"))
+    assert len(kept.take()) == 3
+    assert len(shown) > 5
+    for token in tokens:
+        assert token[-20:] not in "".join(shown)
 
 
 def test_children_of_a_fork_log(own_sandbox):

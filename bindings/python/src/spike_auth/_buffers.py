@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from ctypes import addressof, byref, c_char, c_size_t, c_void_p
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from ._errors import SpikeAuthError, error_from
 from ._prototypes import TOKEN_SIZE, ClientHandle, ErrorStruct
@@ -15,10 +16,11 @@ _SIZE = c_size_t(TOKEN_SIZE)
 _ZEROS = bytes(TOKEN_SIZE)
 
 
-class Granted(NamedTuple):
-    """A text, and what was done for it."""
+@dataclass(slots=True)
+class Granted:
+    """A text, and what was done for it. A tool that records the locals of a log line's frames does not see the text."""
 
-    text: str
+    text: str = field(repr=False)
     attempts: int = 0
     shared: bool = False  # another call made the exchange
     renewal_status: int = 0  # not 0: the old token, whose renewal failed so
