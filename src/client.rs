@@ -1,5 +1,7 @@
 //! Puts the modules together: one application, one key, one base URL.
 
+mod started;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::diagnose::{self, Known};
 use crate::error::{Error, ErrorKind};
 use crate::exchange::SignedUser;
 use crate::fork::PerProcess;
-use crate::requests::{Engine, Order, Queue, Request};
+use crate::requests::Engine;
 use crate::signing::{HmacKey, SIGNATURE_LEN, Signature};
 use crate::store;
 use crate::token::AccessToken;
@@ -282,80 +284,6 @@ impl Client {
     #[inline]
     fn cache(&self) -> &Cache {
         self.core.cache()
-    }
-
-    fn engine(&self) -> &Arc<Engine> {
-        self.engine.get(|_| Arc::new(Engine::new(&self.core, self.max_concurrency)))
-    }
-
-    /// Starts [`Client::get_token`] and returns at once.
-    pub(crate) fn start_token(
-        &self,
-        user_id: &[u8],
-        call: &Call,
-        queue: &Arc<Queue>,
-        tag: u64,
-    ) -> Result<(), Error> {
-        let user = self.signable(user_id)?;
-        call.start(|| {
-            let order = self.order(user, call, queue, tag);
-            let held = match self.look_up(user, Some(call))?.into_live() {
-                Ok(entry) => return Ok(Request::hit(order, entry)),
-                Err(found) => found.into_due(),
-            };
-            if let Some(due) = &held
-                && (self.core.exchange.direct.is_on_hold()
-                    || !self.cache().start_renewal(user, due, &order.context))
-            {
-                let fetched = self.cache().use_as_it_is(Arc::clone(due));
-                return Ok(Request::hit(order, fetched.entry));
-            }
-            Ok(Request::token(self.engine(), order, held, self.signature(user)?))
-        })
-    }
-
-    /// Starts [`Client::exchange`].
-    pub(crate) fn start_exchange(
-        &self,
-        user_id: &[u8],
-        call: &Call,
-        queue: &Arc<Queue>,
-        tag: u64,
-    ) -> Result<(), Error> {
-        let user = self.signable(user_id)?;
-        self.start_signed(user, self.signature(user)?, call, queue, tag)
-    }
-
-    /// Starts [`Client::exchange_signature`].
-    pub(crate) fn start_exchange_signature(
-        &self,
-        user_id: &[u8],
-        signature: &[u8],
-        call: &Call,
-        queue: &Arc<Queue>,
-        tag: u64,
-    ) -> Result<(), Error> {
-        self.check_open()?;
-        let user = UserId::new(user_id)?;
-        self.start_signed(user, Signature::parse(signature)?, call, queue, tag)
-    }
-
-    fn start_signed(
-        &self,
-        user: UserId<'_>,
-        signature: Signature,
-        call: &Call,
-        queue: &Arc<Queue>,
-        tag: u64,
-    ) -> Result<(), Error> {
-        call.start(|| {
-            let order = self.order(user, call, queue, tag);
-            Ok(Request::exchange(self.engine(), order, signature))
-        })
-    }
-
-    fn order<'a>(&self, user: UserId<'a>, call: &Call, queue: &Arc<Queue>, tag: u64) -> Order<'a> {
-        Order { user, context: self.context(Some(call)), tag, queue: Arc::clone(queue) }
     }
 
     /// Ends the calls in flight at once, and all later ones, with [`ErrorKind::Closed`]. Idempotent.
