@@ -32,7 +32,7 @@ UNAUTHORIZED, SERVER_ERROR = 61, 64
 CANNOT = "The store cannot be used: "
 UNREACHABLE = "Check the store's URL, the network, and that the store is up. Calls go on without it."
 NO_SCRIPTS = (
-    "EVAL with NOPERM. Allow its user +get +set +del +pttl +eval on ~spike_auth:1:*, and +select for another database "
+    "EVAL with NOPERM. Allow the store's user +get +set +del +pttl +eval on ~spike_auth:1:*, and +select for another database "
     "than 0. A cluster needs +asking too."
 )
 # How a server is made to refuse, with which login, what check_store says of it, and whether its tokens can be read.

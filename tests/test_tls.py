@@ -77,7 +77,7 @@ UNKNOWN_NAME = "the server does not know the host name. Check the base URL's hos
 NO_HTTP = "the server does not speak HTTP/1.1. Check the port of the base URL."
 CUT = "the connection ended early"
 NOT_TLS = "the server did not answer with TLS. Check that the port of the base URL is an https one."
-NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE or SSL_CERT_DIR contains no usable certificate"
+NO_ROOTS = "No usable TLS roots: SSL_CERT_FILE contains no usable certificate"
 NEED_OPENSSL = unittest.skipUnless(shutil.which("openssl"), "openssl is missing (apt-get install openssl)")
 NEED_NGINX = unittest.skipUnless(shutil.which("nginx"), "nginx is missing (apt-get install nginx)")
 
@@ -405,7 +405,8 @@ class Tls(unittest.TestCase):
                 {"SSL_CERT_FILE": nothing, "SSL_CERT_DIR": empty},
             ):
                 with self.subTest(**variables):
-                    self.has_no_roots(self.exchange(peer.port, **variables))
+                    sentence = NO_ROOTS.replace("SSL_CERT_FILE", " and ".join(variables))
+                    self.has_no_roots(self.exchange(peer.port, **variables), sentence)
 
     @unittest.skipUnless(can_hide_stores(), "unshare cannot hide the system's roots here (it needs user namespaces)")
     def test_the_bundled_roots_stand_in_where_the_system_has_none(self):
