@@ -1555,15 +1555,15 @@ spike_auth_status_t spike_auth_client_stats(const struct spike_auth_client *clie
  * check has failed), cure (what to do first, or null), checks. Each check has name, status ("ok", "warning", "failed",
  * "skipped"), ms (how long it took), message, cure (or null), and members of its own. In this order:
  *
- *     settings   settings: a list of name, value, from (a variable of the environment, "program" or "default")
- *     key        length: in bytes
- *     proxy      proxy: host:port or "none"
- *     resolve    host: host:port, of the proxy if there is one; addresses: a list of at most 16
- *     connect    peer: the address
- *     tls        version, issuer, days_left (or null), roots (their number), roots_from
- *     exchange   http_status
- *     clock      ahead_s: by how many seconds this machine's clock is ahead of the service's
- *     store      none
+ * - settings: `settings`, a list of name, value, from (a variable of the environment, "program" or "default")
+ * - key: `length` in bytes
+ * - proxy: `proxy`, host:port or "none"
+ * - resolve: `host`, host:port, of the proxy if there is one; `addresses`, a list of at most 16
+ * - connect: `peer`, the address
+ * - tls: `version`, `issuer`, `days_left` (or null), `roots` (their number), `roots_from`
+ * - exchange: `http_status`
+ * - clock: `ahead_s`, by how many seconds this machine's clock is ahead of the service's
+ * - store: none
  *
  * A check has its own members only where it was made and what they name is known. Later versions may add members and
  * checks.

@@ -33,15 +33,15 @@ const _: () = assert!(SPIKE_AUTH_REPORT_SIZE == REPORT_MAX + 1);
 /// check has failed), cure (what to do first, or null), checks. Each check has name, status ("ok", "warning", "failed",
 /// "skipped"), ms (how long it took), message, cure (or null), and members of its own. In this order:
 ///
-///     settings   settings: a list of name, value, from (a variable of the environment, "program" or "default")
-///     key        length: in bytes
-///     proxy      proxy: host:port or "none"
-///     resolve    host: host:port, of the proxy if there is one; addresses: a list of at most 16
-///     connect    peer: the address
-///     tls        version, issuer, days_left (or null), roots (their number), roots_from
-///     exchange   http_status
-///     clock      ahead_s: by how many seconds this machine's clock is ahead of the service's
-///     store      none
+/// - settings: `settings`, a list of name, value, from (a variable of the environment, "program" or "default")
+/// - key: `length` in bytes
+/// - proxy: `proxy`, host:port or "none"
+/// - resolve: `host`, host:port, of the proxy if there is one; `addresses`, a list of at most 16
+/// - connect: `peer`, the address
+/// - tls: `version`, `issuer`, `days_left` (or null), `roots` (their number), `roots_from`
+/// - exchange: `http_status`
+/// - clock: `ahead_s`, by how many seconds this machine's clock is ahead of the service's
+/// - store: none
 ///
 /// A check has its own members only where it was made and what they name is known. Later versions may add members and
 /// checks.
