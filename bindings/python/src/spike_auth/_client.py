@@ -327,7 +327,7 @@ class Client(BaseClient):
 
         docs/doctor.md describes its members. It holds no secret and no user id. Makes a connection of its own and, if
         a user is given, requests one token, without a retry. Uses and changes nothing of the cache.
-        Blocks as `check_store` does, but for at most `timeout`.
+        Blocks as `check_store` does, at most as long as `timeout`.
 
         Raises `InvalidInput` for a bad user id, and `ClientClosed`. All other failures are in the report.
         """
