@@ -42,7 +42,8 @@ impl Client {
         let application_id = config.application_id.as_ref().ok_or_else(|| {
             Error::new(
                 ErrorKind::IncompleteConfig,
-                "The configuration has no application id. Set the one that the Spike console shows.",
+                "The configuration has no application id. Set the one that the Spike console shows, in \
+                 SPIKE_APPLICATION_ID or by the setter.",
             )
         })?;
         crate::random::check()?;
